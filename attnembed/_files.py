@@ -1,0 +1,97 @@
+"""Files: whole or not at all. Everything is written to a temporary name beside its target and renamed."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy
+
+from attnembed.errors import DataFileError, InputError
+from attnembed.results import to_plain
+
+PathLike = str | os.PathLike[str]
+
+
+@contextmanager
+def replacing(path: PathLike) -> Iterator[Path]:
+    """Yield a temporary path in the folder of ``path``; on success rename it over ``path``, else remove it."""
+    target = Path(path)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=target.suffix)
+    except OSError as error:
+        raise DataFileError(target, f"cannot be written: {error.strerror or error}") from error
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        # mkstemp makes private files; a result should be as readable as any other new file.
+        mask = os.umask(0)
+        os.umask(mask)
+        temporary.chmod(0o666 & ~mask)
+        os.replace(temporary, target)
+    except OSError as error:
+        raise DataFileError(target, f"cannot be written: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: PathLike, content: dict[str, Any]) -> None:
+    """Write ``content`` as indented JSON, whole or not at all; non-finite numbers become text."""
+    with replacing(path) as temporary:
+        temporary.write_text(
+            json.dumps(to_plain(content), indent=2, allow_nan=False) + "\n", encoding="utf-8"
+        )
+
+
+def write_npz(path: PathLike, **arrays: Any) -> None:
+    """Write a compressed npz without pickle, whole or not at all."""
+    for name, array in arrays.items():
+        if np.asarray(array).dtype.hasobject:
+            raise InputError(name, "must not hold Python objects", hint="archives are written without pickle")
+    with replacing(path) as temporary, open(temporary, "wb") as stream:
+        np.savez_compressed(stream, **arrays)
+
+
+def read_npz(path: PathLike, names: tuple[str, ...]) -> dict[str, np.ndarray[Any, Any]]:
+    """Read the named arrays of an npz without pickle; anything malformed is a DataFileError."""
+    import zipfile
+    import zlib
+
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if not hasattr(archive, "files"):
+                raise DataFileError(path, "is not an npz archive")
+            missing = [name for name in names if name not in archive.files]
+            if missing:
+                raise DataFileError(path, f"lacks the array(s) {', '.join(missing)}")
+            return {name: archive[name] for name in names}
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        if isinstance(error, DataFileError):
+            raise
+        reason = (
+            error.strerror
+            if isinstance(error, OSError) and error.strerror
+            else "is not a readable npz archive"
+        )
+        raise DataFileError(path, reason) from error
+
+
+def versions() -> dict[str, str]:
+    """Versions of everything that can change a number."""
+    from attnembed import __version__
+
+    return {
+        "attnembed": __version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "scipy": scipy.__version__,
+    }

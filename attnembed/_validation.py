@@ -1,0 +1,128 @@
+"""Checks of arguments, shared by every public function: one sentence per failure, naming the argument."""
+
+from __future__ import annotations
+
+import math
+import numbers
+import operator
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from attnembed.errors import InputError, InputTypeError
+
+FloatArray = NDArray[np.floating[Any]]
+RNGLike = int | np.random.Generator | None
+
+
+def as_rng(rng: RNGLike) -> np.random.Generator:
+    """Turn an int, a Generator or None into a Generator (a Generator is used as it is)."""
+    if isinstance(rng, np.random.Generator):
+        return rng
+    if rng is None:
+        return np.random.default_rng()
+    if isinstance(rng, (bool, np.bool_)) or not isinstance(rng, (int, np.integer)):
+        raise InputTypeError(
+            "rng", "must be an int, a numpy.random.Generator or None", got=type(rng).__name__
+        )
+    if rng < 0:
+        raise InputError("rng", "must be a non-negative integer seed", got=rng)
+    return np.random.default_rng(int(rng))
+
+
+def as_real_array(name: str, value: ArrayLike, *, ndim: int, dtype: Any = None) -> FloatArray:
+    """Convert to a finite real array of ``ndim`` axes; float32 stays float32 unless ``dtype`` says otherwise."""
+    try:
+        array = np.asarray(value)
+    except (ValueError, TypeError) as error:
+        raise InputTypeError(
+            name, f"must be a real array with {ndim} axes", got=type(value).__name__
+        ) from error
+    if array.dtype.kind not in "biuf":
+        raise InputTypeError(name, "must be a real numeric array", got=f"dtype {array.dtype}")
+    if array.ndim != ndim:
+        raise InputError(name, f"must have {ndim} axes", got=f"shape {array.shape}")
+    target = dtype if dtype is not None else (array.dtype if array.dtype.kind == "f" else np.float64)
+    if target == np.float16 or target == np.longdouble:
+        target = np.float64
+    array = np.ascontiguousarray(array, dtype=target)
+    finite = np.isfinite(array)
+    if not finite.all():
+        where = tuple(int(k) for k in np.argwhere(~finite)[0])
+        raise InputError(
+            name, "must be finite", got=f"{array[where]} at index {where}", hint="remove NaN and inf"
+        )
+    return array
+
+
+def check_shape(name: str, array: np.ndarray[Any, Any], shape: tuple[int, ...], because: str = "") -> None:
+    """Raise unless ``array`` has the given shape."""
+    if array.shape != shape:
+        raise InputError(name, f"must have shape {shape}", got=f"shape {array.shape}", hint=because)
+
+
+def check_positive(name: str, value: Any, *, zero_ok: bool = False) -> float:
+    """A finite real number above zero (or at least zero)."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (numbers.Real, np.floating, np.integer)):
+        if not (isinstance(value, np.ndarray) and value.ndim == 0):
+            raise InputTypeError(name, "must be a real number", got=repr(value))
+    number = float(value)
+    if not math.isfinite(number) or number < 0 or (number == 0 and not zero_ok):
+        raise InputError(name, f"must be finite and {'>= 0' if zero_ok else '> 0'}", got=number)
+    return number
+
+
+def check_integer(name: str, value: Any, *, minimum: int | None = None) -> int:
+    """An integer, at least ``minimum``."""
+    if isinstance(value, (bool, np.bool_)):
+        raise InputTypeError(name, "must be an integer", got=repr(value))
+    try:
+        number = operator.index(value)
+    except TypeError as error:
+        raise InputTypeError(name, "must be an integer", got=repr(value)) from error
+    if minimum is not None and number < minimum:
+        raise InputError(name, f"must be at least {minimum}", got=number)
+    return number
+
+
+def check_choice(name: str, value: Any, choices: Iterable[str]) -> str:
+    """One of the named choices."""
+    options = tuple(choices)
+    if not isinstance(value, str) or value not in options:
+        raise InputError(name, f"must be one of {', '.join(map(repr, options))}", got=repr(value))
+    return value
+
+
+def as_signs(name: str, value: ArrayLike, *, n: int | None = None) -> NDArray[np.float64]:
+    """Labels in {-1, +1} as float64, with both classes present."""
+    array = np.asarray(value)
+    if array.dtype.kind not in "biuf":
+        raise InputTypeError(name, "must be numeric, with values -1 and +1", got=f"dtype {array.dtype}")
+    if array.ndim != 1:
+        raise InputError(name, "must have one axis", got=f"shape {array.shape}")
+    if n is not None and array.shape[0] != n:
+        raise InputError(name, f"must have one entry per sequence ({n})", got=array.shape[0])
+    signs = array.astype(np.float64)
+    values = np.unique(signs)
+    if not np.isin(values, (-1.0, 1.0)).all():
+        shown = ", ".join(f"{x:g}" for x in values[:5])
+        hint = (
+            f"use `2*{name} - 1`" if np.isin(values, (0.0, 1.0)).all() else "map the two classes to -1 and +1"
+        )
+        raise InputError(name, "must contain only -1 and +1", got=f"values {{{shown}}}", hint=hint)
+    if values.size < 2:
+        raise InputError(
+            name,
+            "must contain both classes, -1 and +1",
+            got=f"only {values[0]:+g}" if values.size else "no labels",
+            hint="one-class data has no separating direction",
+        )
+    return signs
+
+
+def freeze(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Mark an array read-only and return it; frozen objects hold only such arrays."""
+    array.flags.writeable = False
+    return array

@@ -1,0 +1,99 @@
+"""Frozen results: every solver returns one, with a status and a message that says what happened and what to try."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import math
+from typing import Any
+
+import numpy as np
+
+__all__ = ["Result", "Status", "describe", "to_plain"]
+
+
+class Status(enum.Enum):
+    """How a computation ended. Only the first three count as success."""
+
+    CONVERGED = "converged"
+    REACHED_END = "reached_end"
+    STOPPED = "stopped"
+    MAX_ITERATIONS = "max_iterations"
+    NOT_FINITE = "not_finite"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+
+    @property
+    def ok(self) -> bool:
+        """Whether the result may be used as asked for."""
+        return self in (Status.CONVERGED, Status.REACHED_END, Status.STOPPED)
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class Result:
+    """Base of the solver results: ``status``, ``message``, ``success``, a short repr and ``to_dict``.
+
+    >>> Result(status=Status.CONVERGED, message="gap 1e-16").success
+    True
+    """
+
+    status: Status
+    message: str
+
+    @property
+    def success(self) -> bool:
+        """True when the status is a success."""
+        return self.status.ok
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain Python values (lists, floats, text), ready for JSON."""
+        out = {field.name: to_plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
+        out["success"] = self.success
+        return out
+
+    def __repr__(self) -> str:
+        return describe(self)
+
+
+def describe(obj: Any) -> str:
+    """Short repr of a dataclass: arrays by their shape, scalars by value, one field a line."""
+    lines = []
+    for field in dataclasses.fields(obj):
+        value = getattr(obj, field.name)
+        if isinstance(value, np.ndarray):
+            text = f"array of shape {value.shape}"
+        elif isinstance(value, Status):
+            text = value.value
+        elif isinstance(value, (float, np.floating)):
+            text = f"{float(value):.6g}"
+        elif dataclasses.is_dataclass(value):
+            text = type(value).__name__
+        else:
+            text = repr(value)
+        lines.append(f"    {field.name}={text},")
+    return "\n".join([f"{type(obj).__name__}(", *lines, ")"])
+
+
+def to_plain(value: Any) -> Any:
+    """Convert arrays, enums and nested dataclasses to JSON values; non-finite floats become text.
+
+    >>> to_plain({"a": np.arange(2), "b": float("inf")})
+    {'a': [0, 1], 'b': 'inf'}
+    """
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, np.ndarray):
+        return to_plain(value.tolist())
+    if isinstance(value, np.generic):
+        return to_plain(value.item())
+    if isinstance(value, dict):
+        return {str(key): to_plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    return str(value)

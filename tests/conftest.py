@@ -1,0 +1,26 @@
+"""Hypothesis profiles and the folder of real data."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+for name, options in {
+    "dev": {"max_examples": 25},
+    "ci": {"max_examples": 100, "derandomize": True},
+    "thorough": {"max_examples": 1000},
+}.items():
+    settings.register_profile(name, deadline=None, suppress_health_check=[HealthCheck.too_slow], **options)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The folder of real data named by ATTNEMBED_DATA; the test is skipped where there is none."""
+    folder = os.environ.get("ATTNEMBED_DATA")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("real data: set ATTNEMBED_DATA to the folder that holds it")
+    return Path(folder)
