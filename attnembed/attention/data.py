@@ -1,0 +1,411 @@
+"""Labelled token sequences as one sparse count matrix, their statistics, Assumption 1 and the generators.
+
+The classifier sees a sequence only through how often each token occurs in it, so a data set *is* the matrix of counts
+n_is (sequence i, token s). Notation as in docs/notation.md.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import ArrayLike, NDArray
+
+from attnembed._validation import RNGLike, as_rng, as_signs, check_integer, check_positive, freeze
+from attnembed.errors import InputError, InputTypeError
+from attnembed.gibbs import Segments
+
+__all__ = ["AssumptionReport", "TokenDataset", "TokenKind", "make_balanced_dataset", "make_iid_dataset"]
+
+Vector = NDArray[np.float64]
+Ints = NDArray[np.integer[Any]]
+
+# Signed frequencies are sums of numbers of either sign; below this share of the frequency a sum counts as zero.
+_ZERO_SHARE = 1e-12
+
+
+class TokenKind(enum.IntEnum):
+    """What a token says about the label ([WSOM25], Section 2)."""
+
+    ABSENT = 0
+    POSITIVE = 1  # completely positive: only in sequences with y = +1
+    NEGATIVE = 2  # completely negative: only in sequences with y = -1
+    IRRELEVANT = 3  # signed frequency zero
+    MIXED = 4  # none of these
+
+
+@dataclass(frozen=True, eq=False)
+class AssumptionReport:
+    """Whether Assumption 1 of [WSOM25] holds, and what violates it.
+
+    ``important`` (n,) is the completely positive or negative token of each sequence, -1 where there is not exactly
+    one. ``violations`` names each offending token and sequence (at most ``limit`` of each, then how many more).
+    """
+
+    holds: bool
+    violations: list[str]
+    important: Ints
+
+    def __str__(self) -> str:
+        return "Assumption 1 holds" if self.holds else "Assumption 1 fails:\n  " + "\n  ".join(self.violations)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class TokenDataset:
+    """Sequences as counts n_is, with labels y_i in {-1, +1}. Build it with `from_tokens` or `from_counts`.
+
+    Attributes
+    ----------
+    counts : (n, V) CSR float64, canonical: sorted indices, no duplicates, no stored zeros
+    labels : (n,) -1.0 or +1.0, both present
+    vocab : names of the tokens, or None
+
+    >>> data = TokenDataset.from_tokens([[0, 2, 2], [1, 2, 2]], [1, -1])
+    >>> data.counts.toarray()
+    array([[1., 0., 2.],
+           [0., 1., 2.]])
+    >>> data.signed_frequency * 6
+    array([ 1., -1.,  0.])
+    >>> data.check_assumption().important
+    array([0, 1])
+    """
+
+    counts: sp.csr_array
+    labels: Vector
+    vocab: tuple[str, ...] | None = None
+
+    @classmethod
+    def from_tokens(
+        cls,
+        tokens: ArrayLike | Sequence[ArrayLike],
+        labels: ArrayLike,
+        vocab_size: int | None = None,
+        vocab: Sequence[str] | None = None,
+    ) -> TokenDataset:
+        """Count the tokens of n sequences of any length >= 1.
+
+        Parameters
+        ----------
+        tokens : int array (n, T), or n sequences of ints
+        labels : (n,) in {-1, +1}
+        vocab_size : V; by default one more than the largest id, or the length of ``vocab``
+        vocab : V names
+
+        Raises
+        ------
+        InputError
+            naming the sequence with the empty list, the non-integer or the out-of-range id.
+        """
+        rows, columns, n = _flatten_tokens(tokens)
+        largest = int(columns.max())
+        if vocab_size is None:
+            vocab_size = len(vocab) if vocab is not None else largest + 1
+        vocab_size = check_integer("vocab_size", vocab_size, minimum=1)
+        bad = np.flatnonzero((columns < 0) | (columns >= vocab_size))
+        if bad.size:
+            raise InputError(
+                "tokens",
+                f"must be ids in 0..{vocab_size - 1}",
+                got=f"{columns[bad[0]]} in sequence {rows[bad[0]]}",
+                hint="pass vocab_size (or vocab) large enough" if columns[bad[0]] > 0 else "ids start at 0",
+            )
+        ones = np.ones(columns.size)
+        counts = sp.coo_array((ones, (rows, columns)), shape=(n, vocab_size)).tocsr()
+        return cls._checked(counts, labels, vocab)
+
+    @classmethod
+    def from_counts(cls, counts: Any, labels: ArrayLike, vocab: Sequence[str] | None = None) -> TokenDataset:
+        """Use a dense or sparse (n, V) matrix of counts >= 0 with no empty row (the matrix is copied)."""
+        if sp.issparse(counts):
+            if counts.dtype.kind not in "biuf":
+                raise InputTypeError("counts", "must be real", got=f"dtype {counts.dtype}")
+            matrix = sp.csr_array(counts, dtype=np.float64, copy=True)
+        else:
+            dense = np.asarray(counts)
+            if dense.dtype.kind not in "biuf":
+                raise InputTypeError("counts", "must be a real matrix", got=f"dtype {dense.dtype}")
+            if dense.ndim != 2:
+                raise InputError("counts", "must have 2 axes (sequences, tokens)", got=f"shape {dense.shape}")
+            matrix = sp.csr_array(dense.astype(np.float64))
+        if not np.isfinite(matrix.data).all() or (matrix.data < 0).any():
+            worst = matrix.data[~(np.isfinite(matrix.data) & (matrix.data >= 0))][0]
+            raise InputError("counts", "must be finite and >= 0", got=worst)
+        return cls._checked(matrix, labels, vocab)
+
+    @classmethod
+    def _checked(cls, counts: sp.csr_array, labels: ArrayLike, vocab: Sequence[str] | None) -> TokenDataset:
+        counts.sum_duplicates()
+        counts.eliminate_zeros()
+        counts.sort_indices()
+        n, vocab_size = counts.shape
+        signs = as_signs("labels", labels, n=n)
+        empty = np.flatnonzero(np.diff(counts.indptr) == 0)
+        if empty.size:
+            more = f" and {empty.size - 1} more" if empty.size > 1 else ""
+            raise InputError(
+                "tokens", "must not contain empty sequences", got=f"sequence {empty[0]}{more}", hint="drop them"
+            )
+        names = None
+        if vocab is not None:
+            names = tuple(str(name) for name in vocab)
+            if len(names) != vocab_size:
+                raise InputError("vocab", f"must have one name per token ({vocab_size})", got=len(names))
+        for array in (counts.data, counts.indices, counts.indptr, signs):
+            freeze(array)
+        return cls(counts, signs, names)
+
+    @property
+    def n_samples(self) -> int:
+        """Number of sequences n."""
+        return int(self.counts.shape[0])
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of tokens V."""
+        return int(self.counts.shape[1])
+
+    @cached_property
+    def lengths(self) -> Vector:
+        """T_i = sum_s n_is, (n,)."""
+        return freeze(self.counts.sum(axis=1))
+
+    @cached_property
+    def segments(self) -> Segments:
+        """The layout of the nonzero counts, one segment per sequence."""
+        return Segments(self.counts.indptr)
+
+    @cached_property
+    def counts_csc(self) -> sp.csc_array:
+        """The counts by token: the second orientation that the passes read."""
+        return self.counts.tocsc()
+
+    @cached_property
+    def frequency(self) -> Vector:
+        """phi_s = mean_i n_is / T_i, (V,), in [0, 1], summing to one."""
+        return freeze(self.counts.T @ (1 / self.lengths) / self.n_samples)
+
+    @cached_property
+    def signed_frequency(self) -> Vector:
+        """alpha_s = mean_i y_i n_is / T_i, (V,), in [-phi_s, phi_s] ([WSOM25], eq. for the average signed frequency)."""
+        return freeze(self.counts.T @ (self.labels / self.lengths) / self.n_samples)
+
+    @cached_property
+    def posterior_difference(self) -> Vector:
+        """Delta_s = P(+|s) - P(-|s) = alpha_s / phi_s, (V,), in [-1, 1]; NaN where the token never occurs."""
+        out = np.full(self.vocab_size, np.nan)
+        np.divide(self.signed_frequency, self.frequency, out=out, where=self.frequency > 0)
+        return freeze(np.clip(out, -1, 1, out=out))
+
+    @cached_property
+    def token_kinds(self) -> Ints:
+        """The `TokenKind` of each token, (V,)."""
+        in_class = [self.counts.T @ (self.labels == sign).astype(float) for sign in (1, -1)]
+        occurs, irrelevant = self.frequency > 0, np.abs(self.signed_frequency) <= _ZERO_SHARE * self.frequency
+        kinds = np.full(self.vocab_size, TokenKind.MIXED, dtype=np.int8)
+        kinds[irrelevant] = TokenKind.IRRELEVANT
+        kinds[occurs & (in_class[1] == 0)] = TokenKind.POSITIVE
+        kinds[occurs & (in_class[0] == 0)] = TokenKind.NEGATIVE
+        kinds[~occurs] = TokenKind.ABSENT
+        return freeze(kinds)
+
+    def check_assumption(self, *, limit: int = 10) -> AssumptionReport:
+        """Assumption 1: each sequence has exactly one completely positive or negative token type, the rest irrelevant.
+
+        Any multiplicity of that token is allowed. Source: [WSOM25], Assumption 1.
+        """
+        kinds = self.token_kinds
+        decisive = (kinds == TokenKind.POSITIVE) | (kinds == TokenKind.NEGATIVE)
+        hit = decisive[self.counts.indices]
+        per_sequence = self.segments.sum(hit.astype(np.int64))
+        important = np.full(self.n_samples, -1)
+        exactly_one = per_sequence == 1
+        only = hit & self.segments.spread(exactly_one)
+        important[exactly_one] = self.counts.indices[only]
+
+        violations: list[str] = []
+        mixed = np.flatnonzero(kinds == TokenKind.MIXED)
+        for s in mixed[:limit]:
+            violations.append(
+                f"token {self._name(s)} is neither complete nor irrelevant: signed frequency "
+                f"{self.signed_frequency[s]:+.3g}, posterior difference {self.posterior_difference[s]:+.3g}"
+            )
+        if mixed.size > limit:
+            violations.append(f"and {mixed.size - limit} more tokens of that kind")
+        wrong = np.flatnonzero(~exactly_one)
+        for i in wrong[:limit]:
+            row = self.counts.indices[self.counts.indptr[i] : self.counts.indptr[i + 1]]
+            found = [self._name(s) for s in row[decisive[row]][:5]]
+            detail = f": {', '.join(found)}" if found else ""
+            violations.append(
+                f"sequence {i} has {per_sequence[i]} completely positive or negative token types instead of 1{detail}"
+            )
+        if wrong.size > limit:
+            violations.append(f"and {wrong.size - limit} more sequences of that kind")
+        return AssumptionReport(not violations, violations, freeze(important))
+
+    def _name(self, s: int) -> str:
+        return f"{s}" if self.vocab is None else f"{s} ({self.vocab[s]!r})"
+
+    def __repr__(self) -> str:
+        return f"TokenDataset(n_samples={self.n_samples}, vocab_size={self.vocab_size}, nnz={self.counts.nnz})"
+
+
+def _flatten_tokens(tokens: Any) -> tuple[Ints, Ints, int]:
+    """(sequence ids, token ids, number of sequences) of an (n, T) array or a list of sequences."""
+    if isinstance(tokens, np.ndarray) and tokens.dtype != object:
+        if tokens.ndim != 2:
+            raise InputError("tokens", "must be an (n, T) array or a list of sequences", got=f"shape {tokens.shape}")
+        if tokens.dtype.kind not in "iu":
+            raise InputTypeError("tokens", "must hold integer ids", got=f"dtype {tokens.dtype}")
+        if tokens.size == 0:
+            raise InputError("tokens", "must not be empty", got=f"shape {tokens.shape}")
+        return np.repeat(np.arange(len(tokens)), tokens.shape[1]), tokens.ravel(), len(tokens)
+    try:
+        sequences = [np.asarray(sequence) for sequence in tokens]
+    except (TypeError, ValueError) as error:
+        raise InputTypeError("tokens", "must be an (n, T) array or a list of int sequences", got=str(error)) from error
+    if not sequences:
+        raise InputError("tokens", "must hold at least one sequence", got="none")
+    for i, sequence in enumerate(sequences):
+        if sequence.ndim != 1:
+            raise InputError("tokens", "must hold flat sequences", got=f"shape {sequence.shape} at sequence {i}")
+        if sequence.size == 0:
+            raise InputError("tokens", "must not contain empty sequences", got=f"sequence {i}", hint="drop them")
+        if sequence.dtype.kind not in "iu":
+            raise InputTypeError("tokens", "must hold integer ids", got=f"dtype {sequence.dtype} at sequence {i}")
+    rows = np.repeat(np.arange(len(sequences)), [sequence.size for sequence in sequences])
+    return rows, np.concatenate(sequences).astype(np.int64), len(sequences)
+
+
+def make_balanced_dataset(
+    *,
+    n_samples: int = 200,
+    length: int = 16,
+    n_positive: int = 2,
+    n_negative: int = 2,
+    n_irrelevant: int = 40,
+    min_length: int | None = None,
+    important_per_sequence: int = 1,
+    zipf: float = 0.0,
+    label_noise: float = 0.0,
+    rng: RNGLike = None,
+) -> TokenDataset:
+    """Mirrored pairs: the same irrelevant tokens once with a positive and once with a negative important token.
+
+    With the default options Assumption 1 holds and the irrelevant tokens have signed frequency exactly 0. Tokens
+    0..n_positive-1 are completely positive, the next n_negative completely negative, the rest irrelevant. Each
+    important token occurs if n_samples/2 >= max(n_positive, n_negative).
+
+    Parameters
+    ----------
+    n_samples : even number of sequences
+    length : T, tokens per sequence (the longest, if ``min_length`` is given)
+    min_length : draw the length of each pair uniformly from min_length..length
+    important_per_sequence : important tokens of one sign per sequence; above 1 Assumption 1 fails wherever they differ
+    zipf : irrelevant token j has probability proportional to (j+1)^-zipf
+    label_noise : share of the labels that are flipped; above 0 Assumption 1 fails
+
+    >>> data = make_balanced_dataset(n_samples=6, length=4, rng=0)
+    >>> data.check_assumption().holds, float(np.abs(data.signed_frequency[4:]).max())
+    (True, 0.0)
+    """
+    n_samples = check_integer("n_samples", n_samples, minimum=2)
+    if n_samples % 2:
+        raise InputError("n_samples", "must be even (sequences come in mirrored pairs)", got=n_samples)
+    length = check_integer("length", length, minimum=2)
+    n_positive = check_integer("n_positive", n_positive, minimum=1)
+    n_negative = check_integer("n_negative", n_negative, minimum=1)
+    n_irrelevant = check_integer("n_irrelevant", n_irrelevant, minimum=1)
+    shortest = length if min_length is None else check_integer("min_length", min_length, minimum=2)
+    k = check_integer("important_per_sequence", important_per_sequence, minimum=1)
+    if not k < shortest <= length:
+        raise InputError(
+            "min_length" if min_length is not None else "length",
+            "must satisfy important_per_sequence < min_length <= length",
+            got=f"important_per_sequence={k}, min_length={shortest}, length={length}",
+        )
+    zipf = check_positive("zipf", zipf, zero_ok=True)
+    noise = _check_share("label_noise", label_noise)
+    rng = as_rng(rng)
+
+    pairs = n_samples // 2
+    weights = np.arange(1, n_irrelevant + 1, dtype=float) ** -zipf
+    weights /= weights.sum()
+    first_irrelevant = n_positive + n_negative
+    chosen = [
+        offset + rng.permuted(np.arange(pairs * k) % size).reshape(pairs, k)
+        for offset, size in ((0, n_positive), (n_positive, n_negative))
+    ]
+    lengths = rng.integers(shortest, length, size=pairs, endpoint=True)
+    tokens: list[Ints] = []
+    for j in range(pairs):
+        shared = first_irrelevant + rng.choice(n_irrelevant, size=lengths[j] - k, p=weights)
+        tokens += [np.concatenate([important[j], shared]) for important in chosen]
+    labels = np.tile([1.0, -1.0], pairs)
+    return TokenDataset.from_tokens(
+        tokens, _flip(labels, noise, rng), vocab_size=first_irrelevant + n_irrelevant
+    )
+
+
+def make_iid_dataset(
+    *,
+    n_samples: int = 200,
+    length: int = 16,
+    positive_probs: ArrayLike,
+    negative_probs: ArrayLike,
+    min_length: int | None = None,
+    label_noise: float = 0.0,
+    rng: RNGLike = None,
+) -> TokenDataset:
+    """Tokens drawn independently from a distribution per class; the first half of the sequences is positive.
+
+    Irrelevant tokens (equal probabilities) have signed frequency O(sqrt(phi/n)) and not zero, so Assumption 1 holds
+    only approximately, and the margin program can be infeasible.
+
+    Parameters
+    ----------
+    positive_probs, negative_probs : (V,) nonnegative, summing to one
+
+    >>> data = make_iid_dataset(n_samples=8, length=5, positive_probs=[.2, 0, .8], negative_probs=[0, .2, .8], rng=0)
+    >>> data.vocab_size, int(data.labels.sum())
+    (3, 0)
+    """
+    n_samples = check_integer("n_samples", n_samples, minimum=2)
+    length = check_integer("length", length, minimum=1)
+    shortest = length if min_length is None else check_integer("min_length", min_length, minimum=1)
+    if shortest > length:
+        raise InputError("min_length", f"must be at most length ({length})", got=shortest)
+    noise = _check_share("label_noise", label_noise)
+    probs = [_check_probs("positive_probs", positive_probs), _check_probs("negative_probs", negative_probs)]
+    if probs[0].shape != probs[1].shape:
+        raise InputError("negative_probs", f"must have shape {probs[0].shape}, like positive_probs", got=probs[1].shape)
+    rng = as_rng(rng)
+    labels = np.where(np.arange(n_samples) < (n_samples + 1) // 2, 1.0, -1.0)
+    lengths = rng.integers(shortest, length, size=n_samples, endpoint=True)
+    tokens = [rng.choice(probs[0].size, size=T, p=probs[0 if y > 0 else 1]) for T, y in zip(lengths, labels)]
+    return TokenDataset.from_tokens(tokens, _flip(labels, noise, rng), vocab_size=probs[0].size)
+
+
+def _check_share(name: str, value: float) -> float:
+    share = check_positive(name, value, zero_ok=True)
+    if share >= 0.5:
+        raise InputError(name, "must be below 0.5", got=share)
+    return share
+
+
+def _check_probs(name: str, value: ArrayLike) -> Vector:
+    probs = np.asarray(value, dtype=float)
+    if probs.ndim != 1 or not np.isfinite(probs).all() or (probs < 0).any() or abs(probs.sum() - 1) > 1e-8:
+        raise InputError(name, "must be a vector of probabilities that sum to one", got=f"sum {probs.sum():.6g}")
+    return probs / probs.sum()
+
+
+def _flip(labels: Vector, share: float, rng: np.random.Generator) -> Vector:
+    flipped = labels.copy()
+    flipped[rng.choice(labels.size, size=round(share * labels.size), replace=False)] *= -1
+    return flipped

@@ -1,0 +1,227 @@
+"""The one-layer softmax attention classifier f(X) = Softmax(p^T E_X^T) E_X v, its loss and its exact derivatives."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import ArrayLike, NDArray
+
+from attnembed._files import read_npz, write_npz
+from attnembed._validation import RNGLike, as_real_array, as_rng, check_integer, check_positive, check_shape, freeze
+from attnembed.attention.data import TokenDataset
+from attnembed.attention.passes import AnchoredPass, TokenSums, token_sums
+from attnembed.errors import DataFileError, InputError, InputTypeError
+from attnembed.gibbs import probabilities
+
+__all__ = ["AttentionModel", "Gradients"]
+
+Floats = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Gradients:
+    """Gradients of the loss in E, p and v, the first kept as a matrix of rank two.
+
+    ``E_factors`` = (A, B), each (V,), with grad_E L = -(A v^T + B p^T); ``E`` (V, d) is formed when first asked for.
+    Where B underflows, ``scaled_p`` * exp(``log_scale``) still holds the gradient in p.
+    """
+
+    p: Floats
+    v: Floats
+    E_factors: tuple[Floats, Floats]
+    scaled_p: Floats
+    log_scale: float
+    _directions: tuple[Floats, Floats]
+
+    @cached_property
+    def E(self) -> Floats:
+        """grad_E L = -(A v^T + B p^T), (V, d)."""
+        (A, B), (v, p) = self.E_factors, self._directions
+        out = np.outer(A, v)
+        out += np.outer(B, p)
+        return np.negative(out, out=out)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class AttentionModel:
+    """Parameters of the classifier; the arrays are copied and read-only.
+
+    f(X_i) = sum_s a_is g_s,  a_is = n_is e^{u_s} / sum_r n_ir e^{u_r},  u = E p,  g = E v.
+
+    Parameters
+    ----------
+    E : (V, d) token embeddings; its dtype (float32 or float64) is that of all three
+    p : (d,) embedding of the <cls> token
+    v : (d,) output vector
+
+    Raises
+    ------
+    InputError
+        for NaN, inf or shapes that do not match.
+
+    Source: [WSOM25], Section 2.
+
+    >>> model = AttentionModel(np.eye(2), np.zeros(2), [1.0, -1.0])
+    >>> data = TokenDataset.from_tokens([[0, 0, 1], [1, 1]], [1, -1])
+    >>> model.output(data).round(6), model.accuracy(data)
+    (array([ 0.333333, -1.      ]), 1.0)
+    """
+
+    E: Floats
+    p: Floats
+    v: Floats
+
+    def __init__(self, E: ArrayLike, p: ArrayLike, v: ArrayLike) -> None:
+        E = as_real_array("E", E, ndim=2)
+        if E.size == 0:
+            raise InputError("E", "must have at least one token and one coordinate", got=f"shape {E.shape}")
+        for name, value in (("E", E), ("p", p), ("v", v)):
+            array = value if name == "E" else as_real_array(name, value, ndim=1, dtype=E.dtype)
+            if name != "E":
+                check_shape(name, array, (E.shape[1],), "E has shape (V, d); p and v have shape (d,)")
+            object.__setattr__(self, name, freeze(np.array(array, order="C")))
+
+    @classmethod
+    def random(
+        cls,
+        vocab_size: int,
+        dim: int,
+        *,
+        embedding_scale: float | None = None,
+        cls_scale: float | None = None,
+        rng: RNGLike = None,
+    ) -> AttentionModel:
+        """E and p Gaussian with the given standard deviations per coordinate (1/sqrt(dim)), v in {+-1/sqrt(dim)}^d.
+
+        >>> AttentionModel.random(5, 4, rng=0).v
+        array([ 0.5, -0.5, -0.5, -0.5])
+        """
+        V, d = check_integer("vocab_size", vocab_size, minimum=1), check_integer("dim", dim, minimum=1)
+        default = 1 / np.sqrt(d)
+        sE = default if embedding_scale is None else check_positive("embedding_scale", embedding_scale, zero_ok=True)
+        sp_ = default if cls_scale is None else check_positive("cls_scale", cls_scale, zero_ok=True)
+        rng = as_rng(rng)
+        E, p = sE * rng.standard_normal((V, d)), sp_ * rng.standard_normal(d)
+        return cls(E, p, default * rng.choice([-1.0, 1.0], size=d))
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of tokens V."""
+        return int(self.E.shape[0])
+
+    @property
+    def dim(self) -> int:
+        """Width d."""
+        return int(self.E.shape[1])
+
+    @property
+    def token_scores(self) -> Floats:
+        """u_s = p . E_s, (V,)."""
+        return self.E @ self.p
+
+    @property
+    def token_values(self) -> Floats:
+        """g_s = E_s . v, (V,)."""
+        return self.E @ self.v
+
+    def replace(self, **parameters: ArrayLike) -> AttentionModel:
+        """A model with some of E, p, v exchanged."""
+        return AttentionModel(**{name: parameters.get(name, getattr(self, name)) for name in ("E", "p", "v")})
+
+    def output(self, data: TokenDataset) -> Floats:
+        """f_i, (n,), between the smallest and the largest value g_s in the sequence."""
+        return self._sums(data).output
+
+    def attention(self, data: TokenDataset) -> sp.csr_array:
+        """a_is, (n, V) CSR with the sparsity of the counts; each row sums to one."""
+        self._check(data)
+        weights = probabilities(self.token_scores[data.counts.indices], data.segments, data.counts.data)
+        return sp.csr_array((weights, data.counts.indices, data.counts.indptr), shape=data.counts.shape)
+
+    def loss(self, data: TokenDataset) -> float:
+        """L = mean_i log(1 + e^{-y_i f_i}), > 0."""
+        return self._sums(data).loss
+
+    def loss_and_grads(self, data: TokenDataset) -> tuple[float, Gradients]:
+        """The loss and its exact gradients in E (as two factors), p and v; see `passes` for the formulas.
+
+        The gradient in p is right to 1e-10 relative to its norm at any ||p||, also where attention is saturated.
+
+        >>> model = AttentionModel.random(4, 3, rng=0)
+        >>> loss, grads = model.loss_and_grads(TokenDataset.from_tokens([[0, 2], [1, 2, 3]], [1, -1]))
+        >>> grads.E.shape, abs(float(grads.E_factors[1].sum())) < 1e-16
+        ((4, 3), True)
+        """
+        sums = self._sums(data)
+        A, B = (freeze(factor.astype(self.E.dtype, copy=False)) for factor in (sums.A, sums.B))
+        scaled = freeze(-(self.E.T @ sums.scaled_B))
+        grad_p = freeze((scaled * np.exp(sums.log_scale)).astype(self.E.dtype, copy=False))
+        grad_v = freeze(-(self.E.T @ A))
+        return sums.loss, Gradients(grad_p, grad_v, (A, B), scaled, sums.log_scale, (self.v, self.p))
+
+    def hessian_p(self, data: TokenDataset) -> Floats:
+        """Second derivative of the loss in p, (d, d), symmetric."""
+        anchored = self._anchored(data)
+        return anchored.scaled_hessian(self.E) * np.exp(anchored.log_scale)
+
+    def hessian_vector_p(self, data: TokenDataset, x: ArrayLike) -> Floats:
+        """Hess_p L times x, (d,), without forming the Hessian."""
+        x = as_real_array("x", x, ndim=1, dtype=self.E.dtype)
+        check_shape("x", x, (self.dim,))
+        anchored = self._anchored(data)
+        return anchored.scaled_hessian_vector(self.E, x) * np.exp(anchored.log_scale)
+
+    def smoothness_p(self, data: TokenDataset) -> float:
+        """beta = G^2 R^2 / 64 + G R^2 / 4 >= ||Hess_p L|| at every p.
+
+        G = max_i range of g over X_i, R = max_i diameter of {E_s : s in X_i}. Gradient descent on p with a step below
+        2/beta never increases the loss. Derived here (docs/derivations/smoothness.md).
+        """
+        self._check(data)
+        from attnembed.attention.theory.smoothness import smoothness_bound
+
+        return smoothness_bound(self, data).beta
+
+    def accuracy(self, data: TokenDataset) -> float:
+        """Share of sequences with y_i f_i > 0, in [0, 1]; an output of exactly 0 counts as wrong."""
+        return float(np.mean(data.labels * self.output(data) > 0))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write E, p and v to an npz archive (no pickle), whole or not at all."""
+        write_npz(path, E=self.E, p=self.p, v=self.v)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> AttentionModel:
+        """Read a model written by `save`; anything malformed raises DataFileError."""
+        arrays = read_npz(path, ("E", "p", "v"))
+        try:
+            return cls(**arrays)
+        except InputError as error:
+            raise DataFileError(path, f"does not hold a model: {error}") from error
+
+    def _check(self, data: TokenDataset) -> None:
+        if not isinstance(data, TokenDataset):
+            raise InputTypeError("data", "must be a TokenDataset", got=type(data).__name__)
+        if data.vocab_size != self.vocab_size:
+            raise InputError(
+                "data",
+                f"must have the model's vocabulary of {self.vocab_size} tokens",
+                got=data.vocab_size,
+                hint="pass vocab_size to TokenDataset.from_tokens",
+            )
+
+    def _sums(self, data: TokenDataset) -> TokenSums:
+        self._check(data)
+        return token_sums(data, self.token_scores, self.token_values)
+
+    def _anchored(self, data: TokenDataset) -> AnchoredPass:
+        self._check(data)
+        return AnchoredPass(data, self.token_scores, self.token_values)
+
+    def __repr__(self) -> str:
+        return f"AttentionModel(vocab_size={self.vocab_size}, dim={self.dim}, dtype={self.E.dtype})"

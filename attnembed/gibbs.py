@@ -1,0 +1,158 @@
+"""Gibbs distributions over segments: softmax, log-partition, mode, and the expectation of values with its derivative.
+
+A *segment* is one sequence of a ragged batch, stored as in a CSR matrix: segment i owns the positions
+``indptr[i]:indptr[i+1]`` of every flat array. Position k has a score u_k, a multiplicity m_k > 0 and a probability
+
+    a_k = m_k e^{u_k} / Z_i,      Z_i = sum over the segment of m_k e^{u_k}.
+
+Both subjects of the package are of this form: tokens of a sequence with scores E p, and labelings with scores F(Y|X).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["AnchoredSoftmax", "Segments", "log_partition", "mode", "probabilities"]
+
+Floats = NDArray[np.floating[Any]]
+Ints = NDArray[np.integer[Any]]
+
+# exp(x) is zero below about -745; a difference of scores beyond this cannot be told from minus infinity.
+_LOWEST_EXPONENT = -745.0
+
+
+@dataclass(frozen=True, eq=False)
+class Segments:
+    """The layout of a ragged batch: ``indptr`` (n+1,), no segment empty.
+
+    >>> Segments(np.array([0, 2, 5])).ids
+    array([0, 0, 1, 1, 1])
+    """
+
+    indptr: Ints
+
+    @cached_property
+    def ids(self) -> Ints:
+        """The segment of each position, (N,)."""
+        return np.repeat(np.arange(len(self)), np.diff(self.indptr))
+
+    def __len__(self) -> int:
+        return len(self.indptr) - 1
+
+    def sum(self, x: Floats) -> Floats:
+        """Sum over each segment, (N,) -> (n,)."""
+        return np.add.reduceat(x, self.indptr[:-1])
+
+    def max(self, x: Floats) -> Floats:
+        """Maximum over each segment, (N,) -> (n,)."""
+        return np.maximum.reduceat(x, self.indptr[:-1])
+
+    def spread(self, x: Floats) -> Floats:
+        """Give each position its segment's value, (n,) -> (N,)."""
+        return x[self.ids]
+
+    def argmax(self, x: Floats) -> Ints:
+        """Position of the first maximum of each segment, (N,) -> (n,)."""
+        candidates = np.flatnonzero(x == self.spread(self.max(x)))
+        owner = self.ids[candidates]
+        return candidates[np.r_[True, owner[1:] != owner[:-1]]]
+
+
+def log_partition(scores: Floats, segments: Segments, multiplicity: Floats) -> Floats:
+    """log Z_i = log sum m_k e^{u_k} per segment; (N,) -> (n,), each segment shifted by its own maximum.
+
+    >>> log_partition(np.array([1000.0, 1000.0]), Segments(np.array([0, 2])), np.ones(2)).round(6)
+    array([1000.693147])
+    """
+    top = segments.max(scores)
+    return top + np.log(segments.sum(multiplicity * np.exp(scores - segments.spread(top))))
+
+
+def probabilities(scores: Floats, segments: Segments, multiplicity: Floats) -> Floats:
+    """a_k = m_k e^{u_k} / Z_i, (N,) -> (N,), in [0, 1], summing to one over each segment.
+
+    >>> probabilities(np.array([0.0, 0.0, 5.0]), Segments(np.array([0, 2, 3])), np.array([1.0, 3.0, 1.0]))
+    array([0.25, 0.75, 1.  ])
+    """
+    weight = multiplicity * np.exp(scores - segments.spread(segments.max(scores)))
+    return weight / segments.spread(segments.sum(weight))
+
+
+def mode(scores: Floats, segments: Segments) -> Ints:
+    """The zero-temperature limit: position of the (first) largest score of each segment, (N,) -> (n,).
+
+    >>> mode(np.array([0.0, 2.0, 2.0, -1.0]), Segments(np.array([0, 3, 4])))
+    array([1, 3])
+    """
+    return segments.argmax(scores)
+
+
+class AnchoredSoftmax:
+    """Expectation f_i = sum a_k g_k over each segment and its derivative in the scores, exact at saturation.
+
+    d f_i / d u_k = a_k (g_k - f_i). When one position m takes all the probability, g_m - f_i cancels every digit.
+    Here the mode m of each segment is the *anchor*: with D_k = g_k - g_m (zero at the anchor),
+
+        f_i - g_m = sum_k a_k D_k =: delta_i,        g_k - f_i = D_k - delta_i,
+
+    so that at the anchor the difference is -delta_i, a sum of small terms and not a difference of large ones. (The
+    anchor is the *mode* and not the position with the largest value: otherwise D_k - delta_i would cancel wherever
+    the mass sits on another position. Derived in docs/numerics.md.)
+
+    Parameters
+    ----------
+    scores, values, multiplicity : (N,) u_k, g_k, m_k
+    segments : the layout
+
+    Attributes
+    ----------
+    probability : (N,) a_k
+    expectation : (n,) f_i
+    centred : (N,) g_k - f_i
+    anchor : (n,) positions of the modes
+
+    >>> soft = AnchoredSoftmax(np.array([0.0, -800.0]), np.array([1.0, -1.0]), np.ones(2), Segments(np.array([0, 2])))
+    >>> derivative, log_scale = soft.sensitivity()
+    >>> derivative, log_scale  # the derivative is (2, -2) e^{-800}
+    (array([ 2., -2.]), -800.0)
+    """
+
+    def __init__(self, scores: Floats, values: Floats, multiplicity: Floats, segments: Segments) -> None:
+        self.segments = segments
+        self.anchor = segments.argmax(scores)
+        self._exponent = scores - segments.spread(scores[self.anchor])
+        self._difference = values - segments.spread(values[self.anchor])
+        self._multiplicity = multiplicity
+        weight = multiplicity * np.exp(self._exponent)
+        self._partition = segments.sum(weight)
+        self.probability = weight / segments.spread(self._partition)
+        self._delta = segments.sum(self.probability * self._difference)
+        self.expectation = values[self.anchor] + self._delta
+
+    @property
+    def centred(self) -> Floats:
+        """g_k - f_i, (N,), with the anchor's entry free of cancellation."""
+        return self._difference - self.segments.spread(self._delta)
+
+    def sensitivity(self, log_weight: Floats | None = None) -> tuple[Floats, float]:
+        """w_i a_k (g_k - f_i) for segment weights w_i = e^{log_weight_i}, as (array, log_scale).
+
+        The product is ``array * exp(log_scale)``. The scale is the largest log-magnitude of the terms, so that
+        neither probabilities nor weights underflow, however large the scores are.
+        """
+        exponent = self._exponent
+        if log_weight is not None:
+            exponent = exponent + self.segments.spread(log_weight)
+        # Positions with the anchor's value (the anchor itself among them) contribute no term of their own.
+        active = self._difference != 0
+        log_scale = float(np.max(exponent, where=active, initial=-np.inf))
+        if log_scale == -np.inf:
+            return np.zeros_like(self.probability), 0.0
+        power = np.where(active, exponent - log_scale, _LOWEST_EXPONENT - 1)
+        term = self._multiplicity * np.exp(power) * self._difference / self.segments.spread(self._partition)
+        return term - self.probability * self.segments.spread(self.segments.sum(term)), log_scale
