@@ -47,9 +47,7 @@ def replacing(path: PathLike) -> Iterator[Path]:
 def write_json(path: PathLike, content: dict[str, Any]) -> None:
     """Write ``content`` as indented JSON, whole or not at all; non-finite numbers become text."""
     with replacing(path) as temporary:
-        temporary.write_text(
-            json.dumps(to_plain(content), indent=2, allow_nan=False) + "\n", encoding="utf-8"
-        )
+        temporary.write_text(json.dumps(to_plain(content), indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def write_npz(path: PathLike, **arrays: Any) -> None:
@@ -77,11 +75,7 @@ def read_npz(path: PathLike, names: tuple[str, ...]) -> dict[str, np.ndarray[Any
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         if isinstance(error, DataFileError):
             raise
-        reason = (
-            error.strerror
-            if isinstance(error, OSError) and error.strerror
-            else "is not a readable npz archive"
-        )
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "is not a readable npz archive"
         raise DataFileError(path, reason) from error
 
 

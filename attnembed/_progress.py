@@ -16,9 +16,7 @@ class Progress:
     ...         progress.update(step + 1, "loss 0.5")
     """
 
-    def __init__(
-        self, title: str, total: float | None = None, *, stream: TextIO | None = None, every: float = 0.1
-    ):
+    def __init__(self, title: str, total: float | None = None, *, stream: TextIO | None = None, every: float = 0.1):
         self.title, self.total, self.every = title, total, every
         self.stream = sys.stderr if stream is None else stream
         self.active = bool(getattr(self.stream, "isatty", lambda: False)())

@@ -142,13 +142,18 @@ class TokenDataset:
         counts.sum_duplicates()
         counts.eliminate_zeros()
         counts.sort_indices()
+        if counts.nnz < np.iinfo(np.int32).max:  # half the index traffic in every pass
+            counts.indices, counts.indptr = counts.indices.astype(np.int32), counts.indptr.astype(np.int32)
         n, vocab_size = counts.shape
         signs = as_signs("labels", labels, n=n)
         empty = np.flatnonzero(np.diff(counts.indptr) == 0)
         if empty.size:
             more = f" and {empty.size - 1} more" if empty.size > 1 else ""
             raise InputError(
-                "tokens", "must not contain empty sequences", got=f"sequence {empty[0]}{more}", hint="drop them"
+                "tokens",
+                "must not contain empty sequences",
+                got=f"sequence {empty[0]}{more}",
+                hint="drop them",
             )
         names = None
         if vocab is not None:
@@ -347,9 +352,7 @@ def make_balanced_dataset(
         shared = first_irrelevant + rng.choice(n_irrelevant, size=lengths[j] - k, p=weights)
         tokens += [np.concatenate([important[j], shared]) for important in chosen]
     labels = np.tile([1.0, -1.0], pairs)
-    return TokenDataset.from_tokens(
-        tokens, _flip(labels, noise, rng), vocab_size=first_irrelevant + n_irrelevant
-    )
+    return TokenDataset.from_tokens(tokens, _flip(labels, noise, rng), vocab_size=first_irrelevant + n_irrelevant)
 
 
 def make_iid_dataset(

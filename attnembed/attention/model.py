@@ -12,7 +12,15 @@ import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
 from attnembed._files import read_npz, write_npz
-from attnembed._validation import RNGLike, as_real_array, as_rng, check_integer, check_positive, check_shape, freeze
+from attnembed._validation import (
+    RNGLike,
+    as_real_array,
+    as_rng,
+    check_integer,
+    check_positive,
+    check_shape,
+    freeze,
+)
 from attnembed.attention.data import TokenDataset
 from attnembed.attention.passes import AnchoredPass, TokenSums, token_sums
 from attnembed.errors import DataFileError, InputError, InputTypeError
@@ -99,7 +107,7 @@ class AttentionModel:
         """E and p Gaussian with the given standard deviations per coordinate (1/sqrt(dim)), v in {+-1/sqrt(dim)}^d.
 
         >>> AttentionModel.random(5, 4, rng=0).v
-        array([ 0.5, -0.5, -0.5, -0.5])
+        array([-0.5,  0.5,  0.5, -0.5])
         """
         V, d = check_integer("vocab_size", vocab_size, minimum=1), check_integer("dim", dim, minimum=1)
         default = 1 / np.sqrt(d)

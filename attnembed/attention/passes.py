@@ -84,9 +84,7 @@ class AnchoredPass:
     def __init__(self, data: TokenDataset, token_scores: Floats, token_values: Floats) -> None:
         self.data = data
         columns = data.counts.indices
-        self.softmax = AnchoredSoftmax(
-            token_scores[columns], token_values[columns], data.counts.data, data.segments
-        )
+        self.softmax = AnchoredSoftmax(token_scores[columns], token_values[columns], data.counts.data, data.segments)
         self.output = self.softmax.expectation
         self.margins = data.labels * self.output
         self._log_weight = log_expit(-self.margins) - np.log(data.n_samples)
