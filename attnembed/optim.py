@@ -1,0 +1,358 @@
+"""Optimisers on dicts of named arrays, their schedules and their checkpointable state; shared by both subjects.
+
+An optimiser is a frozen bag of options. Its state is plain data; parameters and state are updated in place, so the
+caller owns every array and a step allocates nothing of the parameters' size.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attnembed._validation import check_integer, check_positive, check_shape
+from attnembed.errors import InputError, InputTypeError
+
+__all__ = [
+    "SGD",
+    "Adam",
+    "Constant",
+    "Cosine",
+    "InverseTime",
+    "Optimizer",
+    "OptimizerState",
+    "Schedule",
+    "StepDecay",
+    "state_arrays",
+    "state_from_arrays",
+]
+
+Floats = NDArray[np.floating[Any]]
+Schedule = Callable[[int], float]
+
+# Blocks of this many entries keep parameter, gradient, moments and scratch (5 x 128 kB) in the cache: the elementwise
+# chain then reads main memory once, and the scratch is small however large the parameters are.
+_BLOCK = 16384
+
+
+@dataclass
+class OptimizerState:
+    """How many steps were taken, and per slot (``velocity``; ``mean``, ``square``) one array per parameter."""
+
+    step: int
+    slots: dict[str, dict[str, Floats]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimizer(ABC):
+    """What all optimisers share. ``step_size`` eta > 0 is multiplied per parameter name by ``multipliers`` (default 1).
+
+    ``weight_decay`` lambda >= 0, one number or one per name (default 0), is decoupled from the gradient: each step
+    first takes theta <- (1 - eta lambda) theta (Loshchilov, Hutter, arXiv 1711.05101).
+    """
+
+    step_size: float
+    multipliers: Mapping[str, float] = field(default_factory=dict)
+    weight_decay: float | Mapping[str, float] = 0.0
+
+    def __post_init__(self) -> None:
+        check_positive("step_size", self.step_size)
+        for name, factor in self.multipliers.items():
+            check_positive(f"multipliers[{name!r}]", factor, zero_ok=True)
+        if isinstance(self.weight_decay, Mapping):
+            for name, decay in self.weight_decay.items():
+                check_positive(f"weight_decay[{name!r}]", decay, zero_ok=True)
+        else:
+            check_positive("weight_decay", self.weight_decay, zero_ok=True)
+
+    @property
+    @abstractmethod
+    def slots(self) -> tuple[str, ...]:
+        """What the state holds per parameter."""
+
+    def init(self, params: Mapping[str, Floats]) -> OptimizerState:
+        """The state before the first step: zeros shaped like the parameters."""
+        for name, array in params.items():
+            _check_parameter(name, array)
+        return OptimizerState(0, {s: {k: np.zeros_like(a) for k, a in params.items()} for s in self.slots})
+
+    def update(
+        self,
+        params: Mapping[str, Floats],
+        grads: Mapping[str, Floats],
+        state: OptimizerState,
+        step_size: float | None = None,
+    ) -> None:
+        """Take one step on every parameter that has a gradient, changing ``params`` and ``state`` in place.
+
+        Parameters
+        ----------
+        params : C-contiguous writable float arrays
+        grads : arrays of the same shapes, left unchanged; parameters without a gradient stay as they are
+        step_size : replaces the option for this step (a schedule's value); 0 is allowed
+        """
+        eta = self.step_size if step_size is None else check_positive("step_size", step_size, zero_ok=True)
+        unknown = [name for name in grads if name not in params or any(name not in state.slots[s] for s in self.slots)]
+        if unknown:
+            raise InputError("grads", "must name parameters that the state was made for", got=unknown[0])
+        for name, gradient in grads.items():
+            _check_parameter(name, params[name])
+            check_shape(f"grads[{name!r}]", gradient, params[name].shape, "the shape of its parameter")
+        state.step += 1
+        for name, gradient in grads.items():
+            rate = eta * self.multipliers.get(name, 1.0)
+            decay = self.weight_decay.get(name, 0.0) if isinstance(self.weight_decay, Mapping) else self.weight_decay
+            arrays = (params[name], gradient, *(state.slots[slot][name] for slot in self.slots))
+            for parameter, *rest in _blocks(*arrays):
+                if decay:
+                    parameter *= 1 - rate * decay
+                self._step(rate, state.step, parameter, *rest)
+
+    def rescale(self, state: OptimizerState, name: str, factor: float) -> None:
+        """Make the state follow theta <- factor * theta with the function unchanged: gradients divide by ``factor``.
+
+        velocity / a, mean / a, square / a^2 (derived here). Adam's epsilon does not follow; it matters only where the
+        gradients are of its size.
+        """
+        if not isinstance(factor, (int, float, np.number)) or not math.isfinite(factor) or factor == 0:
+            raise InputError("factor", "must be finite and not 0", got=factor)
+        for slot in self.slots:
+            if name not in state.slots[slot]:
+                raise InputError("name", "must be a parameter of the state", got=repr(name))
+            state.slots[slot][name] /= factor**2 if slot == "square" else factor
+
+    @abstractmethod
+    def _step(self, rate: float, k: int, parameter: Floats, gradient: Floats, *slots: Floats) -> None:
+        """Step number ``k`` >= 1 on one flat block."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SGD(Optimizer):
+    """Gradient descent with heavy-ball momentum: velocity <- momentum velocity + g, theta <- theta - eta velocity.
+
+    Parameters
+    ----------
+    step_size : eta > 0
+    momentum : in [0, 1)
+    multipliers, weight_decay : see `Optimizer`
+
+    >>> params = {"w": np.array([1.0, -1.0])}
+    >>> sgd = SGD(step_size=0.5)
+    >>> state = sgd.init(params)
+    >>> sgd.update(params, {"w": np.array([1.0, 0.0])}, state)
+    >>> params["w"], state.step
+    (array([ 0.5, -1. ]), 1)
+    """
+
+    momentum: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_decay("momentum", self.momentum)
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        return ("velocity",) if self.momentum else ()
+
+    def _step(self, rate: float, k: int, parameter: Floats, gradient: Floats, *slots: Floats) -> None:
+        for velocity in slots:
+            velocity *= self.momentum
+            velocity += gradient
+            gradient = velocity
+        parameter -= rate * gradient
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adam(Optimizer):
+    """Adam (Kingma, Ba, arXiv 1412.6980), with decoupled weight decay.
+
+    mean <- beta1 mean + (1 - beta1) g,  square <- beta2 square + (1 - beta2) g^2,
+    theta <- theta - eta mean^ / (sqrt(square^) + epsilon),  mean^ = mean / (1 - beta1^k), square^ likewise.
+
+    Parameters
+    ----------
+    step_size : eta > 0, about the size of the first steps of every entry
+    beta1, beta2 : in [0, 1)
+    epsilon : > 0
+    multipliers, weight_decay : see `Optimizer`
+
+    >>> params = {"w": np.array([1.0, -1.0])}
+    >>> adam = Adam(step_size=0.5, epsilon=1e-12)
+    >>> adam.update(params, {"w": np.array([1e-3, 1e3])}, adam.init(params))
+    >>> params["w"].round(6)
+    array([ 0.5, -1.5])
+    """
+
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_decay("beta1", self.beta1)
+        _check_decay("beta2", self.beta2)
+        check_positive("epsilon", self.epsilon)
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        return ("mean", "square")
+
+    def _step(self, rate: float, k: int, parameter: Floats, gradient: Floats, *slots: Floats) -> None:
+        mean, square = slots
+        # Both corrections as two scalars: eta mean^ / (sqrt(square^) + eps) = rate' mean / (sqrt(square) + eps').
+        root = math.sqrt(1 - self.beta2**k)
+        scratch = gradient - mean
+        scratch *= 1 - self.beta1
+        mean += scratch
+        np.multiply(gradient, gradient, out=scratch)
+        scratch -= square
+        scratch *= 1 - self.beta2
+        square += scratch
+        np.sqrt(square, out=scratch)
+        scratch += self.epsilon * root
+        np.divide(mean, scratch, out=scratch)
+        scratch *= rate * root / (1 - self.beta1**k)
+        parameter -= scratch
+
+
+@dataclass(frozen=True)
+class Constant:
+    """Multiplier 1 after a linear warm-up over the first ``warmup`` steps.
+
+    A schedule maps the number of steps already taken, k >= 0, to a multiplier of the step size in [0, 1]; all of them
+    warm up as (k + 1) / (warmup + 1).
+
+    >>> [Constant(warmup=3)(k) for k in range(5)]
+    [0.25, 0.5, 0.75, 1.0, 1.0]
+    """
+
+    warmup: int = field(default=0, kw_only=True)
+
+    def __post_init__(self) -> None:
+        check_integer("warmup", self.warmup, minimum=0)
+
+    def __call__(self, k: int) -> float:
+        if k < self.warmup:
+            return (k + 1) / (self.warmup + 1)
+        return self._decay(k - self.warmup)
+
+    def _decay(self, k: int) -> float:
+        """The multiplier ``k`` steps after the warm-up."""
+        return 1.0
+
+
+@dataclass(frozen=True)
+class Cosine(Constant):
+    """Half a cosine from 1 to ``final`` over ``total`` steps (warm-up included), then ``final``.
+
+    >>> [round(Cosine(4)(k), 3) for k in (0, 2, 4, 9)]
+    [1.0, 0.5, 0.0, 0.0]
+    """
+
+    total: int
+    final: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_integer("total", self.total, minimum=self.warmup + 1)
+        _check_share("final", self.final)
+
+    def _decay(self, k: int) -> float:
+        share = min(k / (self.total - self.warmup), 1.0)
+        return self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * share))
+
+
+@dataclass(frozen=True)
+class StepDecay(Constant):
+    """Times ``factor`` after every ``every`` steps.
+
+    >>> [StepDecay(2, 0.5)(k) for k in range(5)]
+    [1.0, 1.0, 0.5, 0.5, 0.25]
+    """
+
+    every: int
+    factor: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_integer("every", self.every, minimum=1)
+        _check_share("factor", self.factor)
+
+    def _decay(self, k: int) -> float:
+        return float(self.factor ** (k // self.every))
+
+
+@dataclass(frozen=True)
+class InverseTime(Constant):
+    """1 / (1 + k / scale): half after ``scale`` steps, the classical rate of stochastic approximation.
+
+    >>> [InverseTime(2.0)(k) for k in (0, 2, 6)]
+    [1.0, 0.5, 0.25]
+    """
+
+    scale: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_positive("scale", self.scale)
+
+    def _decay(self, k: int) -> float:
+        return 1 / (1 + k / self.scale)
+
+
+def state_arrays(state: OptimizerState) -> dict[str, np.ndarray[Any, Any]]:
+    """The state as named arrays for an npz archive: ``optimizer.step`` and ``optimizer.<slot>.<parameter>``.
+
+    >>> sorted(state_arrays(SGD(step_size=1.0, momentum=0.9).init({"w": np.zeros(2)})))
+    ['optimizer.step', 'optimizer.velocity.w']
+    """
+    out: dict[str, np.ndarray[Any, Any]] = {"optimizer.step": np.array(state.step)}
+    for slot, arrays in state.slots.items():
+        out |= {f"optimizer.{slot}.{name}": array for name, array in arrays.items()}
+    return out
+
+
+def state_from_arrays(arrays: Mapping[str, np.ndarray[Any, Any]], like: OptimizerState) -> OptimizerState:
+    """Rebuild a state from `state_arrays`; ``like`` (from ``init``) says which names, shapes and dtypes are expected.
+
+    Raises
+    ------
+    InputError
+        if an array is missing, or has another shape or dtype.
+    """
+    for key, expected in state_arrays(like).items():
+        found = arrays.get(key)
+        if found is None or found.shape != expected.shape or found.dtype != expected.dtype:
+            got = "nothing" if found is None else f"shape {found.shape}, dtype {found.dtype}"
+            raise InputError("arrays", f"must hold {key} of shape {expected.shape}, dtype {expected.dtype}", got=got)
+    slots = {s: {k: arrays[f"optimizer.{s}.{k}"].copy() for k in names} for s, names in like.slots.items()}
+    return OptimizerState(check_integer("optimizer.step", arrays["optimizer.step"].item(), minimum=0), slots)
+
+
+def _blocks(*arrays: Floats) -> Iterator[list[Floats]]:
+    """Flat views of equal blocks of the arrays."""
+    flat = [array.reshape(-1) for array in arrays]
+    for start in range(0, flat[0].size, _BLOCK):
+        yield [array[start : start + _BLOCK] for array in flat]
+
+
+def _check_parameter(name: str, array: Any) -> None:
+    if not isinstance(array, np.ndarray) or array.dtype not in (np.float32, np.float64):
+        raise InputTypeError(f"params[{name!r}]", "must be a float32 or float64 array", got=type(array).__name__)
+    if not (array.flags.writeable and array.flags.c_contiguous):
+        raise InputError(f"params[{name!r}]", "must be writable and C-contiguous", hint="pass a copy")
+
+
+def _check_decay(name: str, value: Any) -> None:
+    if check_positive(name, value, zero_ok=True) >= 1:
+        raise InputError(name, "must be below 1", got=value)
+
+
+def _check_share(name: str, value: Any) -> None:
+    if check_positive(name, value, zero_ok=True) > 1:
+        raise InputError(name, "must be at most 1", got=value)
