@@ -196,7 +196,7 @@ class TokenDataset:
 
     @cached_property
     def signed_frequency(self) -> Vector:
-        """alpha_s = mean_i y_i n_is / T_i, (V,), in [-phi_s, phi_s] ([WSOM25], eq. for the average signed frequency)."""
+        """alpha_s = mean_i y_i n_is / T_i, (V,), in [-phi_s, phi_s]."""
         return freeze(self.counts.T @ (self.labels / self.lengths) / self.n_samples)
 
     @cached_property

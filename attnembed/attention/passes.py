@@ -25,9 +25,10 @@ from attnembed.attention.data import TokenDataset
 from attnembed.gibbs import AnchoredSoftmax
 from attnembed.losses import logistic, logistic_derivative
 
-__all__ = ["AnchoredPass", "TokenSums", "token_sums", "top_gap"]
+__all__ = ["AnchoredPass", "TokenSums", "loss_gap", "token_sums"]
 
 Floats = NDArray[np.floating[Any]]
+Ints = NDArray[np.integer[Any]]
 
 # Within this span of scores + log(length) every attention weight stays above e^-10, so that g_s - f_i keeps
 # 1e-16 / 1e-5 = 1e-11 of relative accuracy without an anchor.
@@ -136,11 +137,18 @@ class AnchoredPass:
         return -logistic_derivative(-self.margins) * np.exp(np.minimum(self.log_scale - self._log_weight, 700.0))
 
 
-def top_gap(data: TokenDataset, token_values: Floats, top: NDArray[np.integer[Any]], attention: Floats) -> Floats:
-    """delta_i = sum_s a_is y_i (g_{s_i*} - g_s) >= 0, (n,): how far f_i is from its best value, without cancellation."""
+def loss_gap(data: TokenDataset, token_values: Floats, top: Ints, gamma: Floats, attention: Floats) -> float:
+    """L - L* >= 0, L* = mean_i l(gamma_i*), without cancellation.
+
+    With the top tokens s_i* as anchors, y_i f_i = gamma_i* - delta_i, delta_i = sum_s a_is y_i (g_{s_i*} - g_s) >= 0:
+        L - L* = mean_i log1p( expm1(delta_i) sigma(-gamma_i*) ).
+    """
     spread = data.segments.spread
     difference = spread(data.labels) * (spread(token_values[top]) - token_values[data.counts.indices])
-    return data.segments.sum(attention * difference)
+    delta = data.segments.sum(attention * difference)
+    near = np.log1p(np.expm1(np.minimum(delta, 1.0)) * -logistic_derivative(gamma))
+    # Far from the best value nothing cancels, and expm1 could overflow.
+    return float(np.where(delta <= 1.0, near, logistic(gamma - delta) - logistic(gamma)).mean())
 
 
 def _with_data(counts: Any, values: Floats) -> Any:

@@ -1,0 +1,221 @@
+"""Gradient flow on the <cls> embedding, dp/dt = -grad_p L(E, p, v), with E and v fixed ([WSOM25], Section 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attnembed._validation import check_choice, check_integer, check_positive, freeze
+from attnembed.attention.data import TokenDataset
+from attnembed.attention.model import AttentionModel
+from attnembed.attention.passes import AnchoredPass, loss_gap
+from attnembed.attention.selection import top_tokens
+from attnembed.errors import InputError
+from attnembed.flow import CLOCKS, Clock, FlowPoint, integrate
+from attnembed.gibbs import probabilities
+from attnembed.results import Result
+
+__all__ = ["FlowResult", "FlowState", "gradient_flow"]
+
+Vector = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class FlowState:
+    """What a callback of `gradient_flow` receives: p (d,), log t, arc length and evaluations so far."""
+
+    p: Vector
+    log_time: float
+    arclength: float
+    nfev: int
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class FlowResult(Result):
+    """The path of p; all arrays run over the k accepted steps, the start among them.
+
+    Attributes
+    ----------
+    p : (d,) the last point
+    path : (k, d) the points
+    log_time : (k,) log t; -inf at the start, t = 0
+    arclength : (k,) length of the path so far
+    loss_gap : (k,) L - L*, L* = mean_i l(gamma_i*), computed without cancellation
+    top_attention : (k,) the smallest over sequences of the attention on the top token
+    model : the model at the last point
+    nfev, njev : evaluations of the gradient and of its Jacobian
+    """
+
+    p: Vector
+    path: Vector
+    log_time: Vector
+    arclength: Vector
+    loss_gap: Vector
+    top_attention: Vector
+    model: AttentionModel
+    clock: str
+    nfev: int
+    njev: int
+
+
+def gradient_flow(
+    model: AttentionModel,
+    data: TokenDataset,
+    *,
+    clock: Clock = "log_time",
+    until: float = 40.0,
+    rtol: float = 1e-8,
+    atol: float = 1e-10,
+    stop_attention: float | None = None,
+    stop_norm: float | None = None,
+    callback: Callable[[FlowState], bool | None] | None = None,
+    max_nfev: int = 100_000,
+) -> FlowResult:
+    """Follow dp/dt = -grad_p L from the model's p.
+
+    The path stays in p_0 + span of the embeddings, so the integration runs in min(V, d) coordinates of that span.
+
+    Parameters
+    ----------
+    clock : "log_time" (log t; the right choice for limits), "time" (t) or "arclength" (length of the path)
+    until : final value of the clock: log t, t or arc length
+    rtol, atol : tolerances of the integrator, per coordinate
+    stop_attention : stop when every sequence gives its top token at least this attention
+    stop_norm : stop when ||p|| reaches this value
+    callback : called with a `FlowState` after each accepted step; stops the flow by returning True
+    max_nfev : give up after so many evaluations
+
+    Raises
+    ------
+    InputError
+        for an unknown clock, or a final value, tolerance or stopping value out of its range.
+
+    Source: [WSOM25], Section 4; statements F1-F8 are predictions about this path (`attnembed.theory`).
+
+    >>> from attnembed.attention.data import make_balanced_dataset
+    >>> data = make_balanced_dataset(n_samples=8, length=3, n_irrelevant=4, rng=0)
+    >>> model = AttentionModel(np.eye(8), np.zeros(8), [1, 1, -1, -1, 0, 0, 0, 0])
+    >>> flow = gradient_flow(model, data, until=20.0)
+    >>> flow.success, bool(flow.top_attention[-1] > 0.999), bool(np.all(np.diff(flow.loss_gap) < 0))
+    (True, True, True)
+    """
+    model._check(data)
+    check_choice("clock", clock, CLOCKS)
+    if clock == "log_time":
+        if isinstance(until, (bool, str)) or not np.isfinite(until) or until > 700:
+            raise InputError(
+                "until", "must be a finite log t of at most 700", got=until, hint="t must stay below 1e304"
+            )
+        until = float(until)
+    else:
+        until = check_positive("until", until)
+    rtol, atol = check_positive("rtol", rtol), check_positive("atol", atol)
+    if stop_attention is not None and not 0 < check_positive("stop_attention", stop_attention) < 1:
+        raise InputError("stop_attention", "must lie between 0 and 1", got=stop_attention)
+    if stop_norm is not None:
+        check_positive("stop_norm", stop_norm)
+    max_nfev = check_integer("max_nfev", max_nfev, minimum=1)
+
+    field = _ClsField(model, data)
+    if clock == "arclength" and not np.any(field.force(np.zeros(field.rank))[0]):
+        raise InputError(
+            "model", "must have a nonzero gradient in p for clock='arclength'", got="zero", hint="use clock='log_time'"
+        )
+
+    stops: dict[str, Callable[[Vector], float]] = {}
+    if stop_norm is not None:
+        stops[f"||p|| = {stop_norm:g}"] = lambda x: float(np.linalg.norm(field.lift(x)) - stop_norm)
+    if stop_attention is not None:
+        stops[f"top attention = {stop_attention:g}"] = lambda x: field.observe(x)[1] - stop_attention
+
+    report = None
+    if callback is not None:
+        listener = callback
+
+        def report(point: FlowPoint) -> bool | None:
+            return listener(FlowState(field.lift(point.x), point.log_time, point.arclength, point.nfev))
+
+    run = integrate(
+        field,
+        np.zeros(field.rank),
+        clock=clock,
+        until=until,
+        rtol=rtol,
+        atol=atol,
+        stops=stops,
+        callback=report,
+        max_nfev=max_nfev,
+        title="gradient flow",
+    )
+    gaps, attention = np.array([field.observe(x) for x in run.x]).T
+    path = field.lift(run.x)
+    message = f"{run.message}; attention on the top token is at least {attention[-1]:.4g} in every sequence"
+    if attention[-1] < 0.5:
+        message += ": selection has not happened (yet); see theory.basin_condition and a later `until`"
+    return FlowResult(
+        status=run.status,
+        message=message,
+        p=freeze(path[-1].copy()),
+        path=freeze(path),
+        log_time=freeze(run.log_time),
+        arclength=freeze(run.arclength),
+        loss_gap=freeze(gaps),
+        top_attention=freeze(attention),
+        model=model.replace(p=path[-1]),
+        clock=clock,
+        nfev=run.nfev,
+        njev=run.njev,
+    )
+
+
+class _ClsField:
+    """-grad_p L and its Jacobian in coordinates x of p = p_0 + Q x, with Q (d, r) a basis of the embeddings' span.
+
+    With E^T = Q R the scores are u = E p_0 + R^T x; for V >= d the coordinates are those of p itself.
+    """
+
+    def __init__(self, model: AttentionModel, data: TokenDataset) -> None:
+        self.data, self.p0 = data, model.p.astype(np.float64)
+        E = model.E.astype(np.float64)
+        if model.vocab_size < model.dim:
+            self.basis, R = np.linalg.qr(E.T)
+            self.embeddings = np.ascontiguousarray(R.T)
+        else:
+            self.basis, self.embeddings = None, E
+        self.scores, self.values = E @ self.p0, E @ model.v.astype(np.float64)
+        self.top, _, self.gamma, _ = top_tokens(data, self.values)
+        self._is_top = np.flatnonzero(data.counts.indices == data.segments.spread(self.top))
+        self._latest: tuple[bytes, AnchoredPass] | None = None
+
+    @property
+    def rank(self) -> int:
+        return int(self.embeddings.shape[1])
+
+    def lift(self, x: Vector) -> Vector:
+        """p from its coordinates, (..., r) -> (..., d)."""
+        return self.p0 + (x if self.basis is None else x @ self.basis.T)
+
+    def _pass(self, x: Vector) -> AnchoredPass:
+        # The integrator asks for the force and then for the Jacobian at the same point.
+        key = x.tobytes()
+        if self._latest is None or self._latest[0] != key:
+            self._latest = key, AnchoredPass(self.data, self.scores + self.embeddings @ x, self.values)
+        return self._latest[1]
+
+    def force(self, x: Vector) -> tuple[Vector, float]:
+        anchored = self._pass(x)
+        return self.embeddings.T @ anchored.scaled_B, anchored.log_scale
+
+    def jacobian(self, x: Vector) -> tuple[Any, float]:
+        anchored = self._pass(x)
+        return -anchored.scaled_hessian(self.embeddings), anchored.log_scale
+
+    def observe(self, x: Vector) -> tuple[float, float]:
+        """(L - L*, smallest attention on a top token)."""
+        u = self.scores + self.embeddings @ x
+        a = probabilities(u[self.data.counts.indices], self.data.segments, self.data.counts.data)
+        return loss_gap(self.data, self.values, self.top, self.gamma, a), float(a[self._is_top].min())

@@ -1,0 +1,74 @@
+"""One gradient step on the embeddings, beside its prediction ([WSOM25], Lemma 4.1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attnembed._validation import check_positive, freeze
+from attnembed.attention.data import TokenDataset
+from attnembed.attention.model import AttentionModel
+from attnembed.attention.theory.one_step import one_step_bound, one_step_prediction
+
+__all__ = ["OneStepResult", "one_step"]
+
+Floats = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class OneStepResult:
+    """A step, what the theory says of it, and the distance between the two.
+
+    Attributes
+    ----------
+    model : the model after the step
+    predicted_E : (V, d) E^0_s + (eta/2) alpha_s v
+    error : (V,) ||E^1_s - predicted E_s||
+    bound : (V,) upper bound on ``error`` from data statistics and parameters alone
+    slope : (eta/2) ||v||^2, the predicted slope of E_s.v against alpha_s
+    measured_slope : least-squares slope through the origin of (E^1_s - E^0_s).v against alpha_s
+    step_size : eta
+    """
+
+    model: AttentionModel
+    predicted_E: Floats
+    error: Floats
+    bound: Floats
+    slope: float
+    measured_slope: float
+    step_size: float
+
+
+def one_step(model: AttentionModel, data: TokenDataset, step_size: float) -> OneStepResult:
+    """E^1 = E^0 - eta grad_E L = E^0 + eta (A v^T + B p^T), one update of rank two; p and v stay.
+
+    Source: [WSOM25], Lemma 4.1; the bound is derived here (docs/derivations/one-step.md).
+
+    Raises
+    ------
+    InputError
+        for a step size that is not positive and finite.
+
+    >>> data = TokenDataset.from_tokens([[0, 2], [1, 2]], [1, -1])
+    >>> step = one_step(AttentionModel(np.zeros((3, 2)), [0, 0], [1, 0]), data, step_size=4.0)
+    >>> step.model.E[:, 0], float(step.error.max())
+    (array([ 0.5, -0.5,  0. ]), 0.0)
+    """
+    eta = check_positive("step_size", step_size)
+    A, B = model.loss_and_grads(data)[1].E_factors
+    after = model.replace(E=model.E + eta * (np.outer(A, model.v) + np.outer(B, model.p)))
+    prediction = one_step_prediction(model, data, eta)
+    alpha = data.signed_frequency
+    moved = after.token_values - model.token_values
+    return OneStepResult(
+        model=after,
+        predicted_E=freeze(prediction.E),
+        error=freeze(np.linalg.norm(after.E - prediction.E, axis=1)),
+        bound=freeze(one_step_bound(model, data, eta).embedding),
+        slope=prediction.slope,
+        measured_slope=float(moved @ alpha / (alpha @ alpha)) if alpha.any() else float("nan"),
+        step_size=eta,
+    )
