@@ -5,6 +5,25 @@ here imports the model, the training or the flow that the predictions are compar
 """
 
 from attnembed.attention.theory.hypotheses import Hypothesis, Prediction
+from attnembed.attention.theory.one_step import (
+    GaussianOneStepBound,
+    OneStepBound,
+    OneStepPrediction,
+    gaussian_one_step_bound,
+    one_step_bound,
+    one_step_prediction,
+)
 from attnembed.attention.theory.smoothness import SmoothnessBound, smoothness_bound
 
-__all__ = ["Hypothesis", "Prediction", "SmoothnessBound", "smoothness_bound"]
+__all__ = [
+    "GaussianOneStepBound",
+    "Hypothesis",
+    "OneStepBound",
+    "OneStepPrediction",
+    "Prediction",
+    "SmoothnessBound",
+    "gaussian_one_step_bound",
+    "one_step_bound",
+    "one_step_prediction",
+    "smoothness_bound",
+]

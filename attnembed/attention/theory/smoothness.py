@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from attnembed.attention.data import TokenDataset
 from attnembed.attention.selection import Parameters
+from attnembed.attention.theory._inputs import parameters
 from attnembed.attention.theory.hypotheses import Prediction
 from attnembed.gibbs import Segments
 
@@ -44,9 +45,9 @@ def smoothness_bound(model: Parameters, data: TokenDataset) -> SmoothnessBound:
     >>> bound.value_range, bound.diameter, bound.beta == 3**2 * 5**2 / 64 + 3 * 5**2 / 4
     (3.0, 5.0, True)
     """
-    E = np.asarray(model.E, dtype=np.float64)
+    E, _, v = parameters(model, data)
     columns, segments = data.counts.indices, data.segments
-    g = (E @ np.asarray(model.v, dtype=np.float64))[columns]
+    g = (E @ v)[columns]
     G = float((segments.max(g) + segments.max(-g)).max())
     R = _largest_diameter(E, columns, segments)
     return SmoothnessBound(hypotheses=(), beta=G**2 * R**2 / 64 + G * R**2 / 4, value_range=G, diameter=R)
