@@ -13,6 +13,9 @@ from attnembed.errors import InputError, InputTypeError
 
 Floats = NDArray[np.floating[Any]]
 
+# Deviations below this share (of a squared norm, a norm, a value) count as rounding.
+ROUNDING = 1e-10
+
 
 def parameters(model: Parameters, data: TokenDataset) -> tuple[Floats, Floats, Floats]:
     """E (V, d), p (d,), v (d,) in double precision, whatever the model trains in, checked against the data."""
@@ -22,3 +25,13 @@ def parameters(model: Parameters, data: TokenDataset) -> tuple[Floats, Floats, F
     if E.shape[0] != data.vocab_size:
         raise InputError("data", f"must have the model's vocabulary of {E.shape[0]} tokens", got=data.vocab_size)
     return E, p, v
+
+
+def largest_product(rows: Floats, block: int = 1024) -> float:
+    """max |x_s . x_r| over different rows, (V, d) -> float, without forming the V x V Gram matrix."""
+    largest = 0.0
+    for start in range(0, len(rows), block):
+        gram = np.abs(rows[start : start + block] @ rows[start:].T)
+        np.fill_diagonal(gram, 0.0)
+        largest = max(largest, float(gram.max()))
+    return largest
