@@ -16,6 +16,7 @@ from scipy.special import expit
 
 from attnembed._validation import check_integer, check_positive
 from attnembed.attention.data import TokenDataset
+from attnembed.attention.theory._inputs import loss_increase
 from attnembed.losses import logistic
 
 __all__ = ["Family", "FamilyState"]
@@ -59,8 +60,8 @@ class Family:
     Source: derived here (docs/derivations/failure-window.md).
 
     >>> family = Family(3, 2, step_size=10.0)
-    >>> family.dataset().check_assumption().holds, family.n_samples, family.observe(np.zeros(4)).attention_own.round(4)
-    (True, 6, np.float64(0.6667))
+    >>> family.dataset().check_assumption().holds, family.n_samples, round(family.observe(np.zeros(4)).attention_own, 4)
+    (True, 6, 0.6667)
     """
 
     length: int
@@ -135,15 +136,13 @@ class Family:
         """Attention, loss and L - L* at the coordinates x (4,)."""
         kappa_shared, kappa_own = self.kappa
         (a, rest), (b, other), f_negative, f_positive = self._attention(x)
-        best_negative, best_positive = -kappa_shared * self.W, kappa_own * self.W
+        best = np.array([-kappa_shared, kappa_own]) * self.W
         weight = np.array([self.repeats, self.n_positive]) / self.n_samples
-        # l(y f) - l(gamma*) = log1p(expm1(gamma* - y f) sigma(-gamma*)), without cancellation near the optimum.
-        best, miss = np.array([best_negative, best_positive]), np.array([rest * best_negative, other * best_positive])
         return FamilyState(
             attention_shared=a,
             attention_own=b,
             loss=float(weight @ logistic(np.array([-f_negative, f_positive]))),
-            loss_gap=float(weight @ np.log1p(np.expm1(miss) * expit(-best))),
+            loss_gap=float(weight @ loss_increase(best, np.array([rest, other]) * best)),
         )
 
     def _attention(self, x: ArrayLike) -> tuple[tuple[float, float], tuple[float, float], float, float]:
@@ -154,4 +153,9 @@ class Family:
         score = x_shared - x_irrelevant + kappa_shared * self.W * x_v - lead
         own_score = x_own - x_irrelevant + kappa_own * self.W * x_v + lead
         a, b = float(expit(score)), float(expit(own_score))
-        return (a, float(expit(-score))), (b, float(expit(-own_score))), a * kappa_shared * self.W, b * kappa_own * self.W
+        return (
+            (a, float(expit(-score))),
+            (b, float(expit(-own_score))),
+            a * kappa_shared * self.W,
+            b * kappa_own * self.W,
+        )
