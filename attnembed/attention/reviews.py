@@ -309,7 +309,7 @@ def _columns(
     def position(name: str, column: str | int) -> int:
         if isinstance(column, str):
             if column not in cells:
-                raise DataFileError(path, f"has no column {column!r}; its columns are {', '.join(cells)}", line=line)
+                raise DataFileError(path, f"has no column {column!r}; its columns are {_shown(cells)}", line=line)
             return cells.index(column)
         if check_integer(name, column, minimum=0) >= len(cells):
             raise DataFileError(path, f"has no column {column}; it has {len(cells)} columns", line=line)
