@@ -281,7 +281,8 @@ def _add(total: NDArray[np.int64], more: NDArray[np.int64]) -> NDArray[np.int64]
 
 def _count(ids: NDArray[np.int32], ends: list[int], size: int) -> sp.csr_array:
     """Counts (n, size) of the ids of n texts that stand on end."""
-    block = sp.csr_array((np.ones(ids.size, np.int32), ids, ends), shape=(len(ends) - 1, size))
+    # All in int32: one int64 among the three would make all of them int64.
+    block = sp.csr_array((np.ones(ids.size, np.int32), ids, np.array(ends, np.int32)), shape=(len(ends) - 1, size))
     block.sum_duplicates()
     return block
 
