@@ -44,7 +44,7 @@ class Segments:
     def __len__(self) -> int:
         return len(self.indptr) - 1
 
-    def sum(self, x: Floats) -> Floats:
+    def sum(self, x: NDArray[Any]) -> NDArray[Any]:
         """Sum over each segment, (N,) -> (n,)."""
         return np.add.reduceat(x, self.indptr[:-1])
 
@@ -52,13 +52,14 @@ class Segments:
         """Maximum over each segment, (N,) -> (n,)."""
         return np.maximum.reduceat(x, self.indptr[:-1])
 
-    def spread(self, x: Floats) -> Floats:
+    def spread(self, x: NDArray[Any]) -> NDArray[Any]:
         """Give each position its segment's value, (n,) -> (N,)."""
         return x[self.ids]
 
     def argmax(self, x: Floats) -> Ints:
         """Position of the first maximum of each segment, (N,) -> (n,)."""
-        candidates = np.flatnonzero(x == self.spread(self.max(x)))
+        # "Not below the maximum" and not "equal to it": a segment with a NaN still has a position.
+        candidates = np.flatnonzero(~(x < self.spread(self.max(x))))
         owner = self.ids[candidates]
         return candidates[np.r_[True, owner[1:] != owner[:-1]]]
 
