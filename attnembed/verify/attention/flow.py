@@ -114,7 +114,8 @@ def basin_selection(rng: np.random.Generator) -> Evidence:
     condition = basin_condition(instance.model, instance.data)
     flow = gradient_flow(instance.model, instance.data, until=40.0)
     bounds = basin_bound(instance.model, instance.data, np.exp(flow.log_time)).bound
-    ratio = float((flow.loss_gap / bounds).max())
+    # At t = 0 the two are equal by definition.
+    ratio = float((flow.loss_gap / bounds)[flow.log_time > 0].max())
     missing = 1 - float(flow.top_attention[-1])
     # The opposite start lies outside; its gap exceeds what the bound would promise from the inside.
     outside = instance.model.replace(p=-instance.model.p)

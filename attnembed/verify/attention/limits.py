@@ -69,7 +69,7 @@ def loss_gap_limit(rng: np.random.Generator) -> Evidence:
 @claim(
     "attention/asymptote",
     statement="p_t - p_mm log t converges to the offset rho plus the conserved part of p_0",
-    tex=r"p_t = p_{mm}\log t + \rho + o(1),\ \rho = \arg\min \textstyle\sum_k C_k e^{-\rho\cdot d_k} + \rho\cdot p_{mm}",
+    tex=r"p_t = p_{mm}\log t + \rho + o(1),\ \rho = \arg\min\textstyle\sum_k C_k e^{-\rho\cdot d_k} + \rho\cdot p_{mm}",
     reference=_SOURCE,
     hypotheses=_HYPOTHESES,
     control="p_mm log t alone",
