@@ -21,9 +21,9 @@ from attnembed._validation import (
     check_shape,
     freeze,
 )
-from attnembed.attention.data import TokenDataset
+from attnembed.attention.data import TokenDataset, check_data
 from attnembed.attention.passes import AnchoredPass, TokenSums, token_sums
-from attnembed.errors import DataFileError, InputError, InputTypeError
+from attnembed.errors import DataFileError, InputError
 from attnembed.gibbs import probabilities
 
 __all__ = ["AttentionModel", "Gradients"]
@@ -85,13 +85,13 @@ class AttentionModel:
     v: Floats
 
     def __init__(self, E: ArrayLike, p: ArrayLike, v: ArrayLike) -> None:
-        E = as_real_array("E", E, ndim=2)
-        if E.size == 0:
-            raise InputError("E", "must have at least one token and one coordinate", got=f"shape {E.shape}")
-        for name, value in (("E", E), ("p", p), ("v", v)):
-            array = value if name == "E" else as_real_array(name, value, ndim=1, dtype=E.dtype)
-            if name != "E":
-                check_shape(name, array, (E.shape[1],), "E has shape (V, d); p and v have shape (d,)")
+        arrays = {"E": as_real_array("E", E, ndim=2)}
+        if arrays["E"].size == 0:
+            raise InputError("E", "must have at least one token and one coordinate", got=f"shape {arrays['E'].shape}")
+        for name, value in (("p", p), ("v", v)):
+            arrays[name] = as_real_array(name, value, ndim=1, dtype=arrays["E"].dtype)
+            check_shape(name, arrays[name], arrays["E"].shape[1:], "E has shape (V, d); p and v have shape (d,)")
+        for name, array in arrays.items():
             object.__setattr__(self, name, freeze(np.array(array, order="C")))
 
     @classmethod
@@ -137,9 +137,11 @@ class AttentionModel:
         """g_s = E_s . v, (V,)."""
         return self.E @ self.v
 
-    def replace(self, **parameters: ArrayLike) -> AttentionModel:
+    def replace(
+        self, *, E: ArrayLike | None = None, p: ArrayLike | None = None, v: ArrayLike | None = None
+    ) -> AttentionModel:
         """A model with some of E, p, v exchanged."""
-        return AttentionModel(**{name: parameters.get(name, getattr(self, name)) for name in ("E", "p", "v")})
+        return AttentionModel(self.E if E is None else E, self.p if p is None else p, self.v if v is None else v)
 
     def output(self, data: TokenDataset) -> Floats:
         """f_i, (n,), between the smallest and the largest value g_s in the sequence."""
@@ -213,15 +215,7 @@ class AttentionModel:
             raise DataFileError(path, f"does not hold a model: {error}") from error
 
     def _check(self, data: TokenDataset) -> None:
-        if not isinstance(data, TokenDataset):
-            raise InputTypeError("data", "must be a TokenDataset", got=type(data).__name__)
-        if data.vocab_size != self.vocab_size:
-            raise InputError(
-                "data",
-                f"must have the model's vocabulary of {self.vocab_size} tokens",
-                got=data.vocab_size,
-                hint="pass vocab_size to TokenDataset.from_tokens",
-            )
+        check_data(data, self.vocab_size)
 
     def _sums(self, data: TokenDataset) -> TokenSums:
         self._check(data)
