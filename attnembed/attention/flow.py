@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from attnembed._validation import check_between, check_choice, check_integer, check_positive, freeze
 from attnembed.attention.data import TokenDataset
 from attnembed.attention.model import AttentionModel
-from attnembed.attention.passes import AnchoredPass, loss_gap, token_sums
+from attnembed.attention.passes import AnchoredPass, TokenPasses, loss_gap
 from attnembed.attention.selection import top_tokens
 from attnembed.errors import InputError
 from attnembed.flow import CLOCKS, Clock, FlowPoint, integrate
@@ -176,6 +176,7 @@ class _ClsField:
 
     def __init__(self, model: AttentionModel, data: TokenDataset) -> None:
         self.data, self.p0 = data, model.p.astype(np.float64)
+        self._passes = TokenPasses(data)
         E = model.E.astype(np.float64)
         self.basis: Vector | None = None
         self.embeddings = E
@@ -195,7 +196,7 @@ class _ClsField:
         return self.p0 + (x if self.basis is None else x @ self.basis.T)
 
     def force(self, x: Vector) -> tuple[Vector, float]:
-        sums = token_sums(self.data, self.scores + self.embeddings @ x, self.values)
+        sums = self._passes.sums(self.scores + self.embeddings @ x, self.values)
         return self.embeddings.T @ sums.scaled_B, sums.log_scale
 
     def jacobian(self, x: Vector) -> tuple[Any, float]:

@@ -23,6 +23,7 @@ from attnembed._validation import (
 )
 from attnembed.attention.data import TokenDataset, check_data
 from attnembed.attention.passes import AnchoredPass, TokenSums, token_sums
+from attnembed.attention.products import embedding_product, embedding_transpose_product, rank_two
 from attnembed.errors import DataFileError, InputError
 from attnembed.gibbs import probabilities
 
@@ -49,10 +50,12 @@ class Gradients:
     @cached_property
     def E(self) -> Floats:
         """grad_E L = -(A v^T + B p^T), (V, d)."""
-        (A, B), (v, p) = self.E_factors, self._directions
-        out = np.outer(A, v)
-        out += np.outer(B, p)
-        return np.negative(out, out=out)
+        return self.write_E(np.empty((self.E_factors[0].size, self.p.size), dtype=self.p.dtype))
+
+    def write_E(self, out: Floats) -> Floats:
+        """The same, written into ``out`` (V, d); a loop that passes its own array saves the allocation."""
+        check_shape("out", out, (self.E_factors[0].size, self.p.size))
+        return rank_two(-np.stack(self.E_factors, axis=1), np.stack(self._directions), out)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -169,10 +172,11 @@ class AttentionModel:
         """
         sums = self._sums(data)
         A, B = (freeze(factor.astype(self.E.dtype, copy=False)) for factor in (sums.A, sums.B))
-        scaled = freeze(-(self.E.T @ sums.scaled_B))
-        grad_p = freeze((scaled * np.exp(sums.log_scale)).astype(self.E.dtype, copy=False))
-        grad_v = freeze(-(self.E.T @ A))
-        return sums.loss, Gradients(grad_p, grad_v, (A, B), scaled, sums.log_scale, (self.v, self.p))
+        peak = float(np.abs(sums.scaled_B).max()) or 1.0  # float32 would lose a small B
+        factors = -np.stack([sums.scaled_B / peak, sums.A], axis=1).astype(self.E.dtype, copy=False)
+        scaled, grad_v = freeze(embedding_transpose_product(self.E, factors))
+        grad_p = freeze(scaled * (peak * np.exp(sums.log_scale)).astype(self.E.dtype))
+        return sums.loss, Gradients(grad_p, grad_v, (A, B), scaled, sums.log_scale + np.log(peak), (self.v, self.p))
 
     def hessian_p(self, data: TokenDataset) -> Floats:
         """Second derivative of the loss in p, (d, d), symmetric."""
@@ -219,7 +223,8 @@ class AttentionModel:
 
     def _sums(self, data: TokenDataset) -> TokenSums:
         self._check(data)
-        return token_sums(data, self.token_scores, self.token_values)
+        u, g = embedding_product(self.E, np.stack([self.p, self.v])).T.astype(np.float64)
+        return token_sums(data, u, g)
 
     def _anchored(self, data: TokenDataset) -> AnchoredPass:
         self._check(data)
