@@ -36,7 +36,7 @@ _EPS = float(np.finfo(float).eps)
 _ADVICE = {
     Status.MAX_ITERATIONS: ": raise rtol or max_nfev, or use clock='log_time'",
     Status.NOT_FINITE: ": the force or its Jacobian is not finite there; rescale the problem",
-    Status.FAILED: ": try another clock or a larger rtol",
+    Status.FAILED: ": try another clock, or larger tolerances",
 }
 
 
