@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from scipy.special import log_expit
 
 from attnembed.attention.data import TokenDataset
-from attnembed.attention.products import count_product, count_transpose_product
+from attnembed.attention.products import count_product
 from attnembed.gibbs import AnchoredSoftmax
 from attnembed.losses import logistic, logistic_derivative
 
@@ -98,7 +98,7 @@ def _plain_sums(data: TokenDataset, u: Floats, g: Floats) -> TokenSums:
     f = q + centre
     loss, c = _loss_factors(data, f)
     r = c / Z
-    S, Q = count_transpose_product(data.counts, _columns(r, r * q)).T
+    S, Q = count_product(data.counts_transposed, _columns(r, r * q)).T
     return TokenSums(loss, f, e * S, e * (h * S - Q))
 
 
@@ -124,8 +124,8 @@ class _AnchoredCounts:
         # Zeros are stored in their place: the layout, and with it the speed, is that of the counts.
         rest = counts.copy()
         rest[out] = 0
-        self.counts = _with_data(data.counts, rest)
-        self.counts_csc = self.counts.tocsc()
+        remaining = _with_data(data.counts, rest)
+        self.counts_csc, self.counts_transposed = remaining.tocsc(), remaining.T
 
     def sums(self, u: Floats, g: Floats) -> TokenSums | None:
         """The same sums; None where the values are others, or where an anchor has lost its attention."""
@@ -146,7 +146,7 @@ class _AnchoredCounts:
         f = q + centre
         loss, c = _loss_factors(data, f)
         r = c / Z
-        S, Q = count_transpose_product(self.counts, _columns(r, r * q)).T
+        S, Q = count_product(self.counts_transposed, _columns(r, r * q)).T
         A, B = e * S, e * (h * S - Q)
         out *= r[self.row]
         A += np.bincount(self.token, weights=out, minlength=A.size)
