@@ -41,7 +41,7 @@ _SMALLEST_SHARE = 1e-3
 # While the scores and the values span no more than this, neither e^u nor 1/Z nor sigma leaves the range of float64.
 _LINEAR_SPAN = 600.0
 
-# An anchor serves while it keeps this much of the attention (in a long sequence, half the least share of a mode): the
+# An anchor serves while it keeps this much of the attention (among many tokens, half the least share of a mode): the
 # attention of every other token then stays away from one, and g_s - f_i keeps all but three digits.
 _SMALLEST_ANCHOR = 1e-3
 
@@ -116,8 +116,9 @@ class _AnchoredCounts:
     def __init__(self, data: TokenDataset, u: Floats, g: Floats) -> None:
         columns, ids, counts = data.counts.indices, data.segments.ids, data.counts.data
         self.data, self.g = data, g.copy()
-        mode = data.segments.argmax(u[columns])
+        mode = data.segments.argmax(u[columns] + np.log(counts))
         self.anchor, self.anchor_count = columns[mode], counts[mode]
+        self.smallest = np.minimum(_SMALLEST_ANCHOR, 0.5 / np.diff(data.segments.indptr))
         difference = g[columns] - g[self.anchor][ids]
         out = np.flatnonzero(np.abs(difference) <= _NEAR * np.ptp(g))
         self.token, self.row, self.count, self.difference = columns[out], ids[out], counts[out], difference[out]
@@ -138,8 +139,7 @@ class _AnchoredCounts:
         base = h[self.anchor]
         N = N - base * Z + np.bincount(self.row, weights=out * self.difference, minlength=data.n_samples)
         Z = Z + np.bincount(self.row, weights=out, minlength=data.n_samples)
-        smallest = np.minimum(_SMALLEST_ANCHOR, 0.5 * self.anchor_count / data.lengths)
-        if (self.anchor_count * e[self.anchor] < smallest * Z).any():
+        if (self.anchor_count * e[self.anchor] < self.smallest * Z).any():
             return None
         delta = N / Z
         q = base + delta
