@@ -97,7 +97,7 @@ class BagOfWords:
 
     @classmethod
     def fit(cls, data: TokenDataset, validation: TokenDataset) -> BagOfWords:
-        """Minimise mean_i l(y_i (x_i.w + b)) + (penalty/2) ||w||^2 with L-BFGS, the penalty chosen on ``validation``."""
+        """Minimise mean_i l(y_i (x_i.w + b)) + (penalty/2) ||w||^2 by L-BFGS; penalty chosen on ``validation``."""
         x, y = cls.features(data), data.labels
 
         def solve(start: Vector, penalty: float) -> Vector:
