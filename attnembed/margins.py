@@ -14,7 +14,7 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.linalg import solve_triangular
+from scipy.linalg import qr, solve_triangular
 from scipy.optimize import nnls
 
 from attnembed._validation import FloatArray, as_integer_array, as_real_array, check_shape, freeze
@@ -274,7 +274,7 @@ def _least_distance(rows: Array, target: Array) -> tuple[Array, Array | None]:
         system[d, :k] = scale * target
         # The triangular factor with the right-hand side has the same least-squares problem in k + 1 rows.
         if d > 2 * k:
-            small = np.linalg.qr(system, mode="r")
+            small = qr(system, mode="r")[0][: k + 1]
         u, residual = nnls(small[:, :k], small[:, k], maxiter=10 * k)
         q = rows.T @ u
         if np.linalg.norm(q) <= ROUNDING * u.sum():
@@ -296,7 +296,7 @@ def _tight(rows: Array, target: Array, support: Indices) -> tuple[Array, Array] 
     for _ in range(EXCHANGES):
         if not 0 < support.size <= rows.shape[1]:
             break
-        basis, triangle = np.linalg.qr(rows[support].T)
+        basis, triangle = qr(rows[support].T, mode="economic")
         try:
             z = solve_triangular(triangle, target[support], trans="T")
             push = solve_triangular(triangle, z)
