@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from attnembed._progress import Progress
-from attnembed.attention.data import make_balanced_dataset
+from attnembed.attention.data import make_balanced_dataset, make_iid_dataset
 from attnembed.attention.flow import gradient_flow
 from attnembed.attention.model import AttentionModel
 from attnembed.attention.one_step import one_step
@@ -25,21 +25,25 @@ def alignment(request: Request) -> Outcome:
     """E^1_s.v against alpha_s, and the error of the prediction against the width d."""
     parameters: dict[str, Any] = {
         "n_samples": 400,
-        "length": 8,
-        "n_positive": 8,
-        "n_negative": 8,
-        "n_irrelevant": 48,
-        "zipf": 1.0,
+        "length": 16,
+        "vocab_size": 64,
         "step_size": 200.0,
         "dim": 512,
         "dims": [50, 100, 200, 400, 800, 1600, 3200][: 5 if request.quick else 7],
         "repeats": 5 if request.quick else 20,
     }
     rng = np.random.default_rng(request.seed)
-    sizes = {
-        key: parameters[key] for key in ("n_samples", "length", "n_positive", "n_negative", "n_irrelevant", "zipf")
-    }
-    data = make_balanced_dataset(**sizes, rng=rng)
+    # Zipf frequencies, tilted towards one class or the other by a random amount per token.
+    tilt = rng.standard_normal(parameters["vocab_size"])
+    probs = np.exp([tilt, -tilt]) / np.arange(1, parameters["vocab_size"] + 1)
+    probs /= probs.sum(axis=1, keepdims=True)
+    data = make_iid_dataset(
+        n_samples=parameters["n_samples"],
+        length=parameters["length"],
+        positive_probs=probs[0],
+        negative_probs=probs[1],
+        rng=rng,
+    )
     step = one_step(AttentionModel.random(data.vocab_size, parameters["dim"], rng=rng), data, parameters["step_size"])
     alpha, values = data.signed_frequency, step.model.token_values
 
@@ -92,17 +96,21 @@ def selection(request: Request) -> Outcome:
         "length": 6,
         "n_positive": 2,
         "n_negative": 2,
-        "n_irrelevant": 16,
+        "n_irrelevant": 8,
         "dim": 64,
-        "step_size": 100.0,
+        "step_size": 60.0,
         "log_time": 40.0 if request.quick else 60.0,
         "clock": "log_time",
+        "cls_scale": 0.1,
     }
     rng = np.random.default_rng(request.seed)
     sizes = {key: parameters[key] for key in ("n_samples", "length", "n_positive", "n_negative", "n_irrelevant")}
     data = make_balanced_dataset(**sizes, rng=rng)
-    start = AttentionModel.random(data.vocab_size, parameters["dim"], cls_scale=0.0, rng=rng)
+    # Orthonormal E^0 orthogonal to v, the limit of large width, from p_0 != 0 after the step.
+    frame = np.linalg.qr(rng.standard_normal((parameters["dim"], parameters["dim"])))[0]
+    start = AttentionModel(frame[: data.vocab_size], np.zeros(parameters["dim"]), frame[-1])
     model = one_step(start, data, parameters["step_size"]).model
+    model = model.replace(p=parameters["cls_scale"] * rng.standard_normal(parameters["dim"]))
     flow = gradient_flow(model, data, clock="log_time", until=parameters["log_time"])
     chosen = select(flow.model, data)
     margin = max_margin(margin_constraints(model, data, chosen).differences)
@@ -201,7 +209,7 @@ def phase_diagram(request: Request) -> Outcome:
             title=f"Family({T}, {r}) at log t = {parameters['log_time']:.0f}",
         )
         plot_line(axes[1, 0], step_sizes, np.maximum(gaps, 1e-30))
-        axes[1, 0].set(ylabel=r"loss gap $L - L^*$", yscale="log", ylim=(1e-30, 2))
+        axes[1, 0].set(ylabel="loss gap $L - L^*$\n(cut at $10^{-30}$)", yscale="log", ylim=(1e-30, 2))
         for ax in axes[:, 0]:
             ax.set(xscale="log", xlabel=r"step size $\eta$", xlim=step_sizes[[0, -1]])
             ax.axvspan(step_sizes[0], sufficient["small_step"], color=COLOURS[2], alpha=0.15, label="small step (F5)")
