@@ -355,7 +355,7 @@ def study(request: Request, name: str, known: tuple[tuple[str, ...], ...]) -> Ou
     def draw() -> Figure:
         from attnembed.plotting import new_figure
 
-        figure, axes = new_figure(1, 3, panel=(5.2, 4.2))
+        figure, axes = new_figure(1, 3, panel=(3.7, 3.6))
         _draw_panels(axes[0], stepped, trained, name)
         return figure
 
@@ -395,7 +395,7 @@ def _side_by_side(out: Path, name: str, stepped: Picture, trained: Picture) -> d
     def draw() -> Figure:
         from attnembed.plotting import new_figure
 
-        figure, axes = new_figure(2, 3, panel=(5.2, 4.2))
+        figure, axes = new_figure(2, 3, panel=(3.7, 3.6))
         for row, key in zip(axes, names):
             _draw_panels(row, *map(load, files[key]), key)
         return figure
@@ -419,6 +419,7 @@ def _draw_panels(axes: Any, stepped: Picture, trained: Picture, name: str) -> No
             values,
             picture.frequency,
             ylabel=ylabel,
+            colorbar=ax is axes[-1],
             curve=curve,
             words=picture.words,
             labelled=picture.extremes() if values is trained.scores else (),
