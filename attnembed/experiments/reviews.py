@@ -172,14 +172,14 @@ class Picture:
         order = np.argsort(-self.scores)
         return [self.words[k] for k in order if sign * self.delta[k] > 0][:count]
 
-    def extremes(self, count: int = 4) -> list[int]:
+    def extremes(self, count: int = 2) -> list[int]:
         """Indices of the words to label: of either sign, the largest scores that lie apart along Delta_s."""
         order = np.argsort(-self.scores)
         chosen: list[int] = []
         for sign in (-1, 1):
             side: list[int] = []
             for k in order[np.sign(self.delta[order]) == sign]:
-                if all(abs(self.delta[k] - self.delta[other]) > 0.12 for other in side):
+                if all(abs(self.delta[k] - self.delta[other]) > 0.15 for other in side):
                     side.append(int(k))
                 if len(side) == count:
                     break
@@ -425,7 +425,7 @@ def _draw_panels(axes: Any, stepped: Picture, trained: Picture, name: str) -> No
             labelled=picture.extremes() if values is trained.scores else (),
         )
         ax.set_title(f"{name}, {title}")
-    axes[0].set_yscale("symlog", linthresh=float(np.median(np.abs(stepped.values))))
+    axes[0].set_yscale("symlog", linthresh=float(np.quantile(np.abs(stepped.values), 0.75)))
 
 
 @experiment("imdb", "E_s.v and E_s.p against the posterior difference on IMDB reviews, or any labelled text (--data)")
