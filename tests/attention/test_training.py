@@ -535,7 +535,7 @@ def test_corrupt_checkpoint(model: AttentionModel, data: TokenDataset, tmp_path:
         case "array missing":
             np.savez(file, **{name: array for name, array in arrays.items() if name != "optimizer.mean.E"})
         case "history":
-            np.savez(file, **{**arrays, "history": np.zeros(3)})
+            np.savez(file, **{**arrays, "history": np.zeros((4, 5))})
         case "generator":
             np.savez(file, **{**arrays, "rng": np.array('{"bit_generator": "MT19937"}')})
     with pytest.raises(DataFileError, match=r"run\.npz"):
