@@ -19,7 +19,7 @@ EXPECTED: dict[str, Callable[[dict[str, float]], bool]] = {
         and abs(x["t (L - L*) / ||p_mm||^2"] - 1) < 0.01
     ),
     "03_when_selection_fails": lambda x: (
-        x["promised below step"] < x["fails from step"] < 758 < 3158 < x["fails up to step"] < 3790
+        x["promised below step"] < 505 < x["fails from step"] < 758 < 2526 < x["fails up to step"] < 3790
     ),
 }
 
