@@ -189,7 +189,8 @@ class AnchoredPass:
 
     def _over_tokens(self, per_position: Floats) -> Floats:
         """Sum positions by token, (nnz,) -> (V,)."""
-        return np.bincount(self.data.counts.indices, weights=per_position, minlength=self.data.vocab_size)
+        out: Floats = np.bincount(self.data.counts.indices, weights=per_position, minlength=self.data.vocab_size)
+        return out
 
     @cached_property
     def scaled_B(self) -> Floats:

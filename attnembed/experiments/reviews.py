@@ -33,7 +33,7 @@ from attnembed.optim import Adam, Cosine
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Vector = NDArray[np.float64]
+Vector = NDArray[np.floating[Any]]
 
 # Tokens in fewer reviews than this are left out of the picture: their posterior difference is noise.
 MIN_DOCUMENTS = 50
@@ -407,7 +407,8 @@ def _side_by_side(out: Path, name: str, stepped: Picture, trained: Picture) -> d
 
         figure, axes = new_figure(2, 3, panel=(3.7, 3.6))
         for row, key in zip(axes, names):
-            _draw_panels(row, *map(load, files[key]), key)
+            step, trained_picture = map(load, files[key])
+            _draw_panels(row, step, trained_picture, key)
         return figure
 
     return {"reviews": draw}
