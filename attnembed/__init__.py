@@ -9,6 +9,7 @@ report = ae.verify("attention")                            # every statement, me
 
 from attnembed.attention import theory
 from attnembed.attention.data import TokenDataset, make_balanced_dataset, make_iid_dataset
+from attnembed.attention.diagnosis import diagnose
 from attnembed.attention.flow import gradient_flow
 from attnembed.attention.model import AttentionModel
 from attnembed.attention.one_step import one_step
@@ -28,6 +29,7 @@ __all__ = [
     "TokenDataset",
     "Tokenizer",
     "claims",
+    "diagnose",
     "gradient_flow",
     "load_reviews",
     "make_balanced_dataset",

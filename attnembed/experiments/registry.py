@@ -82,10 +82,10 @@ def experiment(name: str, summary: str) -> Callable[[Callable[[Request], Outcome
 
 
 def experiments() -> tuple[Experiment, ...]:
-    """The registered experiments."""
+    """The registered experiments, by name."""
     for module in _MODULES:
         importlib.import_module(module)
-    return tuple(_registry.values())
+    return tuple(_registry[name] for name in sorted(_registry))
 
 
 def reproduce(

@@ -1,0 +1,200 @@
+"""Experiments write whole files with all that made them; their numbers say what the theory predicts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import attnembed as ae
+from attnembed.errors import DataFileError, InputError
+from attnembed.experiments import experiments, reproduce
+from attnembed.experiments.reviews import BagOfWords, Picture, balanced, balanced_accuracy
+
+
+def test_selection_agrees_with_its_predictions(tmp_path: Path) -> None:
+    written = reproduce("selection", out=tmp_path, quick=True, rng=1)
+    content = json.loads((tmp_path / "selection.json").read_text())
+    assert {"parameters", "seed", "versions", "numbers"} <= set(content)
+    assert content["seed"] == 1
+    numbers = content["numbers"]
+    assert numbers["hypotheses_hold"] is True
+    assert numbers["sequences_selecting_their_top_token"] == 1
+    assert abs(numbers["scaled_loss_gap"] - 1) < 1e-6
+    assert numbers["distance_to_asymptote"] < 1e-3 < numbers["norm_of_p"]
+    assert "selection: " in str(written)
+    assert (tmp_path / "selection.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_alignment_has_the_predicted_slope_and_exponent(tmp_path: Path) -> None:
+    numbers = reproduce("alignment", out=tmp_path, quick=True).numbers
+    assert abs(numbers["measured_slope"] / numbers["predicted_slope"] - 1) < 0.1
+    assert abs(numbers["error_exponent_in_dim"] + 0.5) < 0.15
+    assert 0.05 < numbers["largest_error_over_bound"] <= 1
+
+
+@pytest.mark.slow
+def test_phase_diagram_has_its_window(tmp_path: Path) -> None:
+    numbers = reproduce("phase-diagram", out=tmp_path, quick=True).numbers
+    assert numbers["small_step_sufficient_below"] < 505 < numbers["failing_from"] < 800
+    assert 2500 < numbers["failing_to"] < 3790 < numbers["large_step_sufficient_above"]
+    assert numbers["largest_attention_inside"] < 1e-6
+    assert numbers["smallest_attention_outside"] > 1 - 1e-6
+
+
+def test_the_same_seed_gives_the_same_numbers(tmp_path: Path) -> None:
+    first, second, third = (
+        dict(reproduce("selection", out=tmp_path / str(k), quick=True, rng=seed).numbers)
+        for k, seed in enumerate((3, 3, 4))
+    )
+    assert first == second
+    assert first["norm_of_p"] != third["norm_of_p"]
+
+
+def test_a_failing_figure_leaves_the_old_one_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from matplotlib.figure import Figure
+
+    target = tmp_path / "selection.png"
+    target.write_bytes(b"old")
+
+    def broken(self: Figure, path: Path, **options: Any) -> None:
+        Path(path).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Figure, "savefig", broken)
+    with pytest.raises(DataFileError, match="No space left"):
+        reproduce("selection", out=tmp_path, quick=True)
+    assert target.read_bytes() == b"old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["selection.png"]
+
+
+def test_unknown_names_and_missing_data_are_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ATTNEMBED_DATA", raising=False)
+    with pytest.raises(InputError, match="`name` must be one of 'alignment'"):
+        reproduce("dance", out=tmp_path)
+    with pytest.raises(InputError, match="pass --data PATH"):
+        reproduce("imdb", out=tmp_path)
+    with pytest.raises(DataFileError, match="imdb_train"):
+        reproduce("imdb", data=tmp_path, out=tmp_path)
+    assert {entry.name for entry in experiments()} >= {"alignment", "selection", "phase-diagram", "imdb", "yelp"}
+
+
+WORDS = {1: ["great", "fine", "warm"], -1: ["dull", "poor", "cold"]}
+
+
+def write_reviews(path: Path, n: int = 400, seed: int = 0) -> None:
+    """Reviews of twelve words, one of which decides."""
+    rng = np.random.default_rng(seed)
+    filler = [f"word{k}" for k in range(20)]
+    with path.open("w", encoding="utf-8") as stream:
+        for k in range(n):
+            label = 1 if k % 2 else -1
+            words = [*rng.choice(filler, 11), rng.choice(WORDS[label])]
+            stream.write(f"{max(label, 0)}\t{' '.join(rng.permutation(words))}\n")
+
+
+def test_reviews_from_a_file_give_the_picture(tmp_path: Path) -> None:
+    write_reviews(tmp_path / "reviews.tsv")
+    written = reproduce("yelp", data=tmp_path / "reviews.tsv", out=tmp_path / "out", quick=True)
+    numbers = written.numbers
+    assert numbers["test_accuracy.attention"]["mean"] > 0.97
+    assert numbers["one_step.spearman_values_signed_frequency"]["mean"] > 0.95
+    assert numbers["trained.quadratic_in_standard_errors"]["mean"] > 10
+    assert set(numbers["most_attended_positive"][:5]) >= set(WORDS[1])
+    assert set(numbers["most_attended_negative"][:5]) >= set(WORDS[-1])
+    assert {path.name for path in written.files} == {"yelp.png", "yelp-attention.png", "yelp.json"}
+
+
+def test_shuffled_labels_give_no_picture(tmp_path: Path) -> None:
+    """The negative control: where words say nothing of the label, nothing is learned."""
+    write_reviews(tmp_path / "reviews.tsv")
+    lines = (tmp_path / "reviews.tsv").read_text().splitlines()
+    labels = np.random.default_rng(0).permutation([line[0] for line in lines])
+    (tmp_path / "reviews.tsv").write_text("".join(f"{y}{line[1:]}\n" for y, line in zip(labels, lines)))
+    numbers = reproduce("yelp", data=tmp_path / "reviews.tsv", out=tmp_path / "out", quick=True).numbers
+    assert abs(numbers["test_accuracy.attention"]["mean"] - 0.5) < 0.2
+
+
+@pytest.mark.parametrize("layout", ["folder", "pair"])
+def test_reviews_in_training_and_test_parts(tmp_path: Path, layout: str) -> None:
+    for k, part in enumerate(("train", "test")):
+        write_reviews(tmp_path / f"imdb_{part}.tsv", n=300, seed=k)
+        rows = [line.split("\t") for line in (tmp_path / f"imdb_{part}.tsv").read_text().splitlines()]
+        if layout == "folder":
+            for j, (label, text) in enumerate(rows):
+                file = tmp_path / "aclImdb" / part / ("pos" if label == "1" else "neg") / f"{j}.txt"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text(text)
+        else:
+            import gzip
+
+            with gzip.open(tmp_path / f"imdb_{part}.tsv.gz", "wt") as stream:
+                stream.writelines("\t".join(row) + "\n" for row in rows)
+    numbers = reproduce("imdb", data=tmp_path, out=tmp_path / "out", quick=True).numbers
+    assert numbers["test_reviews"] == 300
+    assert numbers["test_accuracy.attention"]["mean"] > 0.97
+
+
+def test_balancing_repeats_the_smaller_class() -> None:
+    data = ae.TokenDataset.from_tokens([[0], [1], [1], [0, 1], [1]], [1, -1, -1, -1, -1])
+    even = balanced(data, np.random.default_rng(0))
+    assert even.labels.sum() == 0
+    assert even.n_samples == 8
+    assert even.posterior_difference[0] > data.posterior_difference[0]
+
+
+def test_balanced_accuracy_weighs_the_classes_equally() -> None:
+    data = ae.TokenDataset.from_tokens([[0]] * 5, [1, 1, 1, 1, -1])
+    assert balanced_accuracy(data, np.ones(5)) == 0.5
+    assert balanced_accuracy(data, data.labels) == 1.0
+
+
+def test_the_baseline_reaches_its_stationary_point() -> None:
+    data = ae.make_iid_dataset(
+        n_samples=200, length=20, positive_probs=[0.5, 0.2, 0.3], negative_probs=[0.2, 0.5, 0.3], rng=0
+    )
+    model = BagOfWords.fit(data, data)
+    x, y = BagOfWords.features(data), data.labels
+    np.testing.assert_allclose(x.multiply(x).sum(axis=1), 1, rtol=1e-12)
+    slope = -y / (1 + np.exp(y * model.output(data))) / y.size
+    gradient = x.T @ slope + model.penalty * model.weights
+    assert np.linalg.norm(gradient) < 1e-2 * np.linalg.norm(x.T @ y / y.size)
+    assert balanced_accuracy(data, model.output(data)) > 0.9 > balanced_accuracy(data, -model.output(data))
+
+
+def test_the_picture_finds_a_parabola_and_its_standard_error() -> None:
+    rng = np.random.default_rng(0)
+    tilt = rng.uniform(-0.9, 0.9, size=200)
+    probs = np.stack([1 + tilt, 1 - tilt])
+    probs /= probs.sum(axis=1, keepdims=True)
+    data = ae.make_iid_dataset(n_samples=4000, length=20, positive_probs=probs[0], negative_probs=probs[1], rng=rng)
+    delta = np.nan_to_num(data.posterior_difference)
+    E = np.stack([delta, 3 * delta**2 + 0.1 * rng.standard_normal(200)], axis=1)
+    picture = Picture.of(ae.AttentionModel(E, [0.0, 1.0], [1.0, 0.0]), data)
+    assert abs(picture.parabola[0] - 3) < 4 * picture.numbers["quadratic_standard_error"] < 0.5
+    assert picture.numbers["spearman_scores_absolute_difference"] > 0.9
+    flat = Picture.of(ae.AttentionModel(E, [0.0, 0.0], [1.0, 0.0]), data)
+    assert flat.numbers["spearman_scores_absolute_difference"] == 0
+    assert "quadratic_coefficient" not in flat.numbers
+
+
+@pytest.mark.slow
+def test_imdb_reaches_the_papers_picture(data_folder: Path, tmp_path: Path) -> None:
+    numbers = reproduce("imdb", data=data_folder, out=tmp_path, quick=True).numbers
+    assert numbers["one_step.spearman_values_signed_frequency"]["mean"] >= 0.97
+    assert numbers["trained.spearman_scores_absolute_difference"]["mean"] >= 0.92
+    assert numbers["trained.quadratic_in_standard_errors"]["mean"] >= 10
+    assert numbers["test_accuracy.attention"]["mean"] >= 0.88
+    assert numbers["test_accuracy.attention"]["mean"] > numbers["test_accuracy.uniform_pooling"]["mean"] + 0.03
+
+
+@pytest.mark.slow
+def test_yelp_shows_the_same_picture(data_folder: Path, tmp_path: Path) -> None:
+    numbers = reproduce("yelp", data=data_folder, out=tmp_path, quick=True).numbers
+    assert numbers["one_step.spearman_values_signed_frequency"]["mean"] >= 0.97
+    assert numbers["trained.spearman_scores_absolute_difference"]["mean"] >= 0.9
+    # One split of 3,495 reviews: the balanced accuracy has a standard error of 0.006 about its mean of 0.92.
+    assert numbers["test_balanced_accuracy.attention"]["mean"] >= 0.905
