@@ -1,0 +1,107 @@
+"""The command line: `attnembed list | verify | reproduce` (also `python -m attnembed`). The only module that prints."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from attnembed import __version__
+from attnembed.errors import AttnembedError
+
+USAGE_ERROR = 2
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(USAGE_ERROR, f"{self.prog}: {message} (see `{self.prog} --help`)\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code (0 fine, 1 a claim failed, 2 an error)."""
+    options = _parser().parse_args(argv)
+    try:
+        code: int = options.run(options)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # The reader of a pipe has left (`attnembed list | head`): nothing more to say, also not at shutdown.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return _fail("interrupted; finished files are whole, run the same command again to continue")
+    except AttnembedError as error:
+        return _fail(str(error))
+    except OSError as error:
+        return _fail(f"{error.filename or 'file'}: {error.strerror or error}")
+    except MemoryError:
+        return _fail("not enough memory; try --quick or a smaller data set")
+
+
+def _fail(message: str) -> int:
+    print(f"attnembed: error: {' '.join(message.split())}", file=sys.stderr)
+    return USAGE_ERROR
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="attnembed", description="Theorems about attention as executable code.")
+    parser.add_argument("--version", action="version", version=f"attnembed {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    listing = commands.add_parser("list", help="claims and experiments, one line each")
+    listing.set_defaults(run=_list)
+
+    verifying = commands.add_parser("verify", help="measure the claims; exit code 1 if one fails")
+    verifying.add_argument("subject", nargs="?", default="all", help="attention or all (default)")
+    verifying.add_argument("--ids", nargs="+", metavar="ID", help="only these claims")
+    verifying.add_argument("--json", metavar="FILE", help="also write the report as JSON")
+    verifying.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the random instances (default 0)")
+    verifying.set_defaults(run=_verify)
+
+    reproducing = commands.add_parser("reproduce", help="run an experiment; writes figures (PNG) and numbers (JSON)")
+    reproducing.add_argument("name", metavar="NAME", help="one of the experiments of `attnembed list`")
+    reproducing.add_argument("--data", metavar="PATH", help="folder or file of real data (default: $ATTNEMBED_DATA)")
+    reproducing.add_argument("--out", metavar="DIR", default="results", help="where to write (default: results)")
+    reproducing.add_argument("--quick", action="store_true", help="a smaller version, for a first look")
+    reproducing.add_argument("--seed", type=int, default=0, metavar="N", help="seed (default 0)")
+    reproducing.set_defaults(run=_reproduce)
+    return parser
+
+
+def _list(options: argparse.Namespace) -> int:
+    from attnembed.experiments import experiments
+    from attnembed.verify import claims
+
+    rows = [(entry.id, entry.statement) for entry in claims()]
+    rows += [(f"reproduce {entry.name}", entry.summary) for entry in experiments()]
+    width = max(len(name) for name, _ in rows)
+    for name, text in rows:
+        print(f"{name:<{width}}  {text}")
+    return 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from attnembed._files import write_json
+    from attnembed.verify import verify
+
+    report = verify(options.subject, ids=options.ids, rng=options.seed)
+    print(report)
+    if options.json:
+        write_json(options.json, report.to_dict())
+    return 0 if report.passed else 1
+
+
+def _reproduce(options: argparse.Namespace) -> int:
+    from attnembed.experiments import reproduce
+
+    outcome = reproduce(options.name, data=options.data, out=options.out, quick=options.quick, rng=options.seed)
+    print(outcome)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,205 @@
+"""One gradient step on E: after it the token values are (eta/2) ||v||^2 times the average signed frequencies.
+
+[WSOM25], Lemma 4.1. Derivation, with the constants used here: docs/derivations/one-step.md.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import expit
+
+from attnembed._validation import as_real_array, check_positive, freeze
+from attnembed.attention.data import TokenDataset
+from attnembed.attention.selection import Parameters
+from attnembed.attention.theory._inputs import parameters
+from attnembed.attention.theory.hypotheses import Hypothesis, Prediction
+from attnembed.errors import InputError
+from attnembed.gibbs import probabilities
+
+__all__ = [
+    "GaussianOneStepBound",
+    "OneStepBound",
+    "OneStepPrediction",
+    "gaussian_one_step_bound",
+    "one_step_bound",
+    "one_step_prediction",
+]
+
+Floats = NDArray[np.floating[Any]]
+
+# E v counts as zero below this share of max_s ||E_s|| ||v||: what projecting E on the complement of v leaves.
+_ROUNDING = 1e-12
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class OneStepPrediction(Prediction):
+    """Embeddings ``E`` (V, d) and token values ``values`` (V,) after one step; ``slope`` = (eta/2) ||v||^2.
+
+    ``values`` = g^0 + slope * alpha. The prediction is ``exact`` when p_0 = 0 and E^0 v = 0; otherwise `one_step_bound`
+    bounds its error.
+    """
+
+    E: Floats
+    values: Floats
+    slope: float
+
+    @property
+    def exact(self) -> bool:
+        """Whether p_0 = 0 and E^0 v = 0."""
+        return self.holds
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class OneStepBound(Prediction):
+    """How far `one_step_prediction` can be off, per token: ``embedding`` (V,) in norm, ``value`` (V,) in g.
+
+    ``G0`` = max |g^0_s|, ``F`` = max |f^0_i|, ``rho`` = max |p_0 . E^0_s|, over the tokens that occur. No hypothesis.
+    """
+
+    embedding: Floats
+    value: Floats
+    G0: float
+    F: float
+    rho: float
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class GaussianOneStepBound(OneStepBound):
+    """The bound for Gaussian E^0 and p_0, true with probability at least 1 - ``delta``; ``cls_norm`` bounds ||p_0||.
+
+    ``G0``, ``F``, ``rho`` and ``cls_norm`` are upper bounds of that probability and not measured values.
+    """
+
+    cls_norm: float
+    delta: float
+
+
+def one_step_prediction(model: Parameters, data: TokenDataset, step_size: float) -> OneStepPrediction:
+    """E^1_s ~ E^0_s + (eta/2) alpha_s v, the step in the limit of small initial scores and values.
+
+    Exact when p_0 = 0 and E^0 v = 0. Shapes: E (V, d), values (V,). Source: [WSOM25], Lemma 4.1.
+
+    >>> from attnembed.attention.model import AttentionModel
+    >>> data = TokenDataset.from_tokens([[0, 2], [1, 2]], [1, -1])
+    >>> step = one_step_prediction(AttentionModel(np.zeros((3, 2)), [0.0, 0.0], [1.0, 0.0]), data, 8.0)
+    >>> step.values, step.slope, step.exact
+    (array([ 1., -1.,  0.]), 4.0, True)
+    """
+    eta = check_positive("step_size", step_size, zero_ok=True)
+    E, p, v = parameters(model, data)
+    alpha = data.signed_frequency
+    slope = eta / 2 * float(v @ v)
+    g = E @ v
+    scale = float(np.linalg.norm(E, axis=1).max() * np.linalg.norm(v)) or 1.0
+    return OneStepPrediction(
+        hypotheses=(
+            Hypothesis("p_0 is zero: ||p_0||", float(np.linalg.norm(p)), "<=", 0.0),
+            Hypothesis("E_0 v is zero: max |E_s.v| / (max ||E_s|| ||v||)", _peak(g) / scale, "<=", _ROUNDING),
+        ),
+        E=freeze(E + np.outer(eta / 2 * alpha, v)),
+        values=freeze(g + slope * alpha),
+        slope=slope,
+    )
+
+
+def one_step_bound(model: Parameters, data: TokenDataset, step_size: float) -> OneStepBound:
+    """Bound the error of `one_step_prediction` for any E^0 and p_0.
+
+    ||E^1_s - E^0_s - (eta/2) alpha_s v||
+        <= eta phi_s { [(e^{2 rho} - 1) sigma(F) + F/4] ||v|| + 2 e^{2 rho} sigma(F) G0 ||p_0|| },
+    and the same with ||v||^2 and |p_0 . v| in place of ||v|| and ||p_0|| for g^1_s - g^0_s - (eta/2) alpha_s ||v||^2.
+
+    Source: [WSOM25], Lemma 4.1; constants derived here (docs/derivations/one-step.md).
+
+    >>> from attnembed.attention.model import AttentionModel
+    >>> data = TokenDataset.from_tokens([[0, 2], [1, 2]], [1, -1])
+    >>> bound = one_step_bound(AttentionModel(np.eye(3), [0.1, 0.0, 0.0], [0.0, 0.0, 1.0]), data, 1.0)
+    >>> bound.rho, bound.G0, bound.embedding.round(3)
+    (0.1, 1.0, array([0.104, 0.104, 0.207]))
+    """
+    eta = check_positive("step_size", step_size, zero_ok=True)
+    E, p, v = parameters(model, data)
+    u, g = E @ p, E @ v
+    columns, segments = data.counts.indices, data.segments
+    attention = probabilities(u[columns], segments, data.counts.data)
+    F = _peak(segments.sum(attention * g[columns]))
+    G0, rho = _peak(g[columns]), _peak(u[columns])
+    norm_v, norm_p = float(np.linalg.norm(v)), float(np.linalg.norm(p))
+    share = eta * data.frequency
+    return OneStepBound(
+        hypotheses=(),
+        embedding=freeze(share * _per_frequency(G0, F, rho, norm_v, norm_p)),
+        value=freeze(share * _per_frequency(G0, F, rho, norm_v**2, abs(float(p @ v)))),
+        G0=G0,
+        F=F,
+        rho=rho,
+    )
+
+
+def gaussian_one_step_bound(
+    data: TokenDataset,
+    v: ArrayLike,
+    step_size: float,
+    *,
+    embedding_scale: float,
+    cls_scale: float,
+    delta: float = 0.05,
+) -> GaussianOneStepBound:
+    """`one_step_bound` before E^0 and p_0 are drawn: true with probability >= 1 - delta.
+
+    For E^0_s ~ N(0, sE^2 I) and p_0 ~ N(0, sp^2 I), with Lam = sqrt(2 log(6 V / delta)):
+    G0 <= sE ||v|| Lam, ||p_0|| <= sp (sqrt(d) + sqrt(2 log(3/delta))), rho <= sE ||p_0|| Lam, and F <= G0.
+
+    Parameters
+    ----------
+    v : (d,) output vector
+    embedding_scale, cls_scale : sE, sp >= 0, standard deviations per coordinate
+    delta : in (0, 1)
+
+    Source: derived here (docs/derivations/one-step.md).
+
+    >>> data = TokenDataset.from_tokens([[0, 2], [1, 2]], [1, -1])
+    >>> v = np.ones(400) / 20
+    >>> bound = gaussian_one_step_bound(data, v, 1.0, embedding_scale=0.05, cls_scale=0.05)
+    >>> round(bound.G0, 3), round(bound.cls_norm, 3), round(bound.rho, 3)
+    (0.172, 1.143, 0.196)
+    """
+    eta = check_positive("step_size", step_size, zero_ok=True)
+    v = as_real_array("v", v, ndim=1, dtype=np.float64)
+    sE = check_positive("embedding_scale", embedding_scale, zero_ok=True)
+    sp = check_positive("cls_scale", cls_scale, zero_ok=True)
+    if not 0 < check_positive("delta", delta) < 1:
+        raise InputError("delta", "must lie between 0 and 1", got=delta)
+    norm_v = float(np.linalg.norm(v))
+    spread = math.sqrt(2 * math.log(6 * data.vocab_size / delta))
+    G0 = sE * norm_v * spread
+    norm_p = sp * (math.sqrt(v.size) + math.sqrt(2 * math.log(3 / delta)))
+    rho = sE * norm_p * spread
+    share = eta * data.frequency
+    return GaussianOneStepBound(
+        hypotheses=(),
+        embedding=freeze(share * _per_frequency(G0, G0, rho, norm_v, norm_p)),
+        value=freeze(share * _per_frequency(G0, G0, rho, norm_v**2, norm_p * norm_v)),
+        G0=G0,
+        F=G0,
+        rho=rho,
+        cls_norm=norm_p,
+        delta=delta,
+    )
+
+
+def _per_frequency(G0: float, F: float, rho: float, along_v: float, along_p: float) -> float:
+    """[(e^{2 rho} - 1) sigma(F) + F/4] * along_v + 2 e^{2 rho} sigma(F) G0 * along_p."""
+    sigma = float(expit(F))
+    # Attention weights differ from n_is/T_i by a factor of at most T_i, so that e^600 is as good a bound as any above.
+    power = min(2 * rho, 600.0)
+    return (math.expm1(power) * sigma + F / 4) * along_v + 2 * math.exp(power) * sigma * G0 * along_p
+
+
+def _peak(x: Floats) -> float:
+    return float(np.abs(x).max())

@@ -1,0 +1,84 @@
+"""Smoothness of the loss in p: ||Hess_p L|| <= beta everywhere, from the data and the embeddings alone.
+
+Derivation: docs/derivations/smoothness.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attnembed.attention.data import TokenDataset
+from attnembed.attention.selection import Parameters
+from attnembed.attention.theory._inputs import parameters
+from attnembed.attention.theory.hypotheses import Prediction
+from attnembed.gibbs import Segments
+
+__all__ = ["SmoothnessBound", "smoothness_bound"]
+
+Floats = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class SmoothnessBound(Prediction):
+    """``beta`` = G^2 R^2 / 64 + G R^2 / 4 with G the ``value_range`` and R the ``diameter``; it needs no hypothesis."""
+
+    beta: float
+    value_range: float
+    diameter: float
+
+
+def smoothness_bound(model: Parameters, data: TokenDataset) -> SmoothnessBound:
+    """An upper bound on ||Hess_p L|| that holds at every p.
+
+    beta = G^2 R^2 / 64 + G R^2 / 4, with G = max_i (max g - min g over the tokens of X_i) and R = max_i diameter of
+    {E_s : s in X_i}. Gradient descent on p with a step below 2/beta never increases the loss.
+
+    Source: derived here (docs/derivations/smoothness.md).
+
+    >>> from attnembed.attention.model import AttentionModel
+    >>> model = AttentionModel([[0.0, 0.0], [3.0, 4.0]], [0.0, 0.0], [1.0, 0.0])
+    >>> bound = smoothness_bound(model, TokenDataset.from_tokens([[0, 1], [1, 1]], [1, -1]))
+    >>> bound.value_range, bound.diameter, bound.beta == 3**2 * 5**2 / 64 + 3 * 5**2 / 4
+    (3.0, 5.0, True)
+    """
+    E, _, v = parameters(model, data)
+    columns, segments = data.counts.indices, data.segments
+    g = (E @ v)[columns]
+    G = float((segments.max(g) + segments.max(-g)).max())
+    R = _largest_diameter(E, columns, segments)
+    return SmoothnessBound(hypotheses=(), beta=G**2 * R**2 / 64 + G * R**2 / 4, value_range=G, diameter=R)
+
+
+def _largest_diameter(E: Floats, columns: NDArray[np.integer[Any]], segments: Segments) -> float:
+    """max_i max_{s,t in X_i} ||E_s - E_t||.
+
+    With radii r about one common centre, ||E_s - E_t|| <= r_s + r_t. So a sequence is skipped when its two largest
+    radii add up to no more than the best distance found, and in the others one token of the pair has r > best/2 and
+    the other r > best - max r.
+    """
+    X = E - E.mean(axis=0)
+    radius = np.linalg.norm(X, axis=1)
+    reach = segments.max(radius[columns])
+    best = 0.0
+    for i in np.argsort(-reach):
+        if 2 * reach[i] <= best:
+            break
+        tokens = columns[segments.indptr[i] : segments.indptr[i + 1]]
+        r = radius[tokens]
+        near, far = tokens[r > best - reach[i]], tokens[r >= best / 2]
+        if near.size < 2 or far.size == 0:
+            continue
+        # About the sequence's own centre the Gram form of the distance does not cancel; the farthest pair that it
+        # finds is then measured directly.
+        centre = X[near].mean(axis=0)
+        A, B = X[far] - centre, X[near] - centre
+        square = (-2 * A) @ B.T
+        square += np.einsum("ij,ij->i", B, B)
+        square += np.einsum("ij,ij->i", A, A)[:, None]
+        a, b = np.divmod(int(np.argmax(square)), near.size)
+        best = max(best, float(np.linalg.norm(X[far[a]] - X[near[b]])))
+    return best

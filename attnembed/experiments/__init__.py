@@ -1,0 +1,5 @@
+"""Experiments of [WSOM25] and their figures: `experiments` lists them, `reproduce` runs one and writes it down."""
+
+from attnembed.experiments.registry import Experiment, Outcome, experiments, reproduce
+
+__all__ = ["Experiment", "Outcome", "experiments", "reproduce"]

@@ -1,0 +1,155 @@
+"""Experiments: each returns its numbers and its figures; `reproduce` writes them whole, with all that made them."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attnembed._files import PathLike, replacing, versions, write_json
+from attnembed._validation import check_choice, check_integer
+from attnembed.errors import DataFileError, InputError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["Experiment", "Outcome", "Request", "Written", "experiment", "experiments", "reproduce"]
+
+_MODULES = ("attnembed.experiments.synthetic", "attnembed.experiments.reviews")
+DATA_VARIABLE = "ATTNEMBED_DATA"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What an experiment is asked for: a data path (or None), a quick version, a seed, a folder for partial work."""
+
+    data: Path | None
+    quick: bool
+    seed: int
+    out: Path
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an experiment found: its parameters, its numbers, and how to draw each figure (name -> function)."""
+
+    parameters: Mapping[str, Any]
+    numbers: Mapping[str, Any]
+    figures: Mapping[str, Callable[[], Figure]]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A registered experiment."""
+
+    name: str
+    summary: str
+    run: Callable[[Request], Outcome] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Written:
+    """An experiment's numbers and the files that hold them."""
+
+    name: str
+    numbers: Mapping[str, Any]
+    files: tuple[Path, ...]
+    seconds: float
+
+    def __str__(self) -> str:
+        rows = list(_rows(self.numbers))
+        width = max((len(name) for name, _ in rows), default=0)
+        lines = [f"{name:<{width}}  {value}" for name, value in rows]
+        lines += [f"written: {path}" for path in self.files]
+        return "\n".join([*lines, f"{self.name}: {self.seconds:.1f} s"])
+
+
+_registry: dict[str, Experiment] = {}
+
+
+def experiment(name: str, summary: str) -> Callable[[Callable[[Request], Outcome]], Callable[[Request], Outcome]]:
+    """Register a function as the experiment ``name``."""
+
+    def register(run: Callable[[Request], Outcome]) -> Callable[[Request], Outcome]:
+        _registry[name] = Experiment(name, summary, run)
+        return run
+
+    return register
+
+
+def experiments() -> tuple[Experiment, ...]:
+    """The registered experiments."""
+    for module in _MODULES:
+        importlib.import_module(module)
+    return tuple(_registry.values())
+
+
+def reproduce(
+    name: str, *, data: PathLike | None = None, out: PathLike = "results", quick: bool = False, rng: int = 0
+) -> Written:
+    """Run an experiment and write OUT/NAME.png (or NAME-*.png) and OUT/NAME.json.
+
+    The JSON holds the numbers, the parameters, the seed and the versions. ``data`` defaults to the folder named by
+    the variable ATTNEMBED_DATA.
+    """
+    check_choice("name", name, [entry.name for entry in experiments()])
+    seed = check_integer("rng", rng, minimum=0)
+    if data is None and os.environ.get(DATA_VARIABLE):
+        data = os.environ[DATA_VARIABLE]
+    folder = Path(out)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataFileError(folder, f"cannot be made: {error.strerror}") from error
+    start = time.perf_counter()
+    outcome = _registry[name].run(Request(None if data is None else Path(data), bool(quick), seed, folder))
+    files = []
+    for figure_name, draw in outcome.figures.items():
+        path = folder / f"{figure_name}.png"
+        _write_figure(draw(), path)
+        files.append(path)
+    seconds = time.perf_counter() - start
+    path = folder / f"{name}.json"
+    write_json(
+        path,
+        {
+            "experiment": name,
+            "quick": bool(quick),
+            "seed": seed,
+            "parameters": dict(outcome.parameters),
+            "numbers": dict(outcome.numbers),
+            "versions": versions(),
+            "seconds": round(seconds, 2),
+        },
+    )
+    return Written(name, outcome.numbers, (*files, path), seconds)
+
+
+def require_data(request: Request, what: str) -> Path:
+    """The data path of a request, or an error that says how to give it."""
+    if request.data is None:
+        raise InputError("data", f"must name {what}", got="none", hint=f"pass --data PATH or set {DATA_VARIABLE}")
+    if not request.data.exists():
+        raise DataFileError(request.data, "does not exist")
+    return request.data
+
+
+def _write_figure(figure: Figure, path: Path) -> None:
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=150)
+
+
+def _rows(numbers: Mapping[str, Any], prefix: str = "") -> Any:
+    for name, value in numbers.items():
+        if isinstance(value, Mapping):
+            yield from _rows(value, f"{prefix}{name}.")
+        elif isinstance(value, float):
+            yield f"{prefix}{name}", f"{value:.6g}"
+        elif isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
+            yield f"{prefix}{name}", ", ".join(value)
+        elif not isinstance(value, (list, tuple)):
+            yield f"{prefix}{name}", str(value)

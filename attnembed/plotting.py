@@ -1,0 +1,107 @@
+"""Figures: axes in, axes out; the only module that imports matplotlib.
+
+Colours are the Okabe-Ito set and `cividis`, which stay apart for every common form of colour blindness; lines differ
+in dash as well as in colour. Sizes are chosen so that a figure stays legible at 600 pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["COLOURS", "MUTED", "new_figure", "plot_alignment", "plot_line", "plot_tokens"]
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MUTED = "#767676"
+DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
+
+_STYLE = {
+    "font.size": 12,
+    "axes.titlesize": 13,
+    "axes.labelsize": 12,
+    "legend.fontsize": 11,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#DDDDDD",
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 2.0,
+    "legend.frameon": False,
+}
+
+
+def new_figure(rows: int = 1, columns: int = 1, *, panel: tuple[float, float] = (4.6, 3.7)) -> tuple[Figure, Any]:
+    """A figure with the package's style and its axes as a (rows, columns) array; independent of pyplot and display."""
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(panel[0] * columns, panel[1] * rows), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.subplots(rows, columns, squeeze=False)
+    return figure, axes
+
+
+def plot_line(ax: Axes, x: ArrayLike, y: ArrayLike, label: str = "", *, index: int = 0, **options: Any) -> Axes:
+    """A line in the ``index``-th colour and dash."""
+    style: dict[str, Any] = {"color": COLOURS[index % len(COLOURS)], "linestyle": DASHES[index % len(DASHES)]}
+    ax.plot(x, y, label=label or None, **{**style, **options})
+    return ax
+
+
+def plot_alignment(ax: Axes, signed_frequency: ArrayLike, token_values: ArrayLike, slope: float) -> Axes:
+    """E^1_s.v against alpha_s, with the predicted line of the given slope through the origin."""
+    alpha = np.asarray(signed_frequency)
+    ends = np.array([alpha.min(), alpha.max()]) * 1.1
+    ax.plot(ends, slope * ends, color=COLOURS[1], label=r"predicted: $(\eta/2)\,\|v\|^2\,\alpha_s$", zorder=1)
+    ax.scatter(alpha, token_values, s=22, color=COLOURS[0], alpha=0.8, label="measured", zorder=2)
+    ax.set_xlabel(r"average signed frequency $\alpha_s$")
+    ax.set_ylabel(r"$E_s \cdot v$ after one step")
+    ax.legend()
+    return ax
+
+
+def plot_tokens(
+    ax: Axes,
+    posterior_difference: ArrayLike,
+    values: ArrayLike,
+    frequency: ArrayLike,
+    *,
+    ylabel: str,
+    curve: NDArray[np.floating[Any]] | None = None,
+    words: Sequence[str] = (),
+    labelled: Sequence[int] = (),
+) -> Axes:
+    """One point per token against its posterior difference, coloured by log10 frequency.
+
+    ``curve`` holds polynomial coefficients, highest first, of a fit to draw; ``labelled`` the indices of the tokens
+    whose word is written beside the point.
+    """
+    x, y = np.asarray(posterior_difference), np.asarray(values)
+    order = np.argsort(frequency)
+    points = ax.scatter(
+        x[order], y[order], c=np.log10(np.asarray(frequency)[order]), s=7, cmap="cividis", alpha=0.7, linewidths=0
+    )
+    ax.figure.colorbar(points, ax=ax, label=r"$\log_{10}$ token frequency", pad=0.01)
+    if curve is not None:
+        grid = np.linspace(x.min(), x.max(), 200)
+        name = {2: "linear fit", 3: "quadratic fit"}.get(len(curve), "fit")
+        ax.plot(grid, np.polyval(curve, grid), color=COLOURS[1], label=name)
+        ax.legend(loc="best")
+    for k in labelled:
+        right = x[k] <= 0
+        ax.annotate(
+            words[k],
+            (x[k], y[k]),
+            xytext=(4 if right else -4, 3),
+            textcoords="offset points",
+            ha="left" if right else "right",
+            fontsize=9,
+        )
+    ax.set_xlabel(r"posterior difference $\Delta_s = P(+|s) - P(-|s)$")
+    ax.set_ylabel(ylabel)
+    return ax
