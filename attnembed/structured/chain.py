@@ -219,9 +219,7 @@ def _forward(columns: Floats, pairwise: Floats, packing: Packing, reduce: Callab
     return message
 
 
-def decode(
-    unary: Floats, pairwise: Floats, packing: Packing, *, rng: np.random.Generator | None = None
-) -> Ints:
+def decode(unary: Floats, pairwise: Floats, packing: Packing, *, rng: np.random.Generator | None = None) -> Ints:
     """The labeling of largest score, (N,) in packed order; with ``rng`` a sample from P(Y) instead.
 
     Both walk back from the last position: y_i maximises message[k, i] + W[k, y_{i+1}], where the message is the
@@ -278,15 +276,13 @@ class ChainMarginals:
     log_partition: Floats
 
 
-class _Batch:
+class ChainBatch:
     """Checked potentials in packed order, and the way back to the caller's layout."""
 
     def __init__(self, unary: ArrayLike, pairwise: ArrayLike, lengths: ArrayLike | None) -> None:
         padded = as_potentials("unary", unary)
         if padded.ndim not in (2, 3) or 0 in padded.shape:
-            raise InputError(
-                "unary", "must have shape (L, K) or (B, L, K), no axis empty", got=f"shape {padded.shape}"
-            )
+            raise InputError("unary", "must have shape (L, K) or (B, L, K), no axis empty", got=f"shape {padded.shape}")
         self.single = padded.ndim == 2
         if self.single:
             if lengths is not None:
@@ -330,9 +326,7 @@ class _Batch:
         shape = (len(self.packing), self.longest)
         expected = shape[1:] if self.single else shape
         if array.shape != expected:
-            raise InputError(
-                "labels", f"must have shape {expected}, as `unary` has", got=f"shape {array.shape}"
-            )
+            raise InputError("labels", f"must have shape {expected}, as `unary` has", got=f"shape {array.shape}")
         packed = array.reshape(shape)[self.packing.sequence, self.packing.time]
         check_labels(packed, self.pairwise.shape[0], self._place)
         return packed
@@ -349,9 +343,7 @@ def as_potentials(name: str, value: ArrayLike) -> Floats:
     return array if array.dtype == np.float32 else array.astype(np.float64, copy=False)
 
 
-def check_potentials(
-    name: str, rows: Floats, place: Callable[[int], str] = lambda row: f"row {row}"
-) -> None:
+def check_potentials(name: str, rows: Floats, place: Callable[[int], str] = lambda row: f"row {row}") -> None:
     """Raise for NaN and +inf, and for a row of ``rows`` (N, K) that is -inf throughout."""
     # The maximum is NaN or +inf exactly when an entry is: one pass in the common case.
     top = rows.max(axis=-1)
@@ -362,7 +354,9 @@ def check_potentials(
         raise InputError(name, "must be finite or -inf", got=f"NaN or +inf at {place(int(bad[0]))}")
     empty = np.flatnonzero(top == -np.inf)
     if empty.size and name != "pairwise":
-        raise InputError(name, "must allow at least one label everywhere", got=f"-inf throughout {place(int(empty[0]))}")
+        raise InputError(
+            name, "must allow at least one label everywhere", got=f"-inf throughout {place(int(empty[0]))}"
+        )
 
 
 def check_labels(labels: Ints, n_labels: int, place: Callable[[int], str]) -> None:
@@ -407,13 +401,11 @@ def chain_log_partition(unary: ArrayLike, pairwise: ArrayLike, lengths: ArrayLik
     >>> float(chain_log_partition(np.zeros((3, 2)), np.zeros((2, 2)))) == np.log(8)
     True
     """
-    batch = _Batch(unary, pairwise, lengths)
+    batch = ChainBatch(unary, pairwise, lengths)
     return batch.per_sequence(posterior(batch.unary, batch.pairwise, batch.packing).log_partition)
 
 
-def chain_marginals(
-    unary: ArrayLike, pairwise: ArrayLike, lengths: ArrayLike | None = None
-) -> ChainMarginals:
+def chain_marginals(unary: ArrayLike, pairwise: ArrayLike, lengths: ArrayLike | None = None) -> ChainMarginals:
     """Node and edge marginals, the gradient of log Z in U and (summed over edges) in W.
 
     Arguments and errors as `chain_log_partition`; derivation in docs/derivations/chain-marginals.md.
@@ -421,7 +413,7 @@ def chain_marginals(
     >>> chain_marginals(np.log([[1.0, 3.0]]), np.zeros((2, 2))).node
     array([[0.25, 0.75]])
     """
-    batch = _Batch(unary, pairwise, lengths)
+    batch = ChainBatch(unary, pairwise, lengths)
     result = posterior(batch.unary, batch.pairwise, batch.packing)
     k = len(batch.pairwise)
     edge = np.empty((len(batch.packing.right), k, k), dtype=result.node.dtype)
@@ -444,7 +436,7 @@ def chain_viterbi(unary: ArrayLike, pairwise: ArrayLike, lengths: ArrayLike | No
     >>> chain_viterbi(np.array([[0.0, 1.0], [0.4, 0.0]]), np.array([[0.0, 0.0], [0.0, 1.0]]))
     array([1, 1])
     """
-    batch = _Batch(unary, pairwise, lengths)
+    batch = ChainBatch(unary, pairwise, lengths)
     return batch.pad(decode(batch.unary, batch.pairwise, batch.packing), -1)
 
 
@@ -458,19 +450,15 @@ def chain_sample(
     >>> chain_sample(np.array([[0.0, -np.inf]] * 3), np.zeros((2, 2)), rng=0)
     array([0, 0, 0])
     """
-    batch = _Batch(unary, pairwise, lengths)
+    batch = ChainBatch(unary, pairwise, lengths)
     return batch.pad(decode(batch.unary, batch.pairwise, batch.packing, rng=as_rng(rng)), -1)
 
 
-def chain_score(
-    unary: ArrayLike, pairwise: ArrayLike, labels: ArrayLike, lengths: ArrayLike | None = None
-) -> Floats:
+def chain_score(unary: ArrayLike, pairwise: ArrayLike, labels: ArrayLike, lengths: ArrayLike | None = None) -> Floats:
     """F(Y) = sum_i U[i, y_i] + sum_i W[y_i, y_{i+1}], a scalar or (B,); ``labels`` (L,) or (B, L).
 
     >>> float(chain_score(np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([[0.0, 10.0], [20.0, 0.0]]), [1, 0]))
     25.0
     """
-    batch = _Batch(unary, pairwise, lengths)
-    return batch.per_sequence(
-        score(batch.unary, batch.pairwise, batch.pack_labels(labels), batch.packing)
-    )
+    batch = ChainBatch(unary, pairwise, lengths)
+    return batch.per_sequence(score(batch.unary, batch.pairwise, batch.pack_labels(labels), batch.packing))

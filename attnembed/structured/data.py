@@ -83,28 +83,23 @@ class ChainDataset:
 
     def subset(self, indices: ArrayLike) -> ChainDataset:
         """The sequences with the given indices, in that order."""
+        packing = Packing(self.packing.lengths[np.asarray(indices)])
+        rows = self.rows(indices)
+        out = object.__new__(ChainDataset)
+        out._set(self.inputs[rows], self.labels[rows], packing)
+        return out
+
+    def rows(self, indices: ArrayLike) -> Ints:
+        """Where the packed rows of `subset` stand among those of this data set."""
         chosen = np.asarray(indices)
         packing = Packing(self.packing.lengths[chosen])
-        rank = np.empty(len(self), dtype=np.intp)
-        rank[self.packing.order] = np.arange(len(self))
-        rows = self.packing.offsets[packing.time] + rank[chosen[packing.sequence]]
-        return self._derived(self.inputs[rows], self.labels[rows], packing)
-
-    def with_inputs(self, inputs: NDArray[Any]) -> ChainDataset:
-        """The same sequences with other inputs (N, ...), in packed order."""
-        return self._derived(inputs.view(), self.labels, self.packing)
+        return self.packing.offsets[packing.time] + self.packing.rank_of[chosen[packing.sequence]]
 
     def split(self, rows: NDArray[Any]) -> list[NDArray[Any]]:
         """Packed rows (N, ...) as one array (L, ...) per sequence."""
         flat = np.empty_like(rows)
         flat[self.packing.rows] = rows
         return np.split(flat, np.cumsum(self.packing.lengths)[:-1])
-
-    @classmethod
-    def _derived(cls, inputs: NDArray[Any], labels: Ints, packing: Packing) -> ChainDataset:
-        out = object.__new__(cls)
-        out._set(inputs, labels, packing)
-        return out
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,6 +141,10 @@ class GridDataset:
     def inputs(self) -> NDArray[Any]:
         """What the network reads: the images."""
         return self.images
+
+    def rows(self, indices: ArrayLike) -> Ints:
+        """Where the images of `subset` stand among those of this data set."""
+        return np.asarray(indices)
 
     def subset(self, indices: ArrayLike) -> GridDataset:
         """The images with the given indices, in that order."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -140,8 +141,9 @@ class Reshape:
 class Conv2D:
     """Correlation with ``n_out`` kernels of odd ``size``, zero padding that keeps height and width.
 
-    y[h, w, o] = b[o] + sum_{c,i,j} W[c, i, j, o] x[h+i-r, w+j-r, c], r = size // 2; (n, H, W, n_in) -> (n, H, W, n_out).
-    One matrix product over the windows; the input gradient is the same with the flipped kernel.
+    y[h, w, o] = b[o] + sum_{c,i,j} W[c, i, j, o] x[h+i-r, w+j-r, c], r = size // 2;
+    (n, H, W, n_in) -> (n, H, W, n_out). One matrix product over the windows; the input gradient is the same with the
+    flipped kernel.
     """
 
     n_in: int
@@ -279,7 +281,8 @@ class BiRecurrent:
 
     def backward(self, cache: Any, upstream: Array) -> tuple[Params, Array]:
         params, x, packing, h = cache
-        grads, dx = {}, np.zeros(x.shape, dtype=h.dtype)
+        grads: Params = {}
+        dx = np.zeros(x.shape, dtype=h.dtype)
         g = upstream.astype(h.dtype)  # a copy: the gradient in h_t collects what comes back from h_{t+1}
         for (way, out), (_, dh) in zip(self._ways(h), self._ways(g)):
             wh = params[f"{way}_Wh"]
@@ -318,9 +321,7 @@ class Sequential:
     layers: tuple[Layer, ...]
 
     def init(self, rng: np.random.Generator) -> Params:
-        return {
-            f"{i}.{name}": value for i, layer in enumerate(self.layers) for name, value in layer.init(rng).items()
-        }
+        return {f"{i}.{name}": value for i, layer in enumerate(self.layers) for name, value in layer.init(rng).items()}
 
     def forward(self, params: Params, x: Array, packing: Packing | None = None) -> tuple[Array, Any]:
         caches = []
@@ -402,7 +403,7 @@ def mlp(
     """
     sizes = [check_integer("sizes", size, minimum=1) for size in (n_inputs, *hidden, n_labels)]
     layers: list[Layer] = []
-    for a, b in zip(sizes, sizes[1:]):
+    for a, b in pairwise(sizes):
         layers += [Dense(a, b), ReLU()]
     return Network.create(layers[:-1], dtype=dtype, rng=rng)
 
@@ -478,6 +479,6 @@ def conv_net(
         raise InputError("size", "must be odd", got=size)
     layers: list[Layer] = []
     widths = [n_channels, *hidden, n_labels]
-    for a, b in zip(widths, widths[1:]):
+    for a, b in pairwise(widths):
         layers += [Conv2D(a, b, size), ReLU()]
     return Network.create(layers[:-1], dtype=dtype, rng=rng)

@@ -25,7 +25,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import log_softmax
 
 from attnembed._validation import check_choice
-from attnembed.structured.chain import _Batch, decode, posterior, score
+from attnembed.structured.chain import ChainBatch, decode, posterior, score
 from attnembed.structured.packing import Packing
 
 __all__ = ["CHAIN_OBJECTIVES", "ObjectiveValue", "chain_objective", "loss_augmented"]
@@ -151,7 +151,7 @@ def chain_objective(
            [ 0.5, -0.5]]))
     """
     name = check_choice("objective", objective, CHAIN_OBJECTIVES)
-    batch = _Batch(unary, pairwise, lengths)
+    batch = ChainBatch(unary, pairwise, lengths)
     out = CHAIN_OBJECTIVES[name](batch.unary, batch.pairwise, batch.pack_labels(labels), batch.packing)
     return out._replace(unary=batch.pad(out.unary))
 
@@ -168,7 +168,7 @@ def loss_augmented(
            [0.5, 0. ]])
     """
     k = np.shape(unary)[-1]
-    batch = _Batch(unary, np.zeros((k, k)), lengths)
+    batch = ChainBatch(unary, np.zeros((k, k)), lengths)
     row_weight = (weight / batch.packing.lengths)[batch.packing.sequence]
     return batch.pad(_augment(batch.unary, batch.pack_labels(labels), row_weight))
 

@@ -43,6 +43,11 @@ class Packing:
         return np.argsort(-self.lengths, kind="stable")
 
     @cached_property
+    def rank_of(self) -> Ints:
+        """The rank of each sequence, (n,)."""
+        return np.argsort(self.order)
+
+    @cached_property
     def offsets(self) -> Ints:
         """First packed row of each time, with N at the end, (T+1,)."""
         active = len(self) - np.cumsum(np.bincount(self.lengths))[:-1]
@@ -81,10 +86,8 @@ class Packing:
     def steps(self) -> list[tuple[slice, slice]]:
         """For each time t >= 1: the rows of time t, and those of their left neighbours."""
         o = self.offsets
-        return [
-            (slice(o[t], o[t + 1]), slice(o[t - 1], o[t - 1] + o[t + 1] - o[t])) for t in range(1, len(o) - 1)
-        ]
+        return [(slice(o[t], o[t + 1]), slice(o[t - 1], o[t - 1] + o[t + 1] - o[t])) for t in range(1, len(o) - 1)]
 
     def sum(self, values: NDArray[Any]) -> NDArray[np.float64]:
         """Sum of one number per packed row over each sequence, (N,) -> (n,)."""
-        return np.bincount(self.sequence, weights=values, minlength=len(self))
+        return np.bincount(self.sequence, weights=values, minlength=len(self)).astype(np.float64, copy=False)
