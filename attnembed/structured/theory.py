@@ -164,8 +164,8 @@ def fit_scales(
     def at(point: Floats) -> ScaleObjective:
         return scale_objective(unary, pairwise, labels, lengths, scales=(point[0], point[1]))
 
-    current, status, iteration = at(scales), Status.MAX_ITERATIONS, 0
-    for iteration in range(limit):
+    current, status, iterations = at(scales), Status.MAX_ITERATIONS, 0
+    while iterations < limit:
         if np.linalg.norm(current.gradient) <= tolerance * max(1.0, abs(current.value)):
             status = Status.CONVERGED
             break
@@ -181,11 +181,11 @@ def fit_scales(
             # No representable decrease is left: the gradient is at its rounding error.
             status = Status.CONVERGED if abs(slope) <= 1e-12 * max(1.0, current.value) else Status.FAILED
             break
-        scales, current = scales + length * direction, trial
+        scales, current, iterations = scales + length * direction, trial, iterations + 1
     finite = bool(np.isfinite(scales).all() and np.isfinite(current.value))
     status = status if finite else Status.NOT_FINITE
     message = {
-        Status.CONVERGED: f"gradient {np.linalg.norm(current.gradient):.1e} after {iteration} steps",
+        Status.CONVERGED: f"gradient {np.linalg.norm(current.gradient):.1e} after {iterations} steps",
         Status.MAX_ITERATIONS: "no optimum within max_iterations; on separable data the common scale runs away",
     }.get(status, "the search broke down; check the potentials")
     return ScaleFit(
@@ -195,5 +195,5 @@ def fit_scales(
         pairwise_scale=float(scales[1]),
         value=current.value,
         gradient=current.gradient,
-        iterations=iteration,
+        iterations=iterations,
     )
