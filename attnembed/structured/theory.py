@@ -154,8 +154,8 @@ def fit_scales(
 
     >>> u = np.array([[[1.0, 0.0]]] * 3)
     >>> fit = fit_scales(u, np.zeros((2, 2)), [[0], [0], [1]])
-    >>> round(fit.unary_scale, 6) == round(np.log(2), 6)
-    True
+    >>> round(fit.unary_scale, 6)  # log 2
+    0.693147
     """
     check_positive("tolerance", tolerance)
     limit = check_integer("max_iterations", max_iterations, minimum=1)

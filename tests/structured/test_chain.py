@@ -99,7 +99,7 @@ def test_padding_changes_nothing(spread):
         assert (sample[i, length:] == -1).all()
 
 
-@pytest.mark.parametrize("spread", (1.0, 3000.0))
+@pytest.mark.parametrize("spread", [1.0, 3000.0])
 def test_samples_follow_the_distribution(spread):
     unary, pairwise = chain(3, 3, 2, 1.0)
     if spread > 1:
