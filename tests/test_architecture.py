@@ -47,7 +47,9 @@ def violations(module: str, names: set[str]) -> list[str]:
         target = name.split(".")[0]
         if target not in RANK:
             wrong.append(f"{module} imports {name}, which is in no layer")
-        elif RANK[target] > RANK[top] or (RANK[target] == RANK[top] and target != top and top in ("attention", "structured")):
+        elif RANK[target] > RANK[top] or (
+            RANK[target] == RANK[top] and target != top and top in ("attention", "structured")
+        ):
             wrong.append(f"{module} imports {name}, which is above or beside it")
         if target == "reference" and top not in ("verify", "reference"):
             wrong.append(f"{module} imports the oracles of reference")

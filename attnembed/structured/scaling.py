@@ -39,8 +39,8 @@ __all__ = [
 Floats = NDArray[np.floating[Any]]
 Model = TypeVar("Model", bound=StructuredModel[Any])
 
-# Beyond a thousandfold, one part of the score decides alone.
-_WIDEST = 10.0
+# Exponent of two: beyond a thousandfold, one part of the score decides alone.
+WIDEST = 10.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +85,8 @@ def best_pairwise_factor(
     bounds = (grid[max(best - 1, 0)], grid[min(best + 1, 8)])
     refined = minimize_scalar(value, bounds=bounds, method="bounded", options={"xatol": tolerance})
     before = value(0.0)
-    after, x = min((before, 0.0), (float(values[best]), float(grid[best])), (float(refined.fun), float(refined.x)))
+    candidates = ((before, 0.0), (float(values[best]), float(grid[best])), (float(refined.fun), float(refined.x)))
+    after, x = min(candidates, key=lambda candidate: candidate[0])
     return ScaleSearch(2.0**x, before, after)
 
 
@@ -130,7 +131,7 @@ def scale_diagnosis(model: StructuredModel[Any], data: Any, objective: str = "nl
     """
     unary = model.unary(data)
     n_u, n_w = component_norms(model.unary_scale * unary, model.pairwise_scale * model.pairwise)
-    found = best_pairwise_factor(model, data, objective, unary=unary, low=-_WIDEST, high=_WIDEST)
+    found = best_pairwise_factor(model, data, objective, unary=unary, low=-WIDEST, high=WIDEST)
     return ScaleDiagnosis(
         n_u,
         n_w,
@@ -161,16 +162,17 @@ def fold(
 
 @dataclass(frozen=True)
 class OnlineScaling:
-    """Every ``period`` epochs, fit the relative scale on a fixed subset and fold it into the pairwise parameters.
+    """Before training and every ``period`` epochs, fit the relative scale on a fixed subset and fold it into W.
 
     Only the pairwise part is scaled, with the unary part held: on separable training data a common scale would run
-    away. A step never raises the objective on the subset (`best_pairwise_factor`). Reconstructed from [SO19].
+    away. A fit never raises the objective on the subset (`best_pairwise_factor`). What is folded is the factor found
+    times the model's ``pairwise_scale``, which becomes 1 (unless it is learned). Reconstructed from [SO19].
 
     Parameters
     ----------
     period : epochs between fits
     subset : how many sequences of the training data, drawn once
-    low, high : the factor lies in 2^low..2^high
+    low, high : the factor lies in 2^low..2^high; before training in 2^-10..2^10
     """
 
     period: int = 1

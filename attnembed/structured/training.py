@@ -23,6 +23,7 @@ from attnembed.optim import Adam, Optimizer, OptimizerState, Schedule, state_arr
 from attnembed.results import Result, Status
 from attnembed.structured.model import NETWORK, StructuredModel
 from attnembed.structured.scaling import (
+    WIDEST,
     OfflineScaling,
     OnlineScaling,
     Parametrisation,
@@ -329,11 +330,14 @@ class _Run:
     def advance(self) -> bool:
         """One epoch; False if something overflowed (the parameters are then worthless, the records whole)."""
         number, stage, first = self._stage()
+        online = self.scaling if isinstance(self.scaling, OnlineScaling) and "pairwise" in stage.names else None
         if first and self.epoch > 0:
             if number == 1 and self.stage_unary_norm is not None:
                 n_u = component_norms(self.params["unary_scale"] * self.model().unary(self.subset), np.zeros((1, 1)))[0]
                 fold(self.params, output_names(self.template), self.stage_unary_norm / n_u)
             self.state = self._fresh_state(stage)
+        if first and online is not None:
+            self._rescale(stage, -WIDEST, WIDEST)
         total = 0.0
         # A frozen network's output is computed once for the epoch, not once per batch and pass.
         known = None if stage.trains_network else self.model().unary(self.data)
@@ -345,12 +349,8 @@ class _Run:
                 return False
             total += loss * len(chosen)
         epochs_of_stage = self.epoch - sum(s.epochs for s in self.stages[:number]) + 1
-        if (
-            isinstance(self.scaling, OnlineScaling)
-            and "pairwise" in stage.names
-            and epochs_of_stage % self.scaling.period == 0
-        ):
-            self._rescale(stage, self.scaling)
+        if online is not None and epochs_of_stage % online.period == 0:
+            self._rescale(stage, online.low, online.high)
         return self._close_epoch(number, total / len(order))
 
     def _step(self, stage: _Stage, chosen: NDArray[np.intp], known: Floats | None) -> float:
@@ -369,10 +369,15 @@ class _Run:
         # The model refuses such a matrix; the network's arrays show in the next loss.
         return loss if np.isfinite(self.params["pairwise"]).all() else np.nan
 
-    def _rescale(self, stage: _Stage, scaling: OnlineScaling) -> None:
-        search = best_pairwise_factor(self.model(), self.subset, stage.objective, low=scaling.low, high=scaling.high)
-        fold(self.params, ("pairwise",), search.factor, self.optimizer, self.state)
-        self.folded *= search.factor
+    def _rescale(self, stage: _Stage, low: float, high: float) -> None:
+        model = self.model()
+        factor = best_pairwise_factor(model, self.subset, stage.objective, low=low, high=high).factor
+        if "pairwise_scale" not in stage.names and model.pairwise_scale != 0:
+            # The whole scale goes into W: what multiplies W also multiplies its steps (`effective_step_size`).
+            factor *= model.pairwise_scale
+            self.params["pairwise_scale"][...] = 1.0
+        fold(self.params, ("pairwise",), factor, self.optimizer, self.state)
+        self.folded *= factor
 
     def _close_epoch(self, number: int, loss: float) -> bool:
         model = self.snapshot()

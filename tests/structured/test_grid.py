@@ -194,7 +194,7 @@ def test_decode_takes_icm_where_min_cut_does_not_apply():
 
 
 def test_bad_labels_are_named():
-    with pytest.raises(InputError, match="`labels` must be in 0..1; got 2"):
+    with pytest.raises(InputError, match=r"`labels` must be in 0..1; got 2"):
         grid_score(np.zeros((1, 1, 1, 2)), np.zeros((2, 2)), [[[2]]])
     with pytest.raises(InputError, match="`labels` must have shape"):
         grid_score(np.zeros((1, 1, 1, 2)), np.zeros((2, 2)), [[0]])
