@@ -53,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     listing = commands.add_parser("list", help="claims and experiments, one line each")
+    listing.add_argument("--markdown", action="store_true", help="the claims as a Markdown page")
     listing.set_defaults(run=_list)
 
     verifying = commands.add_parser("verify", help="measure the claims; exit code 1 if one fails")
@@ -74,8 +75,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def _list(options: argparse.Namespace) -> int:
     from attnembed.experiments import experiments
-    from attnembed.verify import claims
+    from attnembed.verify import claims, claims_page
 
+    if options.markdown:
+        print(claims_page(), end="")
+        return 0
     rows = [(entry.id, entry.statement) for entry in claims()]
     rows += [(f"reproduce {entry.name}", entry.summary) for entry in experiments()]
     width = max(len(name) for name, _ in rows)

@@ -81,6 +81,12 @@ class Optimizer(ABC):
             _check_parameter(name, array)
         return OptimizerState(0, {s: {k: np.zeros_like(a) for k, a in params.items()} for s in self.slots})
 
+    def rates(self, name: str, step_size: float) -> tuple[float, float]:
+        """(rate, keep) of one parameter: its step is theta <- keep theta - rate direction."""
+        rate = step_size * self.multipliers.get(name, 1.0)
+        decay = self.weight_decay.get(name, 0.0) if isinstance(self.weight_decay, Mapping) else self.weight_decay
+        return rate, 1 - rate * decay
+
     def update(
         self,
         params: Mapping[str, Floats],
@@ -105,12 +111,11 @@ class Optimizer(ABC):
             check_shape(f"grads[{name!r}]", gradient, params[name].shape, "the shape of its parameter")
         state.step += 1
         for name, gradient in grads.items():
-            rate = eta * self.multipliers.get(name, 1.0)
-            decay = self.weight_decay.get(name, 0.0) if isinstance(self.weight_decay, Mapping) else self.weight_decay
+            rate, keep = self.rates(name, eta)
             arrays = (params[name], gradient, *(state.slots[slot][name] for slot in self.slots))
             for parameter, *rest in _blocks(*arrays):
-                if decay:
-                    parameter *= 1 - rate * decay
+                if keep != 1:
+                    parameter *= keep
                 self._step(rate, state.step, parameter, *rest)
 
     def rescale(self, state: OptimizerState, name: str, factor: float) -> None:

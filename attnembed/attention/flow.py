@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from attnembed._validation import check_choice, check_integer, check_positive, freeze
 from attnembed.attention.data import TokenDataset
 from attnembed.attention.model import AttentionModel
-from attnembed.attention.passes import AnchoredPass, loss_gap
+from attnembed.attention.passes import AnchoredPass, loss_gap, token_sums
 from attnembed.attention.selection import top_tokens
 from attnembed.errors import InputError
 from attnembed.flow import CLOCKS, Clock, FlowPoint, integrate
@@ -189,7 +189,6 @@ class _ClsField:
         self.scores, self.values = E @ self.p0, E @ model.v.astype(np.float64)
         self.top, _, self.gamma, _ = top_tokens(data, self.values)
         self._is_top = np.flatnonzero(data.counts.indices == data.segments.spread(self.top))
-        self._latest: tuple[bytes, AnchoredPass] | None = None
 
     @property
     def rank(self) -> int:
@@ -199,19 +198,12 @@ class _ClsField:
         """p from its coordinates, (..., r) -> (..., d)."""
         return self.p0 + (x if self.basis is None else x @ self.basis.T)
 
-    def _pass(self, x: Vector) -> AnchoredPass:
-        # The integrator asks for the force and then for the Jacobian at the same point.
-        key = x.tobytes()
-        if self._latest is None or self._latest[0] != key:
-            self._latest = key, AnchoredPass(self.data, self.scores + self.embeddings @ x, self.values)
-        return self._latest[1]
-
     def force(self, x: Vector) -> tuple[Vector, float]:
-        anchored = self._pass(x)
-        return self.embeddings.T @ anchored.scaled_B, anchored.log_scale
+        sums = token_sums(self.data, self.scores + self.embeddings @ x, self.values)
+        return self.embeddings.T @ sums.scaled_B, sums.log_scale
 
     def jacobian(self, x: Vector) -> tuple[Any, float]:
-        anchored = self._pass(x)
+        anchored = AnchoredPass(self.data, self.scores + self.embeddings @ x, self.values)
         return -anchored.scaled_hessian(self.embeddings), anchored.log_scale
 
     def observe(self, x: Vector) -> tuple[float, float]:

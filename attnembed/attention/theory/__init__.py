@@ -4,6 +4,21 @@ Each function returns a small frozen object with the predicted quantities and th
 here imports the model, the training or the flow that the predictions are compared with.
 """
 
+from attnembed.attention.theory.asymptotics import Asymptotics, asymptotics
+from attnembed.attention.theory.basin import (
+    BasinBound,
+    BasinCondition,
+    LargeStepCondition,
+    LargeStepSize,
+    SmallStepCondition,
+    basin_bound,
+    basin_condition,
+    large_step_condition,
+    large_step_size,
+    small_step_condition,
+)
+from attnembed.attention.theory.divergence import Divergence, divergence
+from attnembed.attention.theory.family import Family, FamilyState
 from attnembed.attention.theory.hypotheses import Hypothesis, Prediction
 from attnembed.attention.theory.one_step import (
     GaussianOneStepBound,
@@ -13,17 +28,54 @@ from attnembed.attention.theory.one_step import (
     one_step_bound,
     one_step_prediction,
 )
+from attnembed.attention.theory.orthogonal import (
+    OrthogonalEmbeddings,
+    OrthogonalMargin,
+    balanced_pair_margin,
+    orthogonal_embeddings,
+    orthogonal_margin,
+    private_margin,
+    single_margin,
+    unequal_pair_margin,
+)
 from attnembed.attention.theory.smoothness import SmoothnessBound, smoothness_bound
+from attnembed.attention.theory.ties import TieInvariant, tie_invariant
 
 __all__ = [
+    "Asymptotics",
+    "BasinBound",
+    "BasinCondition",
+    "Divergence",
+    "Family",
+    "FamilyState",
     "GaussianOneStepBound",
     "Hypothesis",
+    "LargeStepCondition",
+    "LargeStepSize",
     "OneStepBound",
     "OneStepPrediction",
+    "OrthogonalEmbeddings",
+    "OrthogonalMargin",
     "Prediction",
+    "SmallStepCondition",
     "SmoothnessBound",
+    "TieInvariant",
+    "asymptotics",
+    "balanced_pair_margin",
+    "basin_bound",
+    "basin_condition",
+    "divergence",
     "gaussian_one_step_bound",
+    "large_step_condition",
+    "large_step_size",
     "one_step_bound",
     "one_step_prediction",
+    "orthogonal_embeddings",
+    "orthogonal_margin",
+    "private_margin",
+    "single_margin",
+    "small_step_condition",
     "smoothness_bound",
+    "tie_invariant",
+    "unequal_pair_margin",
 ]

@@ -16,7 +16,7 @@ from scipy.special import expit
 from attnembed._validation import as_real_array, check_positive, freeze
 from attnembed.attention.data import TokenDataset
 from attnembed.attention.selection import Parameters
-from attnembed.attention.theory._inputs import parameters
+from attnembed.attention.theory._inputs import ROUNDING, parameters
 from attnembed.attention.theory.hypotheses import Hypothesis, Prediction
 from attnembed.errors import InputError
 from attnembed.gibbs import probabilities
@@ -31,9 +31,6 @@ __all__ = [
 ]
 
 Floats = NDArray[np.floating[Any]]
-
-# E v counts as zero below this share of max_s ||E_s|| ||v||: what projecting E on the complement of v leaves.
-_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -99,7 +96,7 @@ def one_step_prediction(model: Parameters, data: TokenDataset, step_size: float)
     return OneStepPrediction(
         hypotheses=(
             Hypothesis("p_0 is zero: ||p_0||", float(np.linalg.norm(p)), "<=", 0.0),
-            Hypothesis("E_0 v is zero: max |E_s.v| / (max ||E_s|| ||v||)", _peak(g) / scale, "<=", _ROUNDING),
+            Hypothesis("E_0 v is zero: max |E_s.v| / (max ||E_s|| ||v||)", _peak(g) / scale, "<=", ROUNDING),
         ),
         E=freeze(E + np.outer(eta / 2 * alpha, v)),
         values=freeze(g + slope * alpha),

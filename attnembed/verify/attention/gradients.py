@@ -66,9 +66,9 @@ def gradient_saturation(rng: np.random.Generator) -> Evidence:
     for score_norm in (1e-3, 1.0, 30.0, 1e3):
         instance = ragged_instance(rng, dim=9)
         data = instance.data
-        # Scores in equal steps, so that large ||p|| saturates every sequence.
-        p = np.linalg.solve(instance.model.E, rng.permutation(np.arange(9.0)))
-        model = instance.model.replace(p=score_norm * p / np.linalg.norm(p))
+        # Orthonormal embeddings and scores in equal steps, so that large ||p|| saturates every sequence.
+        E, scores = np.linalg.qr(instance.model.E)[0], rng.permutation(np.arange(9.0))
+        model = instance.model.replace(E=E, p=score_norm * (E.T @ scores) / np.linalg.norm(scores))
         truth = precise_gradient_p(model.E, model.p, model.v, instance.tokens, instance.labels)
         grads = model.loss_and_grads(data)[1]
         worst = max(worst, truth.relative_error(grads.scaled_p, grads.log_scale))

@@ -1,0 +1,54 @@
+"""The margin program of a selection, solved, or with the certificate that it has no solution."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attnembed.attention.data import TokenDataset
+from attnembed.attention.selection import Parameters, margin_constraints
+from attnembed.attention.theory.hypotheses import Hypothesis
+from attnembed.errors import NotSeparableError
+from attnembed.margins import max_margin
+
+Floats = NDArray[np.floating[Any]]
+
+# The loosest residual of the optimality conditions with which a solution counts as the max-margin point.
+_CERTIFIED = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class MarginProgram:
+    """p_mm = argmin ||p||^2 s.t. D p >= 1 for the rows D of ``pairs`` (s*, s).
+
+    Infeasible: ``p`` is NaN, ``margin`` is 0, and ``certificate`` (m,) holds convex weights w with D^T w = 0.
+    """
+
+    pairs: NDArray[np.integer[Any]]
+    differences: Floats
+    p: Floats
+    margin: float
+    kkt_residual: float
+    certificate: Floats | None = None
+
+    @property
+    def hypotheses(self) -> tuple[Hypothesis, Hypothesis]:
+        """That the program is feasible, and solved."""
+        return (
+            Hypothesis("the margin program is feasible: margin", self.margin, ">", 0.0),
+            Hypothesis("its solution is certified: KKT residual", self.kkt_residual, "<=", _CERTIFIED),
+        )
+
+
+def solve_program(model: Parameters, data: TokenDataset, selected: NDArray[np.integer[Any]]) -> MarginProgram:
+    """Build and solve the program of one selected token per sequence, (n,)."""
+    constraints = margin_constraints(model, data, selected)
+    pairs, D = constraints.pairs, np.asarray(constraints.differences, dtype=np.float64)
+    try:
+        solution = max_margin(D)
+    except NotSeparableError as error:
+        return MarginProgram(pairs, D, np.full(D.shape[1], np.nan), 0.0, np.nan, error.certificate)
+    return MarginProgram(pairs, D, solution.p, solution.margin, solution.kkt_residual)

@@ -1,0 +1,230 @@
+"""The margin program in the orthogonal limit, in closed form.
+
+Embeddings E_s = e_s + kappa_s v with e_s orthogonal to each other and to v, ||e_s|| = tau: what one step on E makes of
+wide random embeddings, with kappa_s = (eta/2) alpha_s, so that kappa = 0 for irrelevant tokens. Throughout W = ||v||^2.
+Derivation: docs/derivations/orthogonal.md.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from attnembed._validation import as_real_array, check_integer, check_positive, freeze
+from attnembed.attention.data import TokenDataset
+from attnembed.attention.selection import Parameters
+from attnembed.attention.theory._inputs import ROUNDING, largest_product, parameters
+from attnembed.attention.theory.hypotheses import Hypothesis, Prediction
+from attnembed.errors import InputError
+
+__all__ = [
+    "OrthogonalEmbeddings",
+    "OrthogonalMargin",
+    "balanced_pair_margin",
+    "orthogonal_embeddings",
+    "orthogonal_margin",
+    "private_margin",
+    "single_margin",
+    "unequal_pair_margin",
+]
+
+Floats = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class OrthogonalMargin(Prediction):
+    """Solution of the margin program: ``margin`` gamma = 1/||p_mm||, ``squared_norm`` ||p_mm||^2 = sum lambda.
+
+    p_mm = sum_s lambda_s E_s - (its irrelevant part), ``multipliers`` lambda (M,) one per important token (the sum over
+    its constraints), ``irrelevant`` the coefficient of each irrelevant token E_j: one number, or one per important
+    token where the irrelevant ones are private. ``value`` = p_mm . v. Valid if and only if no lambda_s is negative.
+    """
+
+    margin: float
+    squared_norm: float
+    multipliers: Floats
+    irrelevant: Floats
+    value: float
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class OrthogonalEmbeddings(Prediction):
+    """E_s = e_s + kappa_s v: ``e`` (V, d), ``kappa`` (V,), ``tau`` the mean norm of the e_s, ``W`` = ||v||^2.
+
+    The hypotheses measure how far the e_s of the tokens that occur are from orthogonal and of equal norm.
+    """
+
+    e: Floats
+    kappa: Floats
+    tau: float
+    W: float
+
+
+def orthogonal_embeddings(model: Parameters, data: TokenDataset) -> OrthogonalEmbeddings:
+    """Split E_s = e_s + kappa_s v, kappa_s = E_s.v / ||v||^2, so that e_s.v = 0; (V, d) and (V,).
+
+    >>> from attnembed.attention.model import AttentionModel
+    >>> data = TokenDataset.from_tokens([[0, 1], [2, 1]], [1, -1])
+    >>> split = orthogonal_embeddings(AttentionModel(np.eye(3, 4) + [0, 0, 0, 0.5], np.zeros(4), [0, 0, 0, 2.0]), data)
+    >>> split.kappa, split.tau, split.holds
+    (array([0.25, 0.25, 0.25]), 1.0, True)
+    """
+    E, _, v = parameters(model, data)
+    W = float(v @ v)
+    if W == 0:
+        raise InputError("model", "must have v != 0", got="v = 0", hint="embeddings have no part along v")
+    kappa = E @ v / W
+    e = E - np.outer(kappa, v)
+    occurring = e[data.frequency > 0]
+    norms = np.linalg.norm(occurring, axis=1)
+    tau = float(norms.mean())
+    return OrthogonalEmbeddings(
+        hypotheses=(
+            Hypothesis(
+                "e_s are orthogonal: max |e_s.e_r| / tau^2",
+                largest_product(occurring) / (tau**2 or 1.0),
+                "<=",
+                ROUNDING,
+            ),
+            Hypothesis(
+                "e_s have equal norms: max | ||e_s|| - tau | / tau",
+                float(np.abs(norms - tau).max()) / (tau or 1.0),
+                "<=",
+                ROUNDING,
+            ),
+        ),
+        e=freeze(e),
+        kappa=freeze(kappa),
+        tau=tau,
+        W=W,
+    )
+
+
+def orthogonal_margin(kappa: ArrayLike, n_irrelevant: int, *, tau: float = 1.0, W: float = 1.0) -> OrthogonalMargin:
+    """M important tokens, N irrelevant ones, every pair of them in some sequence.
+
+    With K1 = sum kappa, K2 = sum kappa^2, M_eff = M - K1^2 W / (tau^2 + K2 W):
+        gamma^2 = tau^2 (1/M_eff + 1/N),
+        lambda_s = N / ((N + M_eff) tau^2) * (1 - kappa_s K1 W / (tau^2 + K2 W)),
+        p_mm = sum_s lambda_s E_s - (sum lambda / N) sum_j E_j.
+
+    Parameters
+    ----------
+    kappa : (M,) components of the important tokens along v, either sign
+    n_irrelevant : N >= 1
+    tau : ||e_s|| > 0
+    W : ||v||^2 >= 0
+
+    Source: derived here (docs/derivations/orthogonal.md).
+
+    >>> round(orthogonal_margin([0.5, -0.5], 4).margin ** 2, 12)  # a balanced pair: 1/2 + 1/4
+    0.75
+    """
+    kappa, N, tau, W = _arguments(kappa, n_irrelevant, tau, W)
+    K1, stiffness = kappa.sum(), tau**2 + (kappa @ kappa) * W
+    M_eff = kappa.size - K1**2 * W / stiffness
+    multipliers = N / ((N + M_eff) * tau**2) * (1 - kappa * K1 * W / stiffness)
+    return _margin(multipliers, -multipliers.sum() / N, kappa, W)
+
+
+def private_margin(kappa: ArrayLike, n_irrelevant: ArrayLike, *, tau: float = 1.0, W: float = 1.0) -> OrthogonalMargin:
+    """M sequences {s_i, k_i irrelevant tokens of its own}.
+
+    With A_i = tau^2 (1 + 1/k_i), c = sum(kappa_i / A_i) / (1 + W sum kappa_i^2 / A_i):
+        lambda_i = (1 - kappa_i c W) / A_i,   ||p_mm||^2 = sum lambda_i,   p_mm . v = c W.
+
+    Parameters
+    ----------
+    kappa : (M,); n_irrelevant : (M,) k_i >= 1, or one k for all
+
+    Source: derived here (docs/derivations/orthogonal.md).
+
+    >>> round(private_margin([0.5], [3]).margin ** 2, 12) == round(single_margin(0.5, 3).margin ** 2, 12)
+    True
+    """
+    kappa = _kappa(kappa)
+    k = np.broadcast_to(np.asarray(n_irrelevant), kappa.shape)
+    if k.dtype.kind not in "iu" or (k < 1).any():
+        raise InputError("n_irrelevant", "must hold integers >= 1", got=n_irrelevant)
+    tau, W = check_positive("tau", tau), check_positive("W", W, zero_ok=True)
+    A = tau**2 * (1 + 1 / k)
+    c = (kappa / A).sum() / (1 + W * (kappa**2 / A).sum())
+    multipliers = (1 - kappa * c * W) / A
+    return _margin(multipliers, -multipliers / k, kappa, W)
+
+
+def single_margin(kappa: float, n_irrelevant: int, *, tau: float = 1.0, W: float = 1.0) -> OrthogonalMargin:
+    """One important token and k irrelevant ones: gamma^2 = tau^2 (1 + 1/k) + kappa^2 W. Always valid.
+
+    Source: derived here (docs/derivations/orthogonal.md).
+
+    >>> round(single_margin(0.5, 4).margin ** 2, 12)  # 1 + 1/4 + 1/4
+    1.5
+    """
+    kappas, k, tau, W = _arguments([kappa], n_irrelevant, tau, W)
+    multipliers = 1 / (tau**2 * (1 + 1 / k) + kappas**2 * W)
+    return _margin(multipliers, -multipliers.sum() / k, kappas, W)
+
+
+def balanced_pair_margin(kappa: float, n_irrelevant: int, *, tau: float = 1.0, W: float = 1.0) -> OrthogonalMargin:
+    """Two important tokens at +kappa and -kappa: gamma^2 = tau^2 (1/2 + 1/N), p_mm . v = 0, whatever kappa is.
+
+    Neither the step size nor the signed frequency matters. Always valid. Source: derived here
+    (docs/derivations/orthogonal.md).
+
+    >>> balanced_pair_margin(0.1, 4).margin == balanced_pair_margin(7.0, 4).margin
+    True
+    """
+    kappas, N, tau, W = _arguments([kappa, -kappa], n_irrelevant, tau, W)
+    multipliers = np.full(2, 1 / (2 * tau**2 * (1 / 2 + 1 / N)))
+    return _margin(multipliers, -multipliers.sum() / N, kappas, W)
+
+
+def unequal_pair_margin(
+    kappa_plus: float, kappa_minus: float, n_irrelevant: int, *, tau: float = 1.0, W: float = 1.0
+) -> OrthogonalMargin:
+    """Two important tokens at kappa_+ and kappa_-, each with its sign (kappa_- is negative for a negative token).
+
+    ||p_mm||^2 = (G11 + G22 - 2 G12) / (G11 G22 - G12^2), with G11 = tau^2 (1 + 1/N) + kappa_+^2 W, G22 likewise and
+    G12 = tau^2/N + kappa_+ kappa_- W. Always valid for opposite signs; for equal signs where both
+    G11 > G12 and G22 > G12.
+
+    Source: derived here (docs/derivations/orthogonal.md).
+
+    >>> round(unequal_pair_margin(0.5, -0.5, 4).margin ** 2, 12)
+    0.75
+    """
+    kappas, N, tau, W = _arguments([kappa_plus, kappa_minus], n_irrelevant, tau, W)
+    G11, G22 = tau**2 * (1 + 1 / N) + kappas**2 * W
+    G12 = tau**2 / N + kappas.prod() * W
+    multipliers = np.array([G22 - G12, G11 - G12]) / (G11 * G22 - G12**2)
+    return _margin(multipliers, -multipliers.sum() / N, kappas, W)
+
+
+def _kappa(kappa: ArrayLike) -> Floats:
+    array = as_real_array("kappa", kappa, ndim=1, dtype=np.float64)
+    if array.size == 0:
+        raise InputError("kappa", "must have one entry per important token", got="none")
+    return array
+
+
+def _arguments(kappa: ArrayLike, n_irrelevant: int, tau: float, W: float) -> tuple[Floats, int, float, float]:
+    N = check_integer("n_irrelevant", n_irrelevant, minimum=1)
+    return _kappa(kappa), N, check_positive("tau", tau), check_positive("W", W, zero_ok=True)
+
+
+def _margin(multipliers: Floats, irrelevant: Floats | float, kappa: Floats, W: float) -> OrthogonalMargin:
+    """||p_mm||^2 = sum lambda and p_mm.v = W sum lambda kappa, from the multipliers."""
+    squared_norm = float(multipliers.sum())
+    return OrthogonalMargin(
+        hypotheses=(Hypothesis("smallest multiplier", float(multipliers.min()), ">=", 0.0),),
+        margin=1 / math.sqrt(squared_norm) if squared_norm > 0 else math.nan,
+        squared_norm=squared_norm,
+        multipliers=freeze(multipliers),
+        irrelevant=freeze(np.atleast_1d(np.asarray(irrelevant, dtype=np.float64))),
+        value=float(W * (multipliers @ kappa)),
+    )

@@ -1,0 +1,337 @@
+"""Gradient checks: by the slope of the Taylor remainder, and by complex steps.
+
+A right gradient leaves a remainder f(x + h u) - f(x) - h <grad, u> that falls like h^2, a wrong one like h. The slope
+is fitted at the smallest steps whose remainder stands clear of rounding: there the linear part, if any, is strongest.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import scipy.linalg
+from numpy.typing import ArrayLike, NDArray
+
+from attnembed._validation import (
+    RNGLike,
+    as_real_array,
+    as_rng,
+    check_integer,
+    check_positive,
+    check_shape,
+    freeze,
+)
+from attnembed.errors import InputError, InputTypeError
+from attnembed.results import Result, Status
+
+__all__ = ["GradientReport", "check_gradient", "check_gradient_complex_step"]
+
+Array = NDArray[np.float64]
+Gradient = ArrayLike | Callable[[Array], ArrayLike]
+
+EPS = float(np.finfo(float).eps)
+SMALLEST_SLOPE = 1.8  # a wrong gradient has slope 1, a right one 2, or 3 where the curvature along u vanishes
+NOISE_FACTOR = 100.0  # a remainder counts from this multiple of the rounding error of the function
+RESOLUTION = math.sqrt(EPS)  # no gradient is asked to be better than this, relative to its norm
+HIDDEN = 1e-4  # a check that could miss an error of this part of the gradient decides nothing
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class GradientReport(Result):
+    """What a gradient check found.
+
+    ``slope``: the smallest fitted slope of the Taylor remainder, inf where no remainder was seen, NaN for complex
+    steps. ``relative_error``: the error of the directional derivatives, the largest one (Taylor) or the norm over all
+    coordinates (complex step), relative to the norm of the gradient. ``worst_direction``: unit array of the shape of
+    x; ``worst_coordinate`` is its index where it is a coordinate direction, else None.
+    """
+
+    slope: float
+    relative_error: float
+    worst_direction: Array
+    worst_coordinate: tuple[int, ...] | None
+
+    @property
+    def passed(self) -> bool:
+        """True when no error was seen and none of interest could have been missed (``success``)."""
+        return self.success
+
+
+def check_gradient(
+    function: Callable[[Array], Any],
+    gradient: Gradient,
+    x: ArrayLike,
+    *,
+    directions: int = 8,
+    coordinates: int = 64,
+    steps: Sequence[float] | None = None,
+    rng: RNGLike = None,
+) -> GradientReport:
+    """Check a gradient by the slope of the Taylor remainder, along coordinates, random directions and itself.
+
+    With e(h) = f(x + h u) - f(x) - h <grad, u>, the two-sided remainder R(h)^2 = (e(h)^2 + e(-h)^2) / 2 adds its
+    even and odd parts in quadrature, so that they cannot cancel. R falls like h where the gradient is wrong, like
+    h^2 or faster where it is right; the slope over the three smallest steps with R above 100 times the measured
+    rounding of f must be at least 1.8. Beside that, rounding must not hide an error above 1e-4 of the gradient's
+    norm: near stationary points, and where attention saturates, the check says that it cannot decide. Kinks farther
+    from x than about 1e-7 max(1, max|x|) do no harm. Derived here.
+
+    ``gradient``: array of the shape of x (any shape), or a function of x that returns it. ``directions`` random ones
+    are tried and at most ``coordinates`` coordinates, all of them where x has no more. ``steps``: lengths h > 0, by
+    default max(1, max|x|) 4^-k, k = 2..18. Raises InputError unless x is finite and the shapes agree.
+
+    >>> x = np.array([0.3, -0.7])
+    >>> report = check_gradient(lambda x: np.sin(x).sum(), np.cos, x, rng=0)
+    >>> report.passed, round(report.slope, 2)
+    (True, 2.0)
+    >>> check_gradient(lambda x: np.sin(x).sum(), 1.001 * np.cos(x), x, rng=0).passed
+    False
+    """
+    x, grad = _point_and_gradient(gradient, x)
+    rng = as_rng(rng)
+    size = max(1.0, float(np.abs(x).max()))
+    if steps is None:
+        lengths = [size * 4.0**-k for k in range(2, 19)]
+    else:
+        lengths = sorted((check_positive("steps", h) for h in steps), reverse=True)
+        if len(lengths) < 3:
+            raise InputError("steps", "must be at least three lengths", got=len(lengths))
+    check_integer("directions", directions, minimum=0)
+    check_integer("coordinates", coordinates, minimum=1)
+    start, norm = _value(function, x), _norm(grad)
+    if not math.isfinite(start):
+        return _not_finite("function", np.zeros(x.shape))
+    if not math.isfinite(norm):
+        return _not_finite("gradient", grad)
+
+    def remainder(displacement: Array) -> float:
+        # The displacement as rounded, so that the linear part is exact to the last digit.
+        point = x + displacement
+        return _value(function, point) - start - float(np.vdot(grad, point - x))
+
+    noise = _noise(remainder, EPS * abs(start), size, rng.standard_normal(x.shape))
+    lines = [
+        _Line.follow(remainder, u, float(np.vdot(grad, u)), lengths, noise, norm)
+        for u in _directions(grad, directions, coordinates, rng)
+    ]
+    # A gradient of zero has no size of its own; the changes of f nearby stand in.
+    reference = norm or max(line.change for line in lines) or 1.0
+    wrong = [line for line in lines if line.slope < SMALLEST_SLOPE]
+    worst = max(wrong or lines, key=lambda line: line.error)
+    relative_error = worst.error / reference
+    hidden = relative_error > HIDDEN
+    coordinate = _coordinate(worst.direction)
+    where = "a direction" if coordinate is None else f"coordinate {coordinate}"
+    slope = min(line.slope for line in lines)
+    if wrong:
+        message = f"wrong by {relative_error:.1e} of its norm along {where}: the remainder falls like h^{slope:.2f}"
+    elif hidden:
+        message = (
+            f"not decided along {where}: rounding of the function could hide an error of {relative_error:.1e} of "
+            f"the gradient's norm; check where the gradient is larger, or by complex steps"
+        )
+    else:
+        message = f"right along {len(lines)} directions: the remainder falls like h^{slope:.2f} or faster"
+    return GradientReport(
+        status=Status.FAILED if wrong or hidden else Status.CONVERGED,
+        message=message,
+        slope=slope,
+        relative_error=relative_error,
+        worst_direction=freeze(worst.direction),
+        worst_coordinate=coordinate,
+    )
+
+
+def check_gradient_complex_step(
+    function: Callable[[NDArray[np.complex128]], Any],
+    gradient: Gradient,
+    x: ArrayLike,
+    *,
+    step: float = 1e-20,
+    tolerance: float = 1e-10,
+) -> GradientReport:
+    """Check a gradient against the complex step Im f(x + i h e_j) / h in every coordinate.
+
+    No difference is taken, so the step itself costs no digits; those that f loses by cancellation stay lost.
+    ``function`` must be analytic: built from +, *, /, exp, log and the like, without modulus, conjugate or real part.
+    It is called once per entry of x (any shape). ``gradient``: array of the shape of x, or a function of x that
+    returns it. Passes where ||error|| <= ``tolerance`` times the norm of the complex-step gradient. Raises
+    InputTypeError for a function that returns a real number, InputError as ``check_gradient`` does.
+
+    >>> x = np.array([0.3, -0.7])
+    >>> check_gradient_complex_step(lambda x: np.sin(x).sum(), np.cos, x).relative_error < 1e-15
+    True
+    >>> print(check_gradient_complex_step(lambda x: np.sin(x).sum(), 1.001 * np.cos(x), x).message)
+    wrong by 1.0e-03 of its norm, most in coordinate (0,)
+    """
+    x, grad = _point_and_gradient(gradient, x)
+    step, tolerance = check_positive("step", step), check_positive("tolerance", tolerance)
+    exact = np.empty_like(x)
+    for index in np.ndindex(x.shape):
+        point = x.astype(complex)
+        point[index] += 1j * step
+        value = function(point)
+        if not np.iscomplexobj(value):
+            raise InputTypeError(
+                "function",
+                "must be analytic and return a complex number for complex x",
+                got=type(value).__name__,
+                hint="use no abs, real, conj or float on the way",
+            )
+        exact[index] = complex(value).imag / step
+    for what, values in (("function's complex step", exact), ("gradient", grad)):
+        if not np.isfinite(values).all():
+            return _not_finite(what, values)
+    error, norm = np.abs(exact - grad), _norm(exact)
+    relative_error = _norm(error) / norm if norm else (math.inf if error.any() else 0.0)
+    passed = relative_error <= tolerance
+    worst = _coordinate_direction(int(error.argmax()), x.shape)
+    coordinate = _coordinate(worst)
+    return GradientReport(
+        status=Status.CONVERGED if passed else Status.FAILED,
+        message=f"right to {relative_error:.1e} of its norm in all {x.size} coordinates"
+        if passed
+        else f"wrong by {relative_error:.1e} of its norm, most in coordinate {coordinate}",
+        slope=math.nan,
+        relative_error=relative_error,
+        worst_direction=freeze(worst),
+        worst_coordinate=coordinate,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Line:
+    """The Taylor remainder along one direction.
+
+    ``slope`` is inf where fewer than three steps show a remainder, ``error`` bounds the error of the directional
+    derivative, and ``change`` is the largest |f(x + h u) - f(x)| / h, less the rounding.
+    """
+
+    direction: Array
+    slope: float
+    error: float
+    change: float
+
+    @classmethod
+    def follow(
+        cls,
+        remainder: Callable[[Array], float],
+        direction: Array,
+        derivative: float,
+        lengths: Sequence[float],
+        noise: float,
+        norm: float,
+    ) -> _Line:
+        """Shorten the step until the remainder drowns in rounding twice in a row."""
+        visible: list[tuple[float, float]] = []
+        error, change, drop, drowned, longer = math.inf, 0.0, 0.0, 0, math.inf
+        for h in lengths:
+            forward, backward = remainder(h * direction), remainder(-h * direction)
+            size = math.hypot(forward, backward) / math.sqrt(2)
+            if not math.isfinite(size):
+                continue  # a step out of the domain of the function
+            floor = NOISE_FACTOR * noise + RESOLUTION * h * norm
+            odd = abs(forward - backward) / (2 * h)
+            error = min(error, max(odd, longer) + noise / h)  # of one step alone, a h + c h^3 may be zero by chance
+            longer = odd
+            changes = abs(forward + h * derivative), abs(backward - h * derivative)
+            change = max(change, (max(changes) - NOISE_FACTOR * noise) / h)
+            if size > floor:
+                visible.append((math.log(h), math.log(size)))
+                drowned = 0
+                continue
+            drowned += 1
+            if drowned == 2:
+                break
+            if visible:
+                # From beyond a kink the remainder falls to nothing at once: faster than any power of h.
+                drop = (visible[-1][1] - math.log(floor)) / (visible[-1][0] - math.log(h))
+        if len(visible) < 3:
+            return cls(direction, math.inf, error, change)
+        log_h, log_size = np.array(visible[-3:]).T
+        slope = max(float(np.polyfit(log_h, log_size, 1)[0]), drop if drowned else 0.0)
+        if slope < SMALLEST_SLOPE:
+            error = math.exp(log_size[-1] - log_h[-1])
+        return cls(direction, slope, error, change)
+
+
+def _noise(remainder: Callable[[Array], float], least: float, size: float, direction: Array) -> float:
+    """Rounding error of the function: the median sixth difference along a ladder, over ladders of three step lengths.
+
+    Sixth differences leave nothing of a smooth function, and their median nothing of a kink. A function that
+    subtracts large terms or rounds its argument is a staircase: short ladders stay on one stair, long ones do not.
+    """
+    noise = max(least, float(np.finfo(float).tiny))
+    for rung in (2.0**-46, 2.0**-34, 2.0**-22):
+        with np.errstate(invalid="ignore"):
+            differences = np.diff([remainder(k * rung * size * _unit(direction)) for k in range(20)], n=6)
+        # sqrt(924) sigma is the standard deviation of a sixth difference, 0.67 of that the median of its modulus
+        noise = max(noise, 3 * float(np.median(np.abs(differences))) / (0.67 * math.sqrt(924)))
+    return noise
+
+
+def _directions(grad: Array, directions: int, coordinates: int, rng: np.random.Generator) -> Iterator[Array]:
+    """Unit arrays: coordinates, random directions and the gradient itself."""
+    chosen = np.arange(grad.size)
+    if grad.size > coordinates:
+        chosen = rng.choice(grad.size, coordinates, replace=False)
+    for k in chosen:
+        yield _coordinate_direction(int(k), grad.shape)
+    for _ in range(directions):
+        yield _unit(rng.standard_normal(grad.shape))
+    if grad.any():
+        yield _unit(grad)
+
+
+def _point_and_gradient(gradient: Gradient, x: ArrayLike) -> tuple[Array, Array]:
+    """x as a finite float64 array and the gradient there, not necessarily finite, of the same shape."""
+    point: Array = np.array(as_real_array("x", x, ndim=np.ndim(x)), dtype=np.float64).reshape(np.shape(x))
+    if not point.size:
+        raise InputError("x", "must not be empty", got=f"shape {point.shape}")
+    grad = np.array(gradient(point.copy()) if callable(gradient) else gradient, dtype=np.float64)
+    check_shape("gradient", grad, point.shape, "the gradient has the shape of x")
+    return point, grad
+
+
+def _value(function: Callable[[Array], Any], point: Array) -> float:
+    with np.errstate(all="ignore"):  # long steps may leave the domain
+        return float(function(point))
+
+
+def _norm(x: Array) -> float:
+    """Euclidean norm; BLAS scales by the largest entry, so tiny entries do not underflow."""
+    return float(scipy.linalg.norm(x.ravel(), check_finite=False))
+
+
+def _unit(x: Array) -> Array:
+    return x / _norm(x)
+
+
+def _coordinate_direction(k: int, shape: tuple[int, ...]) -> Array:
+    direction = np.zeros(shape)
+    direction.flat[k] = 1.0
+    return direction
+
+
+def _coordinate(direction: Array) -> tuple[int, ...] | None:
+    """Index of the only non-zero entry, or None."""
+    entries = np.argwhere(direction)
+    return tuple(int(k) for k in entries[0]) if len(entries) == 1 else None
+
+
+def _not_finite(what: str, values: Array) -> GradientReport:
+    """A report that names the first entry that is not finite, if it is one of these values."""
+    bad = ~np.isfinite(values)
+    worst = _coordinate_direction(int(bad.argmax()), values.shape) if bad.any() else np.zeros(values.shape)
+    coordinate = _coordinate(worst)
+    return GradientReport(
+        status=Status.NOT_FINITE,
+        message=f"the {what} is not finite" + (f" in coordinate {coordinate}" if bad.any() else ""),
+        slope=math.nan,
+        relative_error=math.inf,
+        worst_direction=freeze(worst),
+        worst_coordinate=coordinate,
+    )
