@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
@@ -20,7 +20,7 @@ from attnembed._progress import Progress
 from attnembed._validation import RNGLike, as_rng, check_choice, check_integer, check_positive, freeze
 from attnembed.errors import DataFileError, InputError
 from attnembed.optim import Adam, Optimizer, OptimizerState, Schedule, state_arrays, state_from_arrays
-from attnembed.results import Result, Status
+from attnembed.results import Result, Status, to_plain
 from attnembed.structured.model import NETWORK, StructuredModel
 from attnembed.structured.scaling import (
     WIDEST,
@@ -34,7 +34,7 @@ from attnembed.structured.scaling import (
 )
 from attnembed.structured.theory import component_norms
 
-__all__ = ["Arm", "Comparison", "StructuredHistory", "StructuredResult", "compare_arms", "train_structured"]
+__all__ = ["Arm", "Comparison", "StructuredResult", "compare_arms", "train_structured"]
 
 Floats = NDArray[np.floating[Any]]
 Model = TypeVar("Model", bound=StructuredModel[Any])
@@ -43,47 +43,17 @@ Callback = Callable[[int, Any, dict[str, Any]], object]
 
 _SCALES = ("unary_scale", "pairwise_scale")
 
-
-@dataclass(frozen=True, eq=False)
-class StructuredHistory:
-    """One entry per epoch, taken at its end; ``history["loss"]`` is ``history.loss``.
-
-    Attributes
-    ----------
-    loss : mean of the objective of the stage over the epoch's batches
-    validation_score : the metric on the validation data (NaN without)
-    unary_scale, pairwise_scale : the scales; factors that online scaling has folded into W are included
-    unary_norm, pairwise_norm : component norms of the scaled potentials (`theory.component_norms`)
-    ratio : unary_norm / pairwise_norm
-    stage : 0, 1, 2 (joint training has stage 0 only)
-    """
-
-    loss: Floats
-    validation_score: Floats
-    unary_scale: Floats
-    pairwise_scale: Floats
-    unary_norm: Floats
-    pairwise_norm: Floats
-    ratio: Floats
-    stage: NDArray[np.integer[Any]]
-
-    def __len__(self) -> int:
-        return len(self.loss)
-
-    def __getitem__(self, name: str) -> NDArray[Any]:
-        check_choice("name", name, [field.name for field in fields(self)])
-        return getattr(self, name)
-
-    @classmethod
-    def of(cls, records: Sequence[Mapping[str, Any]]) -> StructuredHistory:
-        """The history of a list of per-epoch records."""
-        return cls(
-            **{f.name: freeze(np.array([r[f.name] for r in records], dtype=_history_type(f.name))) for f in fields(cls)}
-        )
-
-
-def _history_type(name: str) -> type:
-    return int if name == "stage" else float
+# What an epoch leaves behind, taken at its end.
+HISTORY = [
+    ("loss", float),
+    ("validation_score", float),
+    ("unary_scale", float),
+    ("pairwise_scale", float),
+    ("unary_norm", float),
+    ("pairwise_norm", float),
+    ("ratio", float),
+    ("stage", int),
+]
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -94,14 +64,24 @@ class StructuredResult(Result, Generic[Model]):
     ----------
     model : of the epoch with the best validation score; without validation data that of the last epoch
     last_model : that of the last epoch
-    history : see `StructuredHistory`
+    history : record array, one row per epoch; read a column as ``history.loss`` or ``history["loss"]``
+        ``loss``: mean of the stage's objective over the batches; ``validation_score``: the metric (NaN without);
+        ``unary_scale``, ``pairwise_scale``: the scales, the factors that online scaling folded into W included;
+        ``unary_norm``, ``pairwise_norm``: component norms of the scaled potentials (`theory.component_norms`);
+        ``ratio`` of the two; ``stage``: 0, 1, 2 (joint training has stage 0 only)
     best_epoch : the epoch of ``model``
     """
 
     model: Model
     last_model: Model
-    history: StructuredHistory
+    history: np.recarray[Any, Any]
     best_epoch: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain Python values, the history as one list per column, without the models."""
+        columns = {name: to_plain(self.history[name]) for name, _ in HISTORY}
+        plain = {"status": self.status, "message": self.message, "success": self.success, "best_epoch": self.best_epoch}
+        return to_plain({**plain, "history": columns})
 
 
 @dataclass(frozen=True)
@@ -217,7 +197,7 @@ def train_structured(
         message=message,
         model=run.best if validation is not None else run.last,
         last_model=run.last,
-        history=StructuredHistory.of(run.records),
+        history=run.history(),
         best_epoch=run.best_epoch if validation is not None else len(run.records) - 1,
     )
 
@@ -406,6 +386,11 @@ class _Run:
             self.best, self.best_score, self.best_epoch = model, score, self.epoch
         self.epoch += 1
         return True
+
+    def history(self) -> np.recarray[Any, Any]:
+        """The records as a read-only record array."""
+        rows = [tuple(record[name] for name, _ in HISTORY) for record in self.records]
+        return freeze(np.array(rows, dtype=HISTORY)).view(np.recarray)
 
     # --- checkpoints ---
 

@@ -27,7 +27,7 @@ from attnembed.results import to_plain
 __all__ = ["Claim", "ClaimResult", "Evidence", "Report", "claim", "claims", "verify"]
 
 # Importing these modules registers their claims.
-_MODULES = {"attention": "attnembed.verify.attention"}
+_MODULES = {"attention": "attnembed.verify.attention", "structured": "attnembed.verify.structured"}
 SUBJECTS = tuple(_MODULES)
 
 
