@@ -179,7 +179,8 @@ def _exp_posterior(columns: Floats, pairwise: Floats, packing: Packing, shift: F
     for here, left in reversed(packing.steps()):
         factor[:, here] *= backward[:, here]
         np.matmul(transition, factor[:, here], out=backward[:, left])
-    return Posterior(packing, log_partition, forward * backward, forward, transition, factor)
+    backward *= forward
+    return Posterior(packing, log_partition, backward, forward, transition, factor)
 
 
 def _normalise(message: Floats, total: Floats) -> None:
@@ -234,16 +235,17 @@ def decode(unary: Floats, pairwise: Floats, packing: Packing, *, rng: np.random.
         with np.errstate(divide="ignore"):
             message = p.before if p.log_node is not None else np.log(p.before)
         message = message + rng.gumbel(size=message.shape)
-    # A sequence of length L ends at time L-1: its last row has no right neighbour and takes the message as it is.
-    offsets, labels = packing.offsets, np.empty(message.shape[1], dtype=np.intp)
+    offsets, labels, by_right = packing.offsets, np.empty(len(unary), dtype=np.intp), np.ascontiguousarray(pairwise.T)
     for t in range(len(offsets) - 2, -1, -1):
-        here = message[:, offsets[t] : offsets[t + 1]]
+        # Rows, so that the argmax over labels runs along memory.
+        here = np.ascontiguousarray(message[:, offsets[t] : offsets[t + 1]].T)
         if t + 2 < len(offsets):
-            follow = offsets[t + 2] - offsets[t + 1]
-            here[:, :follow] += pairwise[:, labels[offsets[t + 1] : offsets[t + 1] + follow]]
-        best = here.argmax(axis=0)
+            # The sequences that go on come first; the others end here and take the message as it is.
+            follow = labels[offsets[t + 1] : offsets[t + 2]]
+            here[: len(follow)] += by_right[follow]
+        best = here.argmax(axis=1)
         labels[offsets[t] : offsets[t + 1]] = best
-        dead = np.flatnonzero(here[best, np.arange(len(best))] == -np.inf)
+        dead = np.flatnonzero(here[np.arange(len(best)), best] == -np.inf)
         if dead.size:
             raise _no_labeling(int(packing.order[dead[0]]))
     return labels

@@ -137,12 +137,12 @@ class StructuredModel(ABC, Generic[Data]):
         out = self._evaluate(data, objective, unary)
         network: Params = {}
         if cache is not None:
-            network, _ = self.network.layer.backward(cache, self.unary_scale * out.unary)
+            network, _ = self.network.layer.backward(cache, _times(self.unary_scale, out.unary), inputs=False)
         grads = StructuredGrads(
             network,
             self.pairwise_scale * out.pairwise,
-            float(np.vdot(out.unary, unary)),
-            float(np.vdot(out.pairwise, self.pairwise)),
+            _inner(out.unary, unary),
+            _inner(out.pairwise, self.pairwise),
         )
         return out.value, grads, unary
 
@@ -150,7 +150,9 @@ class StructuredModel(ABC, Generic[Data]):
         check_choice("objective", objective, self.objectives)
         if data.labels.max() >= self.n_labels:
             raise InputError("labels", f"must be in 0..{self.n_labels - 1}", got=data.labels.max())
-        return self.potential_objective(data, self.unary_scale * unary, self.pairwise_scale * self.pairwise, objective)
+        return self.potential_objective(
+            data, _times(self.unary_scale, unary), self.pairwise_scale * self.pairwise, objective
+        )
 
     def parameters(self) -> dict[str, Floats]:
         """Copies of all parameters by name: "network.<name>", "pairwise", "unary_scale", "pairwise_scale"."""
@@ -182,6 +184,16 @@ class StructuredModel(ABC, Generic[Data]):
             if found[name].shape != value.shape:
                 raise InputError("path", f"must hold {name} of shape {value.shape}", got=f"shape {found[name].shape}")
         return self.with_parameters(found)
+
+
+def _inner(a: Floats, b: Floats) -> float:
+    """<a, b>, read as the arrays lie: vdot copies what is not C-contiguous."""
+    return float(np.vdot(a.T, b.T) if a.flags.f_contiguous else np.vdot(a, b))
+
+
+def _times(scale: float, values: Floats) -> Floats:
+    """scale * values, without a copy for scale 1."""
+    return values if scale == 1.0 else scale * values
 
 
 @dataclass(frozen=True, eq=False)

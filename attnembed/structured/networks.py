@@ -4,7 +4,7 @@ The protocol of a layer (parameters are dicts of arrays, held by the caller):
 
     init(rng) -> params
     forward(params, x, packing) -> output, cache
-    backward(cache, upstream) -> grads, gradient with respect to x
+    backward(cache, upstream, inputs=True) -> grads, gradient with respect to x (or None if ``inputs`` is false)
 
 ``x`` has one row per position or image; ``packing`` says which rows form sequences and is read by recurrent layers
 only (None: the rows are one sequence). ``upstream`` is the gradient of the loss in the output. A layer of your own
@@ -60,8 +60,8 @@ class Layer(Protocol):
     def forward(self, params: Params, x: Array, packing: Packing | None = None) -> tuple[Array, Any]:
         """Output and whatever the backward pass needs."""
 
-    def backward(self, cache: Any, upstream: Array) -> tuple[Params, Array]:
-        """Gradients in the parameters and in the input."""
+    def backward(self, cache: Any, upstream: Array, *, inputs: bool = True) -> tuple[Params, Array | None]:
+        """Gradients in the parameters and, if ``inputs``, in the input."""
 
 
 @dataclass(frozen=True)
@@ -84,11 +84,11 @@ class Dense:
         out += params["b"][:, None]
         return out.T.reshape(*x.shape[:-1], self.n_out), (params["W"], x)
 
-    def backward(self, cache: Any, upstream: Array) -> tuple[Params, Array]:
+    def backward(self, cache: Any, upstream: Array, *, inputs: bool = True) -> tuple[Params, Array | None]:
         w, x = cache
         up = upstream.reshape(-1, self.n_out).T
         grads = {"W": x.reshape(-1, self.n_in).T @ up.T, "b": up.sum(axis=1)}
-        return grads, (w @ up).T.reshape(x.shape)
+        return grads, (w @ up).T.reshape(x.shape) if inputs else None
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class ReLU:
         y = np.maximum(x, 0)
         return y, y
 
-    def backward(self, cache: Any, upstream: Array) -> tuple[Params, Array]:
+    def backward(self, cache: Any, upstream: Array, *, inputs: bool = True) -> tuple[Params, Array | None]:
         return {}, upstream * (cache > 0)
 
 
@@ -117,7 +117,7 @@ class Tanh:
         y = np.tanh(x)
         return y, y
 
-    def backward(self, cache: Any, upstream: Array) -> tuple[Params, Array]:
+    def backward(self, cache: Any, upstream: Array, *, inputs: bool = True) -> tuple[Params, Array | None]:
         return {}, upstream * (1 - cache * cache)
 
 
@@ -133,7 +133,7 @@ class Reshape:
     def forward(self, params: Params, x: Array, packing: Packing | None = None) -> tuple[Array, Any]:
         return x.reshape(len(x), *self.shape), x.shape
 
-    def backward(self, cache: Any, upstream: Array) -> tuple[Params, Array]:
+    def backward(self, cache: Any, upstream: Array, *, inputs: bool = True) -> tuple[Params, Array | None]:
         return {}, upstream.reshape(cache)
 
 
@@ -161,10 +161,12 @@ class Conv2D:
         out += params["b"]
         return out.reshape(*x.shape[:3], self.n_out), (params["W"], windows)
 
-    def backward(self, cache: Any, upstream: Array) -> tuple[Params, Array]:
+    def backward(self, cache: Any, upstream: Array, *, inputs: bool = True) -> tuple[Params, Array | None]:
         w, windows = cache
         up = upstream.reshape(-1, self.n_out)
         grads = {"W": (windows.T @ up).reshape(w.shape), "b": up.sum(axis=0)}
+        if not inputs:
+            return grads, None
         flipped = w[:, ::-1, ::-1].transpose(3, 1, 2, 0).reshape(-1, self.n_in)
         return grads, (self._windows(upstream) @ flipped).reshape(*upstream.shape[:3], self.n_in)
 
@@ -191,7 +193,7 @@ class MaxPool2D:
         best = corners.argmax(axis=0)
         return np.take_along_axis(corners, best[None], axis=0)[0], (best, x.shape)
 
-    def backward(self, cache: Any, upstream: Array) -> tuple[Params, Array]:
+    def backward(self, cache: Any, upstream: Array, *, inputs: bool = True) -> tuple[Params, Array | None]:
         best, shape = cache
         out = np.zeros(shape, dtype=upstream.dtype)
         for corner in range(4):
@@ -219,7 +221,7 @@ class LayerNorm:
         unit = centred * inverse
         return params["gain"] * unit + params["bias"], (params["gain"], unit, inverse)
 
-    def backward(self, cache: Any, upstream: Array) -> tuple[Params, Array]:
+    def backward(self, cache: Any, upstream: Array, *, inputs: bool = True) -> tuple[Params, Array | None]:
         gain, unit, inverse = cache
         rows = tuple(range(upstream.ndim - 1))
         grads = {"gain": (upstream * unit).sum(axis=rows), "bias": upstream.sum(axis=rows)}
@@ -241,7 +243,7 @@ class Embedding:
     def forward(self, params: Params, x: Array, packing: Packing | None = None) -> tuple[Array, Any]:
         return params["E"][x].reshape(len(x), -1), x
 
-    def backward(self, cache: Any, upstream: Array) -> tuple[Params, Array]:
+    def backward(self, cache: Any, upstream: Array, *, inputs: bool = True) -> tuple[Params, Array | None]:
         ids = cache.ravel()
         pick = sp.csr_array(
             (np.ones(ids.size, upstream.dtype), ids, np.arange(ids.size + 1)), shape=(ids.size, self.vocab_size)
@@ -279,7 +281,7 @@ class BiRecurrent:
                 out[here] = np.tanh(out[here] + out[before] @ params[f"{way}_Wh"])
         return h, (params, x, packing, h)
 
-    def backward(self, cache: Any, upstream: Array) -> tuple[Params, Array]:
+    def backward(self, cache: Any, upstream: Array, *, inputs: bool = True) -> tuple[Params, Array | None]:
         params, x, packing, h = cache
         grads: Params = {}
         dx = np.zeros(x.shape, dtype=h.dtype)
@@ -328,14 +330,26 @@ class Sequential:
         for i, layer in enumerate(self.layers):
             x, cache = layer.forward(_part(params, i), x, packing)
             caches.append(cache)
-        return x, caches
+        return x, _Caches(caches, min((int(name.split(".")[0]) for name in params), default=0))
 
-    def backward(self, cache: Any, upstream: Array) -> tuple[Params, Array]:
+    def backward(self, cache: Any, upstream: Array, *, inputs: bool = True) -> tuple[Params, Array | None]:
         grads: Params = {}
-        for i in range(len(self.layers) - 1, -1, -1):
-            part, upstream = self.layers[i].backward(cache[i], upstream)
+        # Without a gradient in the input, the first layer with parameters is the last one to visit.
+        end = 0 if inputs else cache.first
+        gradient: Array | None = upstream
+        for i in range(len(self.layers) - 1, end - 1, -1):
+            assert gradient is not None
+            part, gradient = self.layers[i].backward(cache.layers[i], gradient, inputs=inputs or i > end)
             grads |= {f"{i}.{name}": value for name, value in part.items()}
-        return grads, upstream
+        return grads, gradient if inputs else None
+
+
+@dataclass(frozen=True)
+class _Caches:
+    """The caches of the layers, and the first layer with parameters."""
+
+    layers: list[Any]
+    first: int
 
 
 def _part(params: Params, i: int) -> Params:

@@ -47,7 +47,7 @@ def nll(unary: Floats, pairwise: Floats, labels: Ints, packing: Packing) -> Obje
     p = posterior(unary, pairwise, packing)
     value = np.mean(p.log_partition - score(unary, pairwise, labels, packing))
     n = len(packing)
-    d_unary = (p.node / n).T
+    d_unary = np.multiply(p.node, 1 / n, out=p.node).T
     d_unary[np.arange(len(labels)), labels] -= 1 / n
     d_pairwise = (p.pair_counts() - _pair_counts(labels, len(pairwise), packing)) / n
     return ObjectiveValue(float(value), d_unary, d_pairwise)
