@@ -210,13 +210,14 @@ def _log_posterior(columns: Floats, pairwise: Floats, packing: Packing) -> Poste
 
 def _forward(columns: Floats, pairwise: Floats, packing: Packing, reduce: Callable[..., Floats]) -> Floats:
     """Forward messages (K, N) in the log domain: ``reduce`` is np.max (max-sum) or logsumexp (sum-product)."""
-    message = columns.copy()
+    message = np.empty_like(columns)
+    message[:, : len(packing)] = columns[:, : len(packing)]
     for here, left in packing.steps():
         previous = message[:, left]
         candidates = np.empty_like(previous)
         for k in range(len(pairwise)):
             np.add(previous, pairwise[:, k, None], out=candidates)
-            message[k, here] += reduce(candidates, axis=0)
+            np.add(columns[k, here], reduce(candidates, axis=0), out=message[k, here])
     return message
 
 
