@@ -27,8 +27,8 @@ def replacing(path: PathLike) -> Iterator[Path]:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=target.suffix)
-    except OSError as error:
-        raise DataFileError(target, f"cannot be written: {error.strerror or error}") from error
+    except (OSError, ValueError) as error:  # ValueError: a name with a null byte
+        raise DataFileError(target, f"cannot be written: {getattr(error, 'strerror', None) or error}") from error
     os.close(handle)
     temporary = Path(name)
     try:
@@ -61,22 +61,25 @@ def write_npz(path: PathLike, **arrays: Any) -> None:
 
 def read_npz(path: PathLike, names: tuple[str, ...]) -> dict[str, np.ndarray[Any, Any]]:
     """Read the named arrays of an npz without pickle; anything malformed is a DataFileError."""
-    import zipfile
-    import zlib
-
+    path = Path(path)
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not hasattr(archive, "files"):
-                raise DataFileError(path, "is not an npz archive")
+        archive = np.load(path, allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise DataFileError(path, "is not an npz archive")
+        with archive:
             missing = [name for name in names if name not in archive.files]
             if missing:
                 raise DataFileError(path, f"lacks the array(s) {', '.join(missing)}")
-            return {name: archive[name] for name in names}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        if isinstance(error, DataFileError):
-            raise
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else "is not a readable npz archive"
+            arrays = {name: archive[name] for name in names}
+    except DataFileError:
+        raise
+    except Exception as error:  # a damaged archive raises almost anything, MemoryError among it
+        reason = getattr(error, "strerror", None) or "is not a readable npz archive"
         raise DataFileError(path, reason) from error
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray):  # a member without the header of an array comes as bytes
+            raise DataFileError(path, f"holds no array under the name {name}")
+    return arrays
 
 
 def versions() -> dict[str, str]:

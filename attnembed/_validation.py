@@ -30,12 +30,16 @@ def as_rng(rng: RNGLike) -> np.random.Generator:
     return np.random.default_rng(int(rng))
 
 
+def _as_array(name: str, value: ArrayLike) -> np.ndarray[Any, Any]:
+    try:
+        return np.asarray(value)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise InputTypeError(name, "must be an array, with rows of one length", got=type(value).__name__) from error
+
+
 def as_real_array(name: str, value: ArrayLike, *, ndim: int, dtype: Any = None) -> FloatArray:
     """Convert to a finite real array of ``ndim`` axes; float32 stays float32 unless ``dtype`` says otherwise."""
-    try:
-        array = np.asarray(value)
-    except (ValueError, TypeError) as error:
-        raise InputTypeError(name, f"must be a real array with {ndim} axes", got=type(value).__name__) from error
+    array = _as_array(name, value)
     if array.dtype.kind not in "biuf":
         raise InputTypeError(name, "must be a real numeric array", got=f"dtype {array.dtype}")
     if array.ndim != ndim:
@@ -43,12 +47,23 @@ def as_real_array(name: str, value: ArrayLike, *, ndim: int, dtype: Any = None) 
     target = dtype if dtype is not None else (array.dtype if array.dtype.kind == "f" else np.float64)
     if target == np.float16 or target == np.longdouble:
         target = np.float64
-    array = np.ascontiguousarray(array, dtype=target)
+    with np.errstate(over="ignore"):  # what does not fit becomes inf and is named below
+        array = np.ascontiguousarray(array, dtype=target)
     finite = np.isfinite(array)
     if not finite.all():
         where = tuple(int(k) for k in np.argwhere(~finite)[0])
         raise InputError(name, "must be finite", got=f"{array[where]} at index {where}", hint="remove NaN and inf")
     return array
+
+
+def as_integer_array(name: str, value: ArrayLike, *, ndim: int) -> NDArray[np.int64]:
+    """Convert to an array of integers with ``ndim`` axes."""
+    array = _as_array(name, value)
+    if array.dtype.kind not in "iu":
+        raise InputTypeError(name, "must hold integers", got=f"dtype {array.dtype}")
+    if array.ndim != ndim:
+        raise InputError(name, f"must have {ndim} axes", got=f"shape {array.shape}")
+    return array.astype(np.int64)
 
 
 def check_shape(name: str, array: np.ndarray[Any, Any], shape: tuple[int, ...], because: str = "") -> None:
@@ -57,13 +72,29 @@ def check_shape(name: str, array: np.ndarray[Any, Any], shape: tuple[int, ...], 
         raise InputError(name, f"must have shape {shape}", got=f"shape {array.shape}", hint=because)
 
 
-def check_positive(name: str, value: Any, *, zero_ok: bool = False) -> float:
-    """A finite real number above zero (or at least zero)."""
+def _as_float(name: str, value: Any) -> float:
+    """A real number as a float, inf where it is too large for one."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
         raise InputTypeError(name, "must be a real number", got=repr(value))
-    number = float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+
+
+def check_positive(name: str, value: Any, *, zero_ok: bool = False) -> float:
+    """A finite real number above zero (or at least zero)."""
+    number = _as_float(name, value)
     if not math.isfinite(number) or number < 0 or (number == 0 and not zero_ok):
         raise InputError(name, f"must be finite and {'>= 0' if zero_ok else '> 0'}", got=number)
+    return number
+
+
+def check_between(name: str, value: Any, low: float, high: float, *, hint: str = "") -> float:
+    """A real number in [low, high]."""
+    number = _as_float(name, value)
+    if not low <= number <= high:
+        raise InputError(name, f"must lie between {low:g} and {high:g}", got=number, hint=hint)
     return number
 
 
@@ -90,14 +121,9 @@ def check_choice(name: str, value: Any, choices: Iterable[str]) -> str:
 
 def as_signs(name: str, value: ArrayLike, *, n: int | None = None) -> NDArray[np.float64]:
     """Labels in {-1, +1} as float64, with both classes present."""
-    array = np.asarray(value)
-    if array.dtype.kind not in "biuf":
-        raise InputTypeError(name, "must be numeric, with values -1 and +1", got=f"dtype {array.dtype}")
-    if array.ndim != 1:
-        raise InputError(name, "must have one axis", got=f"shape {array.shape}")
-    if n is not None and array.shape[0] != n:
-        raise InputError(name, f"must have one entry per sequence ({n})", got=array.shape[0])
-    signs = array.astype(np.float64)
+    signs = np.array(as_real_array(name, value, ndim=1, dtype=np.float64))
+    if n is not None and signs.size != n:
+        raise InputError(name, f"must have one entry per sequence ({n})", got=signs.size)
     values = np.unique(signs)
     if not np.isin(values, (-1.0, 1.0)).all():
         shown = ", ".join(f"{x:g}" for x in values[:5])

@@ -1,13 +1,13 @@
-"""Gradient flow dx/dt = F(x) on scipy.integrate.solve_ivp, in three clocks.
+"""Gradient flow dx/dt = F(x) by scipy.integrate.LSODA, in three clocks.
 
     time        dx/dt = F                     t from 0
     log_time    dx/ds = e^s F                 s = log(1 + t)
     arclength   dx/dr = F / ||F||             the same path, parametrised by its length
 
 A flow whose solution runs to infinity like log t needs e^100 units of time before its direction shows; in log time it
-takes a few hundred steps. Forces are passed as (array, log_scale), so that neither clock underflows.
+takes a few hundred steps. Forces are passed as (array, log_scale), so that no clock underflows.
 
-The state carries one more coordinate than x: the arc length in the first two clocks, s in the third.
+The state carries one more coordinate than x: the arc length in the first two clocks, log time in the third.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.integrate import solve_ivp
+from scipy.integrate import LSODA
+from scipy.optimize import brentq
 
 from attnembed._progress import Progress
 from attnembed.results import Status
@@ -29,6 +30,14 @@ __all__ = ["CLOCKS", "Clock", "FlowField", "FlowPoint", "Trajectory", "integrate
 Vector = NDArray[np.float64]
 Clock = Literal["time", "log_time", "arclength"]
 CLOCKS: tuple[Clock, ...] = ("time", "log_time", "arclength")
+
+_EPS = float(np.finfo(float).eps)
+
+_ADVICE = {
+    Status.MAX_ITERATIONS: ": raise rtol or max_nfev, or use clock='log_time'",
+    Status.NOT_FINITE: ": the force or its Jacobian is not finite there; rescale the problem",
+    Status.FAILED: ": try another clock, or larger tolerances",
+}
 
 
 class FlowField(Protocol):
@@ -76,9 +85,10 @@ def integrate(
 ) -> Trajectory:
     """Follow the flow from t = 0 until the clock shows ``until`` (t, log t or arc length).
 
-    It ends earlier where one of the functions ``stops`` of x crosses zero (the crossing is located; the key says in
-    the message what happened), or when the callback, called once per accepted step, returns True. Uses LSODA, which
-    changes between Adams and BDF methods, with the analytic Jacobian.
+    It ends earlier at the first point where one of the functions ``stops`` of x is no longer negative (the point is
+    located within the step; the key says in the message what happened), or when the callback, called at the start
+    and after each accepted step, returns True. Uses LSODA, which changes between Adams and BDF methods, with the
+    analytic Jacobian.
 
     >>> class Decay:
     ...     def force(self, x): return -x, 0.0
@@ -87,49 +97,53 @@ def integrate(
     >>> bool(abs(end.x[-1, 0] - np.exp(-1)) < 1e-8), end.status.value
     (True, 'reached_end')
     """
-    system = {"time": _TimeSystem, "log_time": _LogTimeSystem, "arclength": _ArclengthSystem}[clock](field)
+    counted = _Counted(field, max_nfev)
+    system = {"time": _TimeSystem, "log_time": _LogTimeSystem, "arclength": _ArclengthSystem}[clock](counted, x0)
     # log t = until means log(1 + t) = log(1 + e^until).
     end = float(np.logaddexp(0.0, until)) if clock == "log_time" else until
-    watch = _Watch(system, callback, max_nfev, Progress(title, total=end))
+    stops = stops or {}
+    times, states = [0.0], [np.append(x0, 0.0)]
+    solver = LSODA(system.rate, 0.0, states[0], end, rtol=max(rtol, 100 * _EPS), atol=atol, jac=system.jacobian)
 
-    events = [_terminal(watch), *(_terminal(lambda _, y, stop=stop: stop(y[:-1])) for stop in (stops or {}).values())]
-    with warnings.catch_warnings(), np.errstate(over="ignore", invalid="ignore"), watch.progress:
-        # LSODA reports trouble by a warning; the status and the message of the result say it instead.
-        warnings.simplefilter("ignore", UserWarning)
-        solution = solve_ivp(
-            system.rate,
-            (0.0, end),
-            np.append(x0, 0.0),
-            method="LSODA",
-            jac=system.jacobian,
-            events=events,
-            rtol=rtol,
-            atol=atol,
-        )
-    times, states = solution.t, solution.y.T
-    finite = np.isfinite(states).all(axis=1)
-    if not finite.all():
-        first_bad = int(np.argmin(finite))
-        times, states = times[:first_bad], states[:first_bad]
-        status = Status.NOT_FINITE
-        message = f"the state is not finite after {clock} = {times[-1]:.6g}: lower rtol or rescale E, p and v"
-    elif fired := [name for name, found in zip(stops or {}, solution.t_events[1:]) if found.size]:
-        status, message = Status.STOPPED, f"stopped where {fired[0]}, at {clock} = {times[-1]:.6g}"
-    elif watch.stop_at is not None:
-        status = Status.STOPPED if watch.asked else Status.MAX_ITERATIONS
-        message = f"stopped by the callback at {clock} = {times[-1]:.6g}"
-        if not watch.asked:
-            message = f"{max_nfev} evaluations used at {clock} = {times[-1]:.6g}: raise rtol, or use clock='log_time'"
-    elif solution.status == 0:
-        status, message = Status.REACHED_END, f"reached {clock} = {until:.6g}"
-    else:
-        status = Status.FAILED
-        message = (
-            f"the integrator gave up at {clock} = {times[-1]:.6g} of {end:.6g}: try another clock or a larger rtol"
-        )
-    s, arclength = system.observe(times, states[:, -1])
+    def run(progress: Progress) -> tuple[Status, str]:
+        """Take steps until something ends the flow, and say what."""
+        reached = next((name for name, stop in stops.items() if stop(x0) >= 0), None)
+        while True:
+            progress.update(times[-1])
+            if callback is not None:
+                log_time, arclength = system.observe(np.array(times[-1:]), states[-1][-1:])
+                point = FlowPoint(states[-1][:-1].copy(), float(log_time[0]), float(arclength[0]), counted.nfev)
+                if callback(point):
+                    return Status.STOPPED, "stopped by the callback at"
+            if reached is not None:
+                return Status.STOPPED, f"stopped where {reached}, at"
+            if solver.status == "finished":
+                return Status.REACHED_END, "reached"
+            try:
+                _step(solver)
+            except _EvaluationsUsedError:
+                return Status.MAX_ITERATIONS, f"{max_nfev} evaluations used at"
+            if not np.isfinite(solver.y).all():
+                return Status.NOT_FINITE, "the state is not finite after"
+            if solver.status == "failed" or solver.t == solver.t_old:
+                return Status.FAILED, "the integrator gave up at"
+            reached, time, y = _first_stop(stops, solver, states[-1])
+            times.append(time)
+            states.append(y)
+
+    with Progress(title, total=end) as progress:
+        status, what = run(progress)
+    path = np.array(states)
+    log_time, arclength = system.observe(np.array(times), path[:, -1])
+    reading = {"time": times, "log_time": log_time, "arclength": arclength}[clock][-1]
     return Trajectory(
-        states[:, :-1], log_time_of(s), arclength, status, message, int(solution.nfev), int(solution.njev)
+        x=path[:, :-1],
+        log_time=log_time,
+        arclength=arclength,
+        status=status,
+        message=f"{what} {clock} = {reading:.6g}{_ADVICE.get(status, '')}",
+        nfev=counted.nfev,
+        njev=counted.njev,
     )
 
 
@@ -143,20 +157,59 @@ def log_time_of(s: Vector) -> Vector:
         return s + np.log(-np.expm1(-s))
 
 
-def _terminal(function: Callable[[float, Vector], float]) -> Callable[[float, Vector], float]:
-    """Mark a function as an event that ends the integration, as solve_ivp wants it."""
+def _step(solver: LSODA) -> None:
+    """One accepted step, without the warnings of LSODA: the status and the message of the result say it instead."""
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore", UserWarning)
+        solver.step()
 
-    def event(time: float, y: Vector) -> float:
-        return function(time, y)
 
-    event.terminal = True  # type: ignore[attr-defined]
-    return event
+def _first_stop(
+    stops: Mapping[str, Callable[[Vector], float]], solver: LSODA, before: Vector
+) -> tuple[str | None, float, Vector]:
+    """Name, time and state of the first stop within the step from ``before``; (None, the step's end) without one."""
+    passed = {name: stop for name, stop in stops.items() if stop(solver.y[:-1]) >= 0}
+    if not passed:
+        return None, solver.t, solver.y
+    ends, inside = {solver.t_old: before, solver.t: solver.y}, solver.dense_output()
+
+    def state(time: float) -> Vector:
+        return ends[time] if time in ends else inside(time)
+
+    def value(time: float, stop: Callable[[Vector], float]) -> float:
+        return stop(state(time)[:-1])
+
+    found = {name: brentq(value, *ends, args=(stop,), xtol=4 * _EPS, rtol=4 * _EPS) for name, stop in passed.items()}
+    first = min(found, key=found.__getitem__)
+    return first, found[first], state(found[first])
+
+
+class _EvaluationsUsedError(Exception):
+    """Raised within a step, so that a step that never ends does end."""
+
+
+class _Counted:
+    """A field that counts its evaluations and allows no more than ``max_nfev`` of the force."""
+
+    def __init__(self, field: FlowField, max_nfev: int) -> None:
+        self.field, self.max_nfev = field, max_nfev
+        self.nfev = self.njev = 0
+
+    def force(self, x: Vector) -> tuple[Vector, float]:
+        if self.nfev == self.max_nfev:
+            raise _EvaluationsUsedError
+        self.nfev += 1
+        return self.field.force(x)
+
+    def jacobian(self, x: Vector) -> tuple[Vector, float]:
+        self.njev += 1
+        return self.field.jacobian(x)
 
 
 class _System:
     """The extended system (x, z) in one clock; z is the last coordinate."""
 
-    def __init__(self, field: FlowField) -> None:
+    def __init__(self, field: FlowField, x0: Vector) -> None:
         self.field = field
 
     def _unit(self, x: Vector) -> tuple[Vector, float]:
@@ -176,7 +229,7 @@ class _System:
         raise NotImplementedError
 
     def observe(self, times: Vector, z: Vector) -> tuple[Vector, Vector]:
-        """(s = log(1 + t), arc length) from the clock and the extra coordinate."""
+        """(log t, arc length) from the clock and the extra coordinate."""
         raise NotImplementedError
 
 
@@ -199,7 +252,8 @@ class _TimeSystem(_System):
         return out
 
     def observe(self, times: Vector, z: Vector) -> tuple[Vector, Vector]:
-        return np.log1p(times), z
+        with np.errstate(divide="ignore"):
+            return np.log(times), z
 
 
 class _LogTimeSystem(_TimeSystem):
@@ -209,21 +263,31 @@ class _LogTimeSystem(_TimeSystem):
         return time
 
     def observe(self, times: Vector, z: Vector) -> tuple[Vector, Vector]:
-        return times, z
+        return log_time_of(times), z
 
 
 class _ArclengthSystem(_System):
-    """dx/dr = F / ||F||, dz/dr = e^{-z} / ||F|| with z = log(1 + t)."""
+    """dx/dr = F / ||F||, dz/dr = e^{-z} / (t_0 ||F||) with z = log(1 + t / t_0).
+
+    The unit of time is t_0 = 1 / ||F(x_0)||, so that dz/dr is 1 at the start however small the force is there.
+    """
+
+    def __init__(self, field: FlowField, x0: Vector) -> None:
+        super().__init__(field, x0)
+        self.log_unit = -self._unit(x0)[1]
+
+    def _log_slowness(self, z: float, log_norm: float) -> float:
+        return -z - log_norm - self.log_unit
 
     def rate(self, time: float, y: Vector) -> Vector:
         unit, log_norm = self._unit(y[:-1])
-        return np.append(unit, np.exp(-y[-1] - log_norm))
+        return np.append(unit, np.exp(self._log_slowness(y[-1], log_norm)))
 
     def jacobian(self, time: float, y: Vector) -> Vector:
         unit, log_norm = self._unit(y[:-1])
         jacobian, log_scale = self.field.jacobian(y[:-1])
         relative = np.exp(log_scale - log_norm) * jacobian
-        along, slowness = unit @ relative, np.exp(-y[-1] - log_norm)
+        along, slowness = unit @ relative, np.exp(self._log_slowness(y[-1], log_norm))
         out = np.empty((y.size, y.size))
         out[:-1, :-1] = relative - np.outer(unit, along)
         out[:-1, -1] = 0.0
@@ -232,49 +296,4 @@ class _ArclengthSystem(_System):
         return out
 
     def observe(self, times: Vector, z: Vector) -> tuple[Vector, Vector]:
-        return z, times
-
-
-class _Watch:
-    """A terminal event of solve_ivp that is called once per accepted step and lets a callback stop the run."""
-
-    def __init__(
-        self,
-        system: _System,
-        callback: Callable[[FlowPoint], bool | None] | None,
-        max_nfev: int,
-        progress: Progress,
-    ) -> None:
-        self.system, self.callback, self.max_nfev, self.progress = system, callback, max_nfev, progress
-        self.evaluations = 0
-        self.stop_at: float | None = None
-        self.asked = False
-        self._latest = -1.0
-        inner = system.field.force
-
-        def counted(x: Vector) -> tuple[Vector, float]:
-            self.evaluations += 1
-            return inner(x)
-
-        system.field = _Counted(counted, system.field.jacobian)
-
-    def __call__(self, time: float, y: Vector) -> float:
-        """Positive before the stop, zero at it; so the root that solve_ivp looks for is the accepted step itself."""
-        if self.stop_at is None and time > self._latest:
-            self._latest = time
-            self.progress.update(time)
-            if self.callback is not None:
-                s, arclength = self.system.observe(np.array([time]), y[-1:])
-                point = FlowPoint(y[:-1].copy(), float(log_time_of(s)[0]), float(arclength[0]), self.evaluations)
-                self.asked = bool(self.callback(point))
-            if self.asked or self.evaluations > self.max_nfev:
-                self.stop_at = time
-        return 1.0 if self.stop_at is None else self.stop_at - time
-
-
-@dataclass(frozen=True)
-class _Counted:
-    """A field whose force evaluations are counted."""
-
-    force: Callable[[Vector], tuple[Vector, float]]
-    jacobian: Callable[[Vector], Any]
+        return np.where(z > 0, log_time_of(z) + self.log_unit, -np.inf), times

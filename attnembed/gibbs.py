@@ -44,7 +44,7 @@ class Segments:
     def __len__(self) -> int:
         return len(self.indptr) - 1
 
-    def sum(self, x: Floats) -> Floats:
+    def sum(self, x: NDArray[Any]) -> NDArray[Any]:
         """Sum over each segment, (N,) -> (n,)."""
         return np.add.reduceat(x, self.indptr[:-1])
 
@@ -52,13 +52,14 @@ class Segments:
         """Maximum over each segment, (N,) -> (n,)."""
         return np.maximum.reduceat(x, self.indptr[:-1])
 
-    def spread(self, x: Floats) -> Floats:
+    def spread(self, x: NDArray[Any]) -> NDArray[Any]:
         """Give each position its segment's value, (n,) -> (N,)."""
         return x[self.ids]
 
     def argmax(self, x: Floats) -> Ints:
         """Position of the first maximum of each segment, (N,) -> (n,)."""
-        candidates = np.flatnonzero(x == self.spread(self.max(x)))
+        # "Not below the maximum" and not "equal to it": a segment with a NaN still has a position.
+        candidates = np.flatnonzero(~(x < self.spread(self.max(x))))
         owner = self.ids[candidates]
         return candidates[np.r_[True, owner[1:] != owner[:-1]]]
 
@@ -96,13 +97,13 @@ class AnchoredSoftmax:
     """Expectation f_i = sum a_k g_k over each segment and its derivative in the scores, exact at saturation.
 
     d f_i / d u_k = a_k (g_k - f_i). When one position m takes all the probability, g_m - f_i cancels every digit.
-    Here the mode m of each segment is the *anchor*: with D_k = g_k - g_m (zero at the anchor),
+    Here the most probable position m of each segment is the *anchor*: with D_k = g_k - g_m (zero at the anchor),
 
         f_i - g_m = sum_k a_k D_k =: delta_i,        g_k - f_i = D_k - delta_i,
 
     so that at the anchor the difference is -delta_i, a sum of small terms and not a difference of large ones. (The
-    anchor is the *mode* and not the position with the largest value: otherwise D_k - delta_i would cancel wherever
-    the mass sits on another position. Derived in docs/numerics.md.)
+    anchor is where the mass is, and not the position with the largest value or score: otherwise D_k - delta_i would
+    cancel at the position that has the mass. Derived in docs/numerics.md.)
 
     Parameters
     ----------
@@ -114,7 +115,7 @@ class AnchoredSoftmax:
     probability : (N,) a_k
     expectation : (n,) f_i
     centred : (N,) g_k - f_i
-    anchor : (n,) positions of the modes
+    anchor : (n,) the most probable positions, m_k e^{u_k} largest
 
     >>> soft = AnchoredSoftmax(np.array([0.0, -800.0]), np.array([1.0, -1.0]), np.ones(2), Segments(np.array([0, 2])))
     >>> derivative, log_scale = soft.sensitivity()
@@ -124,11 +125,11 @@ class AnchoredSoftmax:
 
     def __init__(self, scores: Floats, values: Floats, multiplicity: Floats, segments: Segments) -> None:
         self.segments = segments
-        self.anchor = segments.argmax(scores)
-        self._exponent = scores - segments.spread(scores[self.anchor])
-        self._difference = values - segments.spread(values[self.anchor])
+        self._exponent = scores - segments.spread(segments.max(scores))
         self._multiplicity = multiplicity
         weight = multiplicity * np.exp(self._exponent)
+        self.anchor = segments.argmax(weight)
+        self._difference = values - segments.spread(values[self.anchor])
         self._partition = segments.sum(weight)
         self.probability = weight / segments.spread(self._partition)
         self._delta = segments.sum(self.probability * self._difference)

@@ -113,11 +113,8 @@ def check_gradient(
         return _value(function, point) - start - float(np.vdot(grad, point - x))
 
     noise = _noise(remainder, EPS * abs(start), size, rng.standard_normal(x.shape))
-    lines = [
-        _Line.follow(remainder, u, float(np.vdot(grad, u)), lengths, noise, norm)
-        for u in _directions(grad, directions, coordinates, rng)
-    ]
-    # A gradient of zero has no size of its own; the changes of f nearby stand in.
+    lines = [_Line.follow(remainder, u, lengths, noise, norm) for u in _directions(grad, directions, coordinates, rng)]
+    # A gradient of zero has no size of its own; the changes of f nearby, then all remainder, stand in.
     reference = norm or max(line.change for line in lines) or 1.0
     wrong = [line for line in lines if line.slope < SMALLEST_SLOPE]
     worst = max(wrong or lines, key=lambda line: line.error)
@@ -207,7 +204,7 @@ class _Line:
     """The Taylor remainder along one direction.
 
     ``slope`` is inf where fewer than three steps show a remainder, ``error`` bounds the error of the directional
-    derivative, and ``change`` is the largest |f(x + h u) - f(x)| / h, less the rounding.
+    derivative, and ``change`` is the largest remainder over h, less the rounding.
     """
 
     direction: Array
@@ -220,7 +217,6 @@ class _Line:
         cls,
         remainder: Callable[[Array], float],
         direction: Array,
-        derivative: float,
         lengths: Sequence[float],
         noise: float,
         norm: float,
@@ -237,8 +233,7 @@ class _Line:
             odd = abs(forward - backward) / (2 * h)
             error = min(error, max(odd, longer) + noise / h)  # of one step alone, a h + c h^3 may be zero by chance
             longer = odd
-            changes = abs(forward + h * derivative), abs(backward - h * derivative)
-            change = max(change, (max(changes) - NOISE_FACTOR * noise) / h)
+            change = max(change, (size - NOISE_FACTOR * noise) / h)
             if size > floor:
                 visible.append((math.log(h), math.log(size)))
                 drowned = 0

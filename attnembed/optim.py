@@ -211,12 +211,12 @@ class Adam(Optimizer):
         mean, square = slots
         # Both corrections as two scalars: eta mean^ / (sqrt(square^) + eps) = rate' mean / (sqrt(square) + eps').
         root = math.sqrt(1 - self.beta2**k)
-        scratch = gradient - mean
-        scratch *= 1 - self.beta1
+        scratch = (1 - self.beta1) * gradient
+        mean *= self.beta1
         mean += scratch
         np.multiply(gradient, gradient, out=scratch)
-        scratch -= square
         scratch *= 1 - self.beta2
+        square *= self.beta2
         square += scratch
         np.sqrt(square, out=scratch)
         scratch += self.epsilon * root

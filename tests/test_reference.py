@@ -59,6 +59,14 @@ def test_output_of_a_hand_worked_sequence():
     assert_allclose(ref.attention_loss(E, p, v, [[0, 1], [1, 0, 0]], [1, -1]), loss, rtol=1e-15)
 
 
+def test_large_scores_and_margins_do_not_overflow():
+    # All scores near -2000, and margins of -1000 and 1000.
+    E, p, v, tokens = [[1.0, 0.0], [1.0, 1.0]], [-2000.0, math.log(3)], [0.0, 4000 / 3], [[0, 1], [1, 0]]
+    assert_allclose(ref.attention_output(E, p, v, tokens), [1000.0, 1000.0], rtol=1e-13)
+    assert_allclose(ref.attention_loss(E, p, v, tokens, [-1, 1]), 500.0, rtol=1e-13)
+    assert np.isfinite(np.concatenate(ref.attention_gradients(E, p, v, tokens, [-1, 1])[1:])).all()
+
+
 @given(attention_problems())
 def test_output_depends_on_the_counts_alone(problem):
     E, p, v, tokens, _ = problem.arguments
@@ -258,14 +266,26 @@ def test_the_precise_hessian_is_the_derivative_of_the_precise_gradient(norm):
     assert decimal_error(other.values, difference) > 0.9e-3
 
 
+@pytest.mark.parametrize(("winner", "norm"), [(0, 1e4), (1, 1e4), (0, 1e7), (1, 1e7)])
+def test_the_loss_gap_of_two_tokens_at_a_huge_norm(winner, norm):
+    # Label +1 and values 1 and -1: the gap is a_1 (g_0 - g_1) sigma(-g_0) where token 0 wins, l(-1) - l(1) = 1 else.
+    E, v = [[1.0, 1.0], [-1.0, 1.0]], [1.0, 0.0]
+    gap = ref.precise_loss_gap(E, [norm * (1 - 2 * winner), 0.0], v, [[0, 1]], [1])
+    log_gap = -2 * norm + math.log(2) - math.log1p(math.e) if winner == 0 else 0.0
+    assert_allclose(float(gap.ln()), log_gap, rtol=1e-15, atol=1e-15)
+
+
 def test_a_gradient_that_is_zero_by_cancellation_is_zero():
     # Equal sequences of opposite labels, a third of the attention on each token, and a value of zero on average.
     E = [[1.0, 0.3], [-2.0, -0.6]]
     gradient = ref.precise_gradient_p(E, [0.0, 0.0], [1.0, 0.0], [[0, 0, 1]] * 2, [1, -1])
     assert gradient.log_norm == -math.inf
     assert_array_equal(gradient.unit, [0.0, 0.0])
-    # and one that is only almost zero is not
-    assert ref.precise_gradient_p(E, [0.0, 1e-200], [1.0, 0.0], [[0, 0, 1]] * 2, [1, -1]).log_norm < -400
+    # one that is only almost zero is not: here 300 digits cancel
+    almost = AttentionProblem(np.array(E), np.array([0, 1e-300]), np.array([1.0, 0]), [[0, 0, 1]] * 2, [1, -1])
+    values = ref.precise_gradient_p(*almost.arguments).values
+    assert 0 < max(abs(x) for x in values) < Decimal("1e-299")
+    assert decimal_error(values, textbook(almost, 700)[0]) < 1e-28
 
 
 def test_relative_error_is_relative_to_the_exact_vector():
@@ -393,12 +413,15 @@ def test_transposing_a_grid_swaps_its_edges(potentials):
 
 
 def test_a_hand_worked_grid_with_one_matrix_per_edge():
-    # Only the edge between (0, 0) and (1, 0) rewards agreement, only the one between (0, 1) and (1, 1) disagreement.
-    vertical = np.zeros((1, 2, 2, 2))
-    vertical[0, 0], vertical[0, 1] = np.eye(2), 2 * (1 - np.eye(2))
-    grid = ref.enumerate_grid(np.zeros((2, 2, 2)), np.zeros((2, 2)), vertical)
-    assert_allclose(grid.log_partition, math.log((2 * math.e + 2) * (2 * math.e**2 + 2)), rtol=1e-14)
-    assert (grid.labeling.tolist(), grid.score) == ([[0, 0], [0, 1]], 3.0)
+    # 3 x 2 nodes. Three edges count: (1, 0)-(2, 0) rewards agreement, (0, 1)-(1, 1) disagreement twice as much, and
+    # (2, 0)-(2, 1) the labels 1, 0 three times as much.
+    horizontal, vertical = np.zeros((3, 1, 2, 2)), np.zeros((2, 2, 2, 2))
+    vertical[1, 0], vertical[0, 1] = np.eye(2), 2 * (1 - np.eye(2))
+    horizontal[2, 0, 1, 0] = 3
+    grid = ref.enumerate_grid(np.zeros((3, 2, 2)), horizontal, vertical)
+    parts = (2 * (1 + math.e) / 2, 2 * (1 + math.e**2), 3 + math.e**3, 2)
+    assert_allclose(grid.log_partition, math.log(math.prod(parts)), rtol=1e-14)
+    assert (grid.labeling.tolist(), grid.score) == ([[0, 0], [1, 1], [1, 0]], 6.0)
 
 
 def test_too_many_labelings_are_refused():

@@ -7,7 +7,7 @@ n_is (sequence i, token s). Notation as in docs/notation.md.
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,17 +16,35 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
-from attnembed._validation import RNGLike, as_rng, as_signs, check_integer, check_positive, freeze
+from attnembed._validation import (
+    RNGLike,
+    as_real_array,
+    as_rng,
+    as_signs,
+    check_integer,
+    check_positive,
+    freeze,
+)
 from attnembed.errors import InputError, InputTypeError
 from attnembed.gibbs import Segments
 
-__all__ = ["AssumptionReport", "TokenDataset", "TokenKind", "make_balanced_dataset", "make_iid_dataset"]
+__all__ = [
+    "AssumptionReport",
+    "TokenDataset",
+    "TokenKind",
+    "check_data",
+    "make_balanced_dataset",
+    "make_iid_dataset",
+]
 
 Vector = NDArray[np.float64]
 Ints = NDArray[np.integer[Any]]
 
 # Signed frequencies are sums of numbers of either sign; below this share of the frequency a sum counts as zero.
 _ZERO_SHARE = 1e-12
+
+_LARGEST_COUNT = 2.0**53  # whole numbers are exact in float64 up to here
+_LARGEST_VOCABULARY = 2**31 - 1  # ids are stored in 32 bits, which halves the index traffic of every pass
 
 
 class TokenKind(enum.IntEnum):
@@ -102,9 +120,9 @@ class TokenDataset:
             naming the sequence with the empty list, the non-integer or the out-of-range id.
         """
         rows, columns, n = _flatten_tokens(tokens)
-        largest = int(columns.max())
+        names = _as_names(vocab)
         if vocab_size is None:
-            vocab_size = len(vocab) if vocab is not None else largest + 1
+            vocab_size = len(names) if names is not None else int(columns.max()) + 1
         vocab_size = check_integer("vocab_size", vocab_size, minimum=1)
         bad = np.flatnonzero((columns < 0) | (columns >= vocab_size))
         if bad.size:
@@ -116,53 +134,53 @@ class TokenDataset:
             )
         ones = np.ones(columns.size)
         counts = sp.coo_array((ones, (rows, columns)), shape=(n, vocab_size)).tocsr()
-        return cls._checked(counts, labels, vocab)
+        return cls._checked("tokens", counts, labels, names)
 
     @classmethod
     def from_counts(cls, counts: Any, labels: ArrayLike, vocab: Sequence[str] | None = None) -> TokenDataset:
-        """Use a dense or sparse (n, V) matrix of counts >= 0 with no empty row (the matrix is copied)."""
+        """Use a dense or sparse (n, V) matrix of whole numbers >= 0 with no empty row (the matrix is copied)."""
         if sp.issparse(counts):
             if counts.dtype.kind not in "biuf":
                 raise InputTypeError("counts", "must be real", got=f"dtype {counts.dtype}")
+            if counts.ndim != 2:
+                raise InputError("counts", "must have 2 axes (sequences, tokens)", got=f"shape {counts.shape}")
             matrix = sp.csr_array(counts, dtype=np.float64, copy=True)
         else:
-            dense = np.asarray(counts)
-            if dense.dtype.kind not in "biuf":
-                raise InputTypeError("counts", "must be a real matrix", got=f"dtype {dense.dtype}")
-            if dense.ndim != 2:
-                raise InputError("counts", "must have 2 axes (sequences, tokens)", got=f"shape {dense.shape}")
-            matrix = sp.csr_array(dense.astype(np.float64))
-        if not np.isfinite(matrix.data).all() or (matrix.data < 0).any():
-            worst = matrix.data[~(np.isfinite(matrix.data) & (matrix.data >= 0))][0]
-            raise InputError("counts", "must be finite and >= 0", got=worst)
-        return cls._checked(matrix, labels, vocab)
+            matrix = sp.csr_array(as_real_array("counts", counts, ndim=2, dtype=np.float64))
+        bad = ~((matrix.data >= 0) & (matrix.data <= _LARGEST_COUNT) & (matrix.data == np.floor(matrix.data)))
+        if bad.any():
+            raise InputError(
+                "counts",
+                f"must be whole numbers from 0 to {_LARGEST_COUNT:g}",
+                got=matrix.data[bad][0],
+                hint="say how often each token occurs; weights are not counts",
+            )
+        return cls._checked("counts", matrix, labels, _as_names(vocab))
 
     @classmethod
-    def _checked(cls, counts: sp.csr_array, labels: ArrayLike, vocab: Sequence[str] | None) -> TokenDataset:
+    def _checked(
+        cls, name: str, counts: sp.csr_array, labels: ArrayLike, vocab: tuple[str, ...] | None
+    ) -> TokenDataset:
+        n, vocab_size = counts.shape
+        if vocab_size > _LARGEST_VOCABULARY:
+            raise InputError("vocab_size", f"must be at most {_LARGEST_VOCABULARY}", got=vocab_size)
         counts.sum_duplicates()
         counts.eliminate_zeros()
         counts.sort_indices()
-        if counts.nnz < np.iinfo(np.int32).max:  # half the index traffic in every pass
+        if counts.nnz <= _LARGEST_VOCABULARY:
             counts.indices, counts.indptr = counts.indices.astype(np.int32), counts.indptr.astype(np.int32)
-        n, vocab_size = counts.shape
         signs = as_signs("labels", labels, n=n)
         empty = np.flatnonzero(np.diff(counts.indptr) == 0)
         if empty.size:
             more = f" and {empty.size - 1} more" if empty.size > 1 else ""
             raise InputError(
-                "tokens",
-                "must not contain empty sequences",
-                got=f"sequence {empty[0]}{more}",
-                hint="drop them",
+                name, "must not contain empty sequences", got=f"sequence {empty[0]}{more}", hint="drop them"
             )
-        names = None
-        if vocab is not None:
-            names = tuple(str(name) for name in vocab)
-            if len(names) != vocab_size:
-                raise InputError("vocab", f"must have one name per token ({vocab_size})", got=len(names))
+        if vocab is not None and len(vocab) != vocab_size:
+            raise InputError("vocab", f"must have one name per token ({vocab_size})", got=len(vocab))
         for array in (counts.data, counts.indices, counts.indptr, signs):
             freeze(array)
-        return cls(counts, signs, names)
+        return cls(counts, signs, vocab)
 
     @property
     def n_samples(self) -> int:
@@ -260,6 +278,27 @@ class TokenDataset:
         return f"TokenDataset(n_samples={self.n_samples}, vocab_size={self.vocab_size}, nnz={self.counts.nnz})"
 
 
+def check_data(data: TokenDataset, vocab_size: int) -> None:
+    """Raise unless ``data`` is a data set over the model's vocabulary."""
+    if not isinstance(data, TokenDataset):
+        raise InputTypeError("data", "must be a TokenDataset", got=type(data).__name__)
+    if data.vocab_size != vocab_size:
+        raise InputError(
+            "data",
+            f"must have the model's vocabulary of {vocab_size} tokens",
+            got=data.vocab_size,
+            hint="pass vocab_size to TokenDataset.from_tokens",
+        )
+
+
+def _as_names(vocab: Sequence[str] | None) -> tuple[str, ...] | None:
+    if vocab is None:
+        return None
+    if isinstance(vocab, str) or not isinstance(vocab, Iterable):
+        raise InputTypeError("vocab", "must be a sequence of names, one per token", got=repr(vocab))
+    return tuple(str(name) for name in vocab)
+
+
 def _flatten_tokens(tokens: Any) -> tuple[Ints, Ints, int]:
     """(sequence ids, token ids, number of sequences) of an (n, T) array or a list of sequences."""
     if isinstance(tokens, np.ndarray) and tokens.dtype != object:
@@ -269,7 +308,7 @@ def _flatten_tokens(tokens: Any) -> tuple[Ints, Ints, int]:
             raise InputTypeError("tokens", "must hold integer ids", got=f"dtype {tokens.dtype}")
         if tokens.size == 0:
             raise InputError("tokens", "must not be empty", got=f"shape {tokens.shape}")
-        return np.repeat(np.arange(len(tokens)), tokens.shape[1]), tokens.ravel(), len(tokens)
+        return np.repeat(np.arange(len(tokens)), tokens.shape[1]), tokens.ravel().astype(np.int64), len(tokens)
     try:
         sequences = [np.asarray(sequence) for sequence in tokens]
     except (TypeError, ValueError) as error:
@@ -284,7 +323,7 @@ def _flatten_tokens(tokens: Any) -> tuple[Ints, Ints, int]:
         if sequence.dtype.kind not in "iu":
             raise InputTypeError("tokens", "must hold integer ids", got=f"dtype {sequence.dtype} at sequence {i}")
     rows = np.repeat(np.arange(len(sequences)), [sequence.size for sequence in sequences])
-    return rows, np.concatenate(sequences).astype(np.int64), len(sequences)
+    return rows, np.concatenate([ids.astype(np.int64, copy=False) for ids in sequences]), len(sequences)
 
 
 def make_balanced_dataset(
@@ -402,9 +441,10 @@ def _check_share(name: str, value: float) -> float:
 
 
 def _check_probs(name: str, value: ArrayLike) -> Vector:
-    probs = np.asarray(value, dtype=float)
-    if probs.ndim != 1 or not np.isfinite(probs).all() or (probs < 0).any() or abs(probs.sum() - 1) > 1e-8:
-        raise InputError(name, "must be a vector of probabilities that sum to one", got=f"sum {probs.sum():.6g}")
+    probs = as_real_array(name, value, ndim=1, dtype=np.float64)
+    if (probs < 0).any() or not abs(probs.sum() - 1) <= 1e-8:
+        got = f"sum {probs.sum():.6g}, smallest {probs.min(initial=1.0):.6g}"
+        raise InputError(name, "must be probabilities: >= 0, with sum 1", got=got, hint="divide by the sum")
     return probs / probs.sum()
 
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attnembed._validation import check_choice, check_integer, check_positive, freeze
+from attnembed._validation import check_between, check_choice, check_integer, check_positive, freeze
 from attnembed.attention.data import TokenDataset
 from attnembed.attention.model import AttentionModel
-from attnembed.attention.passes import AnchoredPass, loss_gap, token_sums
+from attnembed.attention.passes import AnchoredPass, TokenPasses, loss_gap
 from attnembed.attention.selection import top_tokens
 from attnembed.errors import InputError
 from attnembed.flow import CLOCKS, Clock, FlowPoint, integrate
@@ -84,10 +84,10 @@ def gradient_flow(
     clock : "log_time" (log t; the right choice for limits), "time" (t) or "arclength" (length of the path)
     until : final value of the clock: log t, t or arc length
     rtol, atol : tolerances of the integrator, per coordinate
-    stop_attention : stop when every sequence gives its top token at least this attention
-    stop_norm : stop when ||p|| reaches this value
-    callback : called with a `FlowState` after each accepted step; stops the flow by returning True
-    max_nfev : give up after so many evaluations
+    stop_attention : stop where every sequence gives its top token at least this attention
+    stop_norm : stop where ||p|| reaches this value
+    callback : called with a `FlowState` at the start and after each step; stops the flow by returning True
+    max_nfev : give up after so many evaluations of the gradient
 
     Raises
     ------
@@ -106,11 +106,7 @@ def gradient_flow(
     model._check(data)
     check_choice("clock", clock, CLOCKS)
     if clock == "log_time":
-        if isinstance(until, (bool, str)) or not np.isfinite(until) or until > 700:
-            raise InputError(
-                "until", "must be a finite log t of at most 700", got=until, hint="t must stay below 1e304"
-            )
-        until = float(until)
+        until = check_between("until", until, -700, 700, hint="for this clock it is log t, not t")
     else:
         until = check_positive("until", until)
     rtol, atol = check_positive("rtol", rtol), check_positive("atol", atol)
@@ -180,12 +176,13 @@ class _ClsField:
 
     def __init__(self, model: AttentionModel, data: TokenDataset) -> None:
         self.data, self.p0 = data, model.p.astype(np.float64)
+        self._passes = TokenPasses(data)
         E = model.E.astype(np.float64)
+        self.basis: Vector | None = None
+        self.embeddings = E
         if model.vocab_size < model.dim:
             self.basis, R = np.linalg.qr(E.T)
             self.embeddings = np.ascontiguousarray(R.T)
-        else:
-            self.basis, self.embeddings = None, E
         self.scores, self.values = E @ self.p0, E @ model.v.astype(np.float64)
         self.top, _, self.gamma, _ = top_tokens(data, self.values)
         self._is_top = np.flatnonzero(data.counts.indices == data.segments.spread(self.top))
@@ -199,7 +196,7 @@ class _ClsField:
         return self.p0 + (x if self.basis is None else x @ self.basis.T)
 
     def force(self, x: Vector) -> tuple[Vector, float]:
-        sums = token_sums(self.data, self.scores + self.embeddings @ x, self.values)
+        sums = self._passes.sums(self.scores + self.embeddings @ x, self.values)
         return self.embeddings.T @ sums.scaled_B, sums.log_scale
 
     def jacobian(self, x: Vector) -> tuple[Any, float]:

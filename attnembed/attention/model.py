@@ -21,9 +21,10 @@ from attnembed._validation import (
     check_shape,
     freeze,
 )
-from attnembed.attention.data import TokenDataset
+from attnembed.attention.data import TokenDataset, check_data
 from attnembed.attention.passes import AnchoredPass, TokenSums, token_sums
-from attnembed.errors import DataFileError, InputError, InputTypeError
+from attnembed.attention.products import embedding_product, embedding_transpose_product, rank_two
+from attnembed.errors import DataFileError, InputError
 from attnembed.gibbs import probabilities
 
 __all__ = ["AttentionModel", "Gradients"]
@@ -49,10 +50,12 @@ class Gradients:
     @cached_property
     def E(self) -> Floats:
         """grad_E L = -(A v^T + B p^T), (V, d)."""
-        (A, B), (v, p) = self.E_factors, self._directions
-        out = np.outer(A, v)
-        out += np.outer(B, p)
-        return np.negative(out, out=out)
+        return self.write_E(np.empty((self.E_factors[0].size, self.p.size), dtype=self.p.dtype))
+
+    def write_E(self, out: Floats) -> Floats:
+        """The same, written into ``out`` (V, d); a loop that passes its own array saves the allocation."""
+        check_shape("out", out, (self.E_factors[0].size, self.p.size))
+        return rank_two(-np.stack(self.E_factors, axis=1), np.stack(self._directions), out)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -85,13 +88,13 @@ class AttentionModel:
     v: Floats
 
     def __init__(self, E: ArrayLike, p: ArrayLike, v: ArrayLike) -> None:
-        E = as_real_array("E", E, ndim=2)
-        if E.size == 0:
-            raise InputError("E", "must have at least one token and one coordinate", got=f"shape {E.shape}")
-        for name, value in (("E", E), ("p", p), ("v", v)):
-            array = value if name == "E" else as_real_array(name, value, ndim=1, dtype=E.dtype)
-            if name != "E":
-                check_shape(name, array, (E.shape[1],), "E has shape (V, d); p and v have shape (d,)")
+        arrays = {"E": as_real_array("E", E, ndim=2)}
+        if arrays["E"].size == 0:
+            raise InputError("E", "must have at least one token and one coordinate", got=f"shape {arrays['E'].shape}")
+        for name, value in (("p", p), ("v", v)):
+            arrays[name] = as_real_array(name, value, ndim=1, dtype=arrays["E"].dtype)
+            check_shape(name, arrays[name], arrays["E"].shape[1:], "E has shape (V, d); p and v have shape (d,)")
+        for name, array in arrays.items():
             object.__setattr__(self, name, freeze(np.array(array, order="C")))
 
     @classmethod
@@ -137,9 +140,11 @@ class AttentionModel:
         """g_s = E_s . v, (V,)."""
         return self.E @ self.v
 
-    def replace(self, **parameters: ArrayLike) -> AttentionModel:
+    def replace(
+        self, *, E: ArrayLike | None = None, p: ArrayLike | None = None, v: ArrayLike | None = None
+    ) -> AttentionModel:
         """A model with some of E, p, v exchanged."""
-        return AttentionModel(**{name: parameters.get(name, getattr(self, name)) for name in ("E", "p", "v")})
+        return AttentionModel(self.E if E is None else E, self.p if p is None else p, self.v if v is None else v)
 
     def output(self, data: TokenDataset) -> Floats:
         """f_i, (n,), between the smallest and the largest value g_s in the sequence."""
@@ -167,10 +172,11 @@ class AttentionModel:
         """
         sums = self._sums(data)
         A, B = (freeze(factor.astype(self.E.dtype, copy=False)) for factor in (sums.A, sums.B))
-        scaled = freeze(-(self.E.T @ sums.scaled_B))
-        grad_p = freeze((scaled * np.exp(sums.log_scale)).astype(self.E.dtype, copy=False))
-        grad_v = freeze(-(self.E.T @ A))
-        return sums.loss, Gradients(grad_p, grad_v, (A, B), scaled, sums.log_scale, (self.v, self.p))
+        peak = float(np.abs(sums.scaled_B).max()) or 1.0  # float32 would lose a small B
+        factors = -np.stack([sums.scaled_B / peak, sums.A], axis=1).astype(self.E.dtype, copy=False)
+        scaled, grad_v = freeze(embedding_transpose_product(self.E, factors))
+        grad_p = freeze(scaled * (peak * np.exp(sums.log_scale)).astype(self.E.dtype))
+        return sums.loss, Gradients(grad_p, grad_v, (A, B), scaled, sums.log_scale + np.log(peak), (self.v, self.p))
 
     def hessian_p(self, data: TokenDataset) -> Floats:
         """Second derivative of the loss in p, (d, d), symmetric."""
@@ -213,19 +219,12 @@ class AttentionModel:
             raise DataFileError(path, f"does not hold a model: {error}") from error
 
     def _check(self, data: TokenDataset) -> None:
-        if not isinstance(data, TokenDataset):
-            raise InputTypeError("data", "must be a TokenDataset", got=type(data).__name__)
-        if data.vocab_size != self.vocab_size:
-            raise InputError(
-                "data",
-                f"must have the model's vocabulary of {self.vocab_size} tokens",
-                got=data.vocab_size,
-                hint="pass vocab_size to TokenDataset.from_tokens",
-            )
+        check_data(data, self.vocab_size)
 
     def _sums(self, data: TokenDataset) -> TokenSums:
         self._check(data)
-        return token_sums(data, self.token_scores, self.token_values)
+        u, g = embedding_product(self.E, np.stack([self.p, self.v])).T.astype(np.float64)
+        return token_sums(data, u, g)
 
     def _anchored(self, data: TokenDataset) -> AnchoredPass:
         self._check(data)

@@ -6,9 +6,12 @@ Everything follows from two matrix-vector products, u = E p and g = E v, and a f
     A_s = sum_i c_i a_is,   B_s = sum_i c_i a_is (g_s - f_i),   sum_s B_s = 0,
     grad_{E_s} L = -(A_s v + B_s p),   grad_p L = -E^T B,   grad_v L = -E^T A.
 
-There are two forms of the same sums. `token_sums` is fast (one exp per token, two columns per sparse pass) and exact
-while the scores span a few units. `AnchoredPass` takes over beyond that: the textbook difference g_s - f_i loses
-every digit when one token takes all the attention (see `gibbs.AnchoredSoftmax`).
+There are three forms of the same sums; `TokenPasses` takes the cheapest that is exact:
+  - plain: e = exp(u) once per token, two passes over the counts. The textbook difference g_s - f_i loses every digit
+    when one token takes all the attention, which shows in the result: B is then small against its terms;
+  - anchored: the same two passes, with each sequence's top entry kept apart (`_AnchoredCounts`);
+  - row by row (`AnchoredPass`): scores that overflow e are shifted by each sequence's own maximum, at ten times the
+    cost. It also has the second derivatives.
 """
 
 from __future__ import annotations
@@ -22,17 +25,28 @@ from numpy.typing import NDArray
 from scipy.special import log_expit
 
 from attnembed.attention.data import TokenDataset
+from attnembed.attention.products import count_product, count_transpose_product
 from attnembed.gibbs import AnchoredSoftmax
 from attnembed.losses import logistic, logistic_derivative
 
-__all__ = ["AnchoredPass", "TokenSums", "loss_gap", "token_sums"]
+__all__ = ["AnchoredPass", "TokenPasses", "TokenSums", "loss_gap", "token_sums"]
 
 Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.integer[Any]]
 
-# Within this span of scores + log(length) every attention weight stays above e^-10, so that g_s - f_i keeps
-# 1e-16 / 1e-5 = 1e-11 of relative accuracy without an anchor.
-_PLAIN_SPAN = 10.0
+# The rounding of the plain form is below 1e-15 L ptp(g); above this multiple of L ptp(g) the sum
+# of |B| is right to 1e-12 of itself.
+_SMALLEST_SHARE = 1e-3
+
+# While the scores and the values span no more than this, neither e^u nor 1/Z nor sigma leaves the range of float64.
+_LINEAR_SPAN = 600.0
+
+# An anchor serves while it keeps this much of the attention (in a long sequence, half the least share of a mode): the
+# attention of every other token then stays away from one, and g_s - f_i keeps all but three digits.
+_SMALLEST_ANCHOR = 1e-3
+
+# Values that differ from the anchor's by less than this share of the range count as almost the same.
+_NEAR = 1e-2
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,28 +66,110 @@ class TokenSums:
 
 
 def token_sums(data: TokenDataset, token_scores: Floats, token_values: Floats) -> TokenSums:
-    """The factors A and B for scores u = E p and values g = E v, by whichever form is exact for them."""
-    span = float(np.ptp(token_scores)) + np.log(data.lengths.max())
-    if span <= _PLAIN_SPAN:
-        return _plain_sums(data, token_scores, token_values)
-    return AnchoredPass(data, token_scores, token_values).sums
+    """The factors A and B for scores u = E p and values g = E v, (V,) each, by whichever form is exact for them."""
+    return TokenPasses(data).sums(token_scores, token_values)
+
+
+class TokenPasses:
+    """`token_sums` for many scores on one data set; the anchors are kept from call to call while they serve."""
+
+    def __init__(self, data: TokenDataset) -> None:
+        self.data = data
+        self._anchored: _AnchoredCounts | None = None
+
+    def sums(self, u: Floats, g: Floats) -> TokenSums:
+        """The factors A and B for scores u = E p and values g = E v, (V,) each."""
+        if np.ptp(u) + np.abs(g).max() > _LINEAR_SPAN:
+            return AnchoredPass(self.data, u, g).sums
+        if self._anchored is not None and (sums := self._anchored.sums(u, g)) is not None:
+            return sums
+        sums = _plain_sums(self.data, u, g)
+        if np.abs(sums.scaled_B).sum() < _SMALLEST_SHARE * sums.loss * np.ptp(g):
+            self._anchored = _AnchoredCounts(self.data, u, g)
+            sums = self._anchored.sums(u, g) or sums
+        return sums
 
 
 def _plain_sums(data: TokenDataset, u: Floats, g: Floats) -> TokenSums:
     """Z = C e, f = C(e g)/Z, A = e C^T(c/Z), B = e (g C^T(c/Z) - C^T(c f/Z)), e = exp(u - max u)."""
-    e = np.exp(u - u.max())
-    # Subtracting a constant from g leaves B unchanged and shrinks the terms whose difference B is.
-    centre = 0.5 * (g.max() + g.min())
-    h = g - centre
-    # Two columns per pass, and the orientation whose product scatters: half the memory traffic of two matvecs.
-    Z, N = (data.counts_csc @ np.stack([e, e * h], axis=1)).T
+    e, h, centre = _token_factors(u, g)
+    Z, N = count_product(data.counts_csc, _columns(e, e * h)).T
     q = N / Z
     f = q + centre
-    margins = data.labels * f
-    c = -data.labels * logistic_derivative(margins) / data.n_samples
+    loss, c = _loss_factors(data, f)
     r = c / Z
-    S, Q = (data.counts.T @ np.stack([r, r * q], axis=1)).T
-    return TokenSums(float(logistic(margins).mean()), f, e * S, e * (h * S - Q))
+    S, Q = count_transpose_product(data.counts, _columns(r, r * q)).T
+    return TokenSums(loss, f, e * S, e * (h * S - Q))
+
+
+class _AnchoredCounts:
+    """The counts with the entries taken out that every sequence's sums are measured from.
+
+    The anchor m of a sequence is its mode when the object was made. With Z' and N' the plain sums over the entries s
+    that stay and D_s = g_s - g_m on those taken out (the anchor, D = 0, and tokens of almost its value),
+
+        Z = Z' + sum n_s e_s,   delta = (N' - g_m Z' + sum n_s e_s D_s) / Z,   f = g_m + delta,
+
+    the entries that stay contribute to B as in the plain form, the others c a_s (D_s - delta): no difference cancels.
+    """
+
+    def __init__(self, data: TokenDataset, u: Floats, g: Floats) -> None:
+        columns, ids, counts = data.counts.indices, data.segments.ids, data.counts.data
+        self.data, self.g = data, g.copy()
+        mode = data.segments.argmax(u[columns])
+        self.anchor, self.anchor_count = columns[mode], counts[mode]
+        difference = g[columns] - g[self.anchor][ids]
+        out = np.flatnonzero(np.abs(difference) <= _NEAR * np.ptp(g))
+        self.token, self.row, self.count, self.difference = columns[out], ids[out], counts[out], difference[out]
+        # Zeros are stored in their place: the layout, and with it the speed, is that of the counts.
+        rest = counts.copy()
+        rest[out] = 0
+        self.counts = _with_data(data.counts, rest)
+        self.counts_csc = self.counts.tocsc()
+
+    def sums(self, u: Floats, g: Floats) -> TokenSums | None:
+        """The same sums; None where the values are others, or where an anchor has lost its attention."""
+        if not np.array_equal(g, self.g):
+            return None
+        data = self.data
+        e, h, centre = _token_factors(u, g)
+        Z, N = count_product(self.counts_csc, _columns(e, e * h)).T
+        out = self.count * e[self.token]
+        base = h[self.anchor]
+        N = N - base * Z + np.bincount(self.row, weights=out * self.difference, minlength=data.n_samples)
+        Z = Z + np.bincount(self.row, weights=out, minlength=data.n_samples)
+        smallest = np.minimum(_SMALLEST_ANCHOR, 0.5 * self.anchor_count / data.lengths)
+        if (self.anchor_count * e[self.anchor] < smallest * Z).any():
+            return None
+        delta = N / Z
+        q = base + delta
+        f = q + centre
+        loss, c = _loss_factors(data, f)
+        r = c / Z
+        S, Q = count_transpose_product(self.counts, _columns(r, r * q)).T
+        A, B = e * S, e * (h * S - Q)
+        out *= r[self.row]
+        A += np.bincount(self.token, weights=out, minlength=A.size)
+        B += np.bincount(self.token, weights=out * (self.difference - delta[self.row]), minlength=B.size)
+        return TokenSums(loss, f, A, B)
+
+
+def _token_factors(u: Floats, g: Floats) -> tuple[Floats, Floats, float]:
+    """e = exp(u - max u), h = g - centre and the centre; shifting g leaves B as it is and makes its terms smaller."""
+    centre = 0.5 * float(g.max() + g.min())
+    return np.exp(u - u.max()), g - centre, centre
+
+
+def _loss_factors(data: TokenDataset, f: Floats) -> tuple[float, Floats]:
+    """The loss and c_i = (y_i/n) sigma(-y_i f_i), (n,), at the outputs."""
+    margins = data.labels * f
+    return float(logistic(margins).mean()), -data.labels * logistic_derivative(margins) / data.n_samples
+
+
+def _columns(first: Floats, second: Floats) -> Floats:
+    out = np.empty((first.size, 2))
+    out[:, 0], out[:, 1] = first, second
+    return out
 
 
 class AnchoredPass:

@@ -8,9 +8,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from attnembed._validation import check_shape, freeze
-from attnembed.attention.data import TokenDataset
-from attnembed.errors import InputError, InputTypeError
+from attnembed._validation import as_integer_array, check_shape, freeze
+from attnembed.attention.data import TokenDataset, check_data
+from attnembed.errors import InputError
 from attnembed.gibbs import mode
 
 __all__ = ["MarginConstraints", "Parameters", "Selection", "margin_constraints", "select", "top_tokens"]
@@ -87,6 +87,7 @@ def select(model: Parameters, data: TokenDataset) -> Selection:
     >>> choice.tokens, choice.top, choice.agrees
     (array([2, 2]), array([0, 1]), False)
     """
+    check_data(data, len(model.E))
     columns = data.counts.indices
     tokens = columns[mode((model.E @ model.p)[columns], data.segments)].astype(np.int64)
     top, ties, _, _ = top_tokens(data, model.E @ model.v)
@@ -113,12 +114,11 @@ def margin_constraints(model: Parameters, data: TokenDataset, selected: ArrayLik
     array([[0, 2],
            [1, 2]])
     """
-    chosen = np.asarray(selected.tokens if isinstance(selected, Selection) else selected)
-    if chosen.dtype.kind not in "iu":
-        raise InputTypeError("selected", "must hold integer token ids", got=f"dtype {chosen.dtype}")
+    check_data(data, len(model.E))
+    chosen = as_integer_array("selected", getattr(selected, "tokens", selected), ndim=1)
     check_shape("selected", chosen, (data.n_samples,), "one token per sequence")
     columns = data.counts.indices.astype(np.int64)
-    winner = data.segments.spread(chosen.astype(np.int64))
+    winner = data.segments.spread(chosen)
     present = data.segments.sum((columns == winner).astype(np.int64)) > 0
     if not present.all():
         i = int(np.flatnonzero(~present)[0])

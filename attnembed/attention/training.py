@@ -27,7 +27,7 @@ from attnembed._progress import Progress
 from attnembed._validation import RNGLike, as_rng, check_choice, check_integer, check_positive, freeze
 from attnembed.attention.data import TokenDataset
 from attnembed.attention.model import AttentionModel
-from attnembed.attention.passes import AnchoredPass, TokenSums, _plain_sums
+from attnembed.attention.passes import TokenSums, token_sums
 from attnembed.errors import DataFileError, InputError
 from attnembed.optim import SGD, Adam, Constant, Optimizer, Schedule, state_arrays, state_from_arrays
 from attnembed.results import Result, Status, to_plain
@@ -50,11 +50,6 @@ HISTORY = np.dtype(
     ]
 )
 DEFAULT_STEP_SIZE = {"adam": 0.01, "sgd": 1.0, "gd": 1.0}
-
-# Beyond this span of scores e^{u - max u} leaves the normal range of float64.
-_LARGEST_SPAN = 600.0
-# The plain sums are used while their rounding error is below 1e-16 / 1e-8 of the gradient in the scores.
-_SMALLEST_SHARE = 1e-8
 
 
 @dataclass(frozen=True, eq=False)
@@ -276,20 +271,12 @@ class _Descent:
 
     @np.errstate(all="ignore")
     def sums(self, data: TokenDataset) -> TokenSums:
-        """Loss, outputs and the factors A, B at the present parameters.
-
-        The plain form is some five times faster than the anchored one. It is kept while the difference that it
-        takes, A_s g_s - sum_i c_i a_is f_i = B_s, stays well above its rounding error.
-        """
-        u, g = self.arrays["E"] @ self.arrays["p"], self.arrays["E"] @ self.arrays["v"]
-        span, spread = np.ptp(u), np.ptp(g)
-        if not np.isfinite(span + spread):
+        """Loss, outputs and the factors A, B at the present parameters."""
+        E, p, v = (self.arrays[name] for name in PARAMETERS)
+        u, g = (np.asarray(E @ x, dtype=np.float64) for x in (p, v))
+        if not np.isfinite(np.ptp(u) + np.ptp(g)):
             raise _NotFiniteError
-        if span < _LARGEST_SPAN:
-            sums = _plain_sums(data, u, g)
-            if np.abs(sums.B).sum() >= _SMALLEST_SHARE * sums.loss * spread:
-                return sums
-        return AnchoredPass(data, u, g).sums
+        return token_sums(data, u, g)
 
     def epoch(self, data: TokenDataset, sums: TokenSums, batch_size: int | None, rng: np.random.Generator) -> TokenSums:
         """One pass over the data, from and to the sums over all of it."""
@@ -400,7 +387,9 @@ class _Store:
             descent.state = state_from_arrays(arrays, descent.state)
             for name, target in parameters.items():
                 np.copyto(target, arrays[name])
-            log.rows = [tuple(row) for row in arrays["history"].astype(HISTORY).tolist()]
+            if arrays["history"].dtype != HISTORY:
+                raise TypeError("another table")
+            log.rows = arrays["history"].tolist()
             log.best_epoch = int(arrays["best_epoch"])
             log.began -= log.rows[-1][-1]
         except (InputError, ValueError, TypeError, IndexError) as error:

@@ -226,5 +226,5 @@ def _margin(multipliers: Floats, irrelevant: Floats | float, kappa: Floats, W: f
         squared_norm=squared_norm,
         multipliers=freeze(multipliers),
         irrelevant=freeze(np.atleast_1d(np.asarray(irrelevant, dtype=np.float64))),
-        value=float(W * (multipliers @ kappa)),
+        value=float(W * (multipliers * kappa).sum()),
     )

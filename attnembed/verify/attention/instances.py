@@ -44,3 +44,11 @@ def selecting_instance(rng: np.random.Generator, *, step_size: float = 100.0, di
     data = make_balanced_dataset(n_samples=40, length=5, n_irrelevant=12, rng=rng)
     start = AttentionModel.random(data.vocab_size, dim, cls_scale=0.0, rng=rng)
     return Instance(one_step(start, data, step_size).model, data)
+
+
+def orthogonal_instance(rng: np.random.Generator, *, step_size: float = 40.0) -> Instance:
+    """Balanced data, orthonormal E^0 orthogonal to v, and one genuine step from p = 0: E_s = e_s + kappa_s v."""
+    data = make_balanced_dataset(n_samples=30, length=4, n_irrelevant=5, rng=rng)
+    frame = np.linalg.qr(rng.standard_normal((data.vocab_size + 3, data.vocab_size + 3)))[0]
+    start = AttentionModel(frame[: data.vocab_size], np.zeros(len(frame)), frame[-1])
+    return Instance(one_step(start, data, step_size).model, data)

@@ -7,7 +7,7 @@ import numpy as np
 from attnembed.attention.data import make_iid_dataset
 from attnembed.attention.model import AttentionModel
 from attnembed.attention.one_step import one_step
-from attnembed.attention.theory.one_step import one_step_prediction
+from attnembed.attention.theory.one_step import gaussian_one_step_bound, one_step_prediction
 from attnembed.verify.attention.instances import ragged_instance
 from attnembed.verify.registry import Evidence, claim
 
@@ -92,6 +92,30 @@ def one_step_bound(rng: np.random.Generator) -> Evidence:
         if trial < 20:
             control = max(control, 2 * ratio)
     return Evidence(measured=worst, bound=1.0, control=control)
+
+
+@claim(
+    "attention/gaussian-bound",
+    statement="for Gaussian E^0 and p_0 the error exceeds the bound known beforehand with probability at most delta",
+    tex=r"\Pr[\exists s: \|E^1_s - E^0_s - \tfrac{\eta}{2}\alpha_s v\| > \mathrm{bound}_s] \le \delta",
+    reference="[WSOM25], Lemma 4.1; constants derived here",
+    control="a fiftieth of that bound",
+    derivation="derivations/one-step.md",
+)
+def gaussian_bound(rng: np.random.Generator) -> Evidence:
+    data, dim, delta, draws = ragged_instance(rng).data, 400, 0.05, 200
+    exceeded, share = np.zeros(2), 0.0
+    for _ in range(draws):
+        model = AttentionModel.random(9, dim, rng=rng)
+        error = one_step(model, data, 1.0).error
+        scale = dim**-0.5
+        bound = gaussian_one_step_bound(
+            data, model.v, 1.0, embedding_scale=scale, cls_scale=scale, delta=delta
+        ).embedding
+        share = max(share, float(np.max(error / bound)))
+        exceeded += [np.any(error > bound), np.any(error > bound / 50)]
+    note = f"the largest error is {share:.2f} of the bound"
+    return Evidence(measured=exceeded[0] / draws, bound=delta, control=exceeded[1] / draws, note=note)
 
 
 @claim(

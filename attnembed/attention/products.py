@@ -1,0 +1,125 @@
+"""The five products in which the attention passes spend their time, each over two columns at once.
+
+    E X^T (V, 2)     F^T E (2, d)     F X (V, d)     C W (n, 2)     C^T R (V, 2)
+
+for embeddings E (V, d), counts C (n, V), and X (2, d), F and W (V, 2), R (n, 2).
+Each has a plain form, the formula in its first line, to which tests/attention/test_products.py compares it. What the
+fast forms do, and why, stands beside them; docs/performance.md has the measurements.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from attnembed import threads
+
+__all__ = ["count_product", "count_transpose_product", "embedding_product", "embedding_transpose_product", "rank_two"]
+
+Floats = NDArray[np.floating[Any]]
+Ints = NDArray[np.integer[Any]]
+
+# Rows of E are taken in blocks of this many entries (256 kB in float64): they stay in the second-level cache, and a
+# product of 2 x 2^15 multiplications is one that OpenBLAS runs on the calling thread whatever its own setting (it
+# forks above 2^18). So the threads here never wait for threads of BLAS, and BLAS needs no setting of its own.
+_BLOCK = 2**15
+
+# Below this many bytes a second thread costs more than it saves.
+_LARGE = 2**22
+
+
+def embedding_product(E: Floats, X: Floats) -> Floats:
+    """E X^T, (V, d)(d, 2) -> (V, 2)."""
+    out = np.empty((len(E), len(X)), dtype=np.result_type(E, X))
+
+    # One product with two columns reads E once; two matrix-vector products read it twice.
+    def task(part: slice) -> None:
+        for rows in _blocks(part, E.shape[1]):
+            np.matmul(E[rows], X.T, out=out[rows])
+
+    threads.share(task, _even_parts(len(E), E.nbytes))
+    return out
+
+
+def embedding_transpose_product(E: Floats, F: Floats) -> Floats:
+    """F^T E, (2, V)(V, d) -> (2, d)."""
+
+    def task(part: slice) -> Floats:
+        total = np.zeros((F.shape[1], E.shape[1]), dtype=np.result_type(E, F))
+        for rows in _blocks(part, E.shape[1]):
+            total += F[rows].T @ E[rows]
+        return total
+
+    return sum(threads.share(task, _even_parts(len(E), E.nbytes)))  # type: ignore[return-value]
+
+
+def rank_two(F: Floats, X: Floats, out: Floats | None = None) -> Floats:
+    """F X, (V, 2)(2, d) -> (V, d), into ``out`` where it is given.
+
+    Writing to memory that was never touched costs about as much again (page faults): a loop should pass ``out``.
+    """
+    if out is None:
+        out = np.empty((len(F), X.shape[1]), dtype=np.result_type(F, X))
+
+    # As a product of inner size two: the sum of two outer products goes through memory three times.
+    def task(part: slice) -> None:
+        for rows in _blocks(part, X.shape[1]):
+            np.matmul(F[rows], X, out=out[rows])
+
+    threads.share(task, _even_parts(len(F), out.nbytes))
+    return out
+
+
+def count_product(by_token: sp.csc_array, W: Floats) -> Floats:
+    """C W, (n, V)(V, 2) -> (n, 2), for counts in CSC form."""
+    return _scatter(by_token, W)
+
+
+def count_transpose_product(counts: sp.csr_array, R: Floats) -> Floats:
+    """C^T R, (V, n)(n, 2) -> (V, 2), for counts in CSR form."""
+    return _scatter(counts.T, R)
+
+
+def _scatter(matrix: sp.csc_array, X: Floats) -> Floats:
+    # In CSC form a product walks the matrix once and adds to the rows of a small result, both columns at a time; the
+    # CSR form of the same product gathers and takes 1.4 times as long. Hence the two orientations of the counts.
+    parts = _nonzero_parts(matrix.indptr, matrix.nnz)
+    if len(parts) == 1:
+        return matrix @ X
+    return sum(threads.share(lambda part: _columns(matrix, part) @ X[part], parts))  # type: ignore[return-value]
+
+
+def _columns(matrix: sp.csc_array, part: slice) -> sp.csc_array:
+    """Neighbouring columns that share the matrix's arrays (its constructor would copy such views)."""
+    start, stop = matrix.indptr[part.start], matrix.indptr[part.stop]
+    view = sp.csc_array((matrix.shape[0], part.stop - part.start))
+    view.data, view.indices = matrix.data[start:stop], matrix.indices[start:stop]
+    view.indptr = matrix.indptr[part.start : part.stop + 1] - start
+    return view
+
+
+def _blocks(part: slice, width: int) -> list[slice]:
+    step = max(1, _BLOCK // width)
+    return [slice(k, min(k + step, part.stop)) for k in range(part.start, part.stop, step)]
+
+
+def _even_parts(rows: int, nbytes: int) -> list[slice]:
+    return _parts(np.linspace(0, rows, _thread_count(nbytes) + 1).astype(int))
+
+
+def _nonzero_parts(indptr: Ints, nnz: int) -> list[slice]:
+    """Columns in as many parts as threads, with about the same number of nonzeros each."""
+    bounds = np.linspace(0, nnz, _thread_count(12 * nnz) + 1)
+    return _parts(np.r_[0, np.searchsorted(indptr, bounds[1:-1]), len(indptr) - 1])
+
+
+def _parts(bounds: Ints) -> list[slice]:
+    return [slice(int(a), int(b)) for a, b in pairwise(bounds)]
+
+
+def _thread_count(nbytes: int) -> int:
+    return threads.get_threads() if nbytes >= _LARGE else 1

@@ -1,0 +1,158 @@
+"""Claims of Section 4 on when the flow selects: large steps, small steps, the window between them, and ties."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.integrate import solve_ivp
+
+from attnembed.attention.data import TokenDataset, make_balanced_dataset
+from attnembed.attention.flow import gradient_flow
+from attnembed.attention.model import AttentionModel
+from attnembed.attention.one_step import one_step
+from attnembed.attention.theory.basin import large_step_condition, large_step_size, small_step_condition
+from attnembed.attention.theory.family import Family, FamilyState
+from attnembed.attention.theory.ties import tie_invariant
+from attnembed.verify.registry import Evidence, claim
+
+
+def family_limit(family: Family, log_time: float = 60.0) -> FamilyState:
+    """The reduced flow of a family from p = 0 to log t, in log time."""
+    end = float(np.logaddexp(0, log_time))
+    path = solve_ivp(
+        lambda s, x: np.exp(s) * family.rate(x), (0, end), np.zeros(4), method="LSODA", rtol=1e-9, atol=1e-9
+    )
+    return family.observe(path.y[:, -1])
+
+
+@claim(
+    "attention/large-step",
+    statement="above the large step size one step on E leads into the basin, and the flow selects every top token",
+    tex=r"n\,\ell(\theta\Gamma - (1-\theta)\varepsilon) < \ell(\varepsilon) \Rightarrow a_{is_i^*} \to 1",
+    reference="F4, derived here",
+    hypotheses=("E^0 orthogonal to v, p_0 = 0", "the step exceeds the large step size"),
+    control="Family(20, 30) at a step below its large step size, where A gets no attention",
+    derivation="derivations/large-step.md",
+)
+def large_step(rng: np.random.Generator) -> Evidence:
+    data = make_balanced_dataset(n_samples=6, length=3, n_positive=1, n_negative=1, n_irrelevant=5, rng=rng)
+    frame = np.linalg.qr(rng.standard_normal((12, 12)))[0]
+    start = AttentionModel(frame[: data.vocab_size], np.zeros(12), frame[-1])
+    threshold = large_step_size(start, data)
+    model = one_step(start, data, 1.01 * threshold.step_size).model
+    condition = large_step_condition(model, data)
+    flow = gradient_flow(model, data, until=40.0)
+    return Evidence(
+        measured=1 - float(flow.top_attention[-1]),
+        bound=1e-6,
+        control=1 - family_limit(Family(20, 30, step_size=1263.0)).attention_shared,
+        hypotheses={hypothesis.name: hypothesis.holds for hypothesis in (*threshold.hypotheses, *condition.hypotheses)},
+        note=f"large step size {threshold.step_size:.4g}",
+    )
+
+
+@claim(
+    "attention/small-step",
+    statement="after a small step, the flow from any start selects every top token",
+    tex=r"\max_s|\kappa_s|\,\|v\| < 2\tau/\sqrt{M} \Rightarrow \text{any directional limit selects } s_i^*",
+    reference="F5, derived here",
+    hypotheses=("E_s = e_s + kappa_s v with orthogonal e_s of equal norms", "max |kappa_s| ||v|| < 2 tau / sqrt(M)"),
+    control="Family(20, 30) at a step above its small step size, where A gets no attention",
+    derivation="derivations/small-step.md",
+)
+def small_step(rng: np.random.Generator) -> Evidence:
+    data = make_balanced_dataset(n_samples=20, length=4, n_irrelevant=5, rng=rng)
+    frame = np.linalg.qr(rng.standard_normal((12, 12)))[0]
+    start = AttentionModel(frame[: data.vocab_size], np.zeros(12), frame[-1])
+    model = one_step(start, data, 0.9 * 2 / np.sqrt(4) / (0.5 * np.abs(data.signed_frequency).max())).model
+    condition = small_step_condition(model, data)
+    missing = 0.0
+    for _ in range(4):
+        flow = gradient_flow(model.replace(p=rng.standard_normal(12)), data, until=40.0)
+        missing = max(missing, 1 - float(flow.top_attention[-1]))
+    return Evidence(
+        measured=missing,
+        bound=1e-6,
+        control=1 - family_limit(Family(20, 30, step_size=758.0)).attention_shared,
+        hypotheses={hypothesis.name: hypothesis.holds for hypothesis in condition.hypotheses},
+    )
+
+
+@claim(
+    "attention/failure-window",
+    statement="between small and large steps selection can fail: Family(20, 30) loses A for steps from 758 to 3,158",
+    tex=r"\eta \in [758, 3158]: a_A \to 0,\ L_\infty > L^*;\qquad \eta \le 505 \text{ or } \eta \ge 3790: a_A \to 1",
+    reference="F6, derived here",
+    control="the step 505, which selects A, taken for one inside the window",
+    derivation="derivations/failure-window.md",
+)
+def failure_window(rng: np.random.Generator) -> Evidence:
+    def attention(step_size: float) -> float:
+        return family_limit(Family(20, 30, step_size=step_size)).attention_shared
+
+    lost = max(attention(step_size) for step_size in (758.0, 1263.0, 1895.0, 2526.0, 3158.0))
+    missing = max(1 - attention(step_size) for step_size in (100.0, 505.0, 3790.0, 12632.0))
+    stuck = family_limit(Family(20, 30, step_size=1263.0))
+    return Evidence(
+        measured=max(lost, missing),
+        bound=1e-6,
+        control=attention(505.0),
+        hypotheses={"the loss stays above L* inside the window": stuck.loss_gap > 0.02},
+        note=f"at 1263 the loss is {stuck.loss:.3f}, L* {stuck.loss - stuck.loss_gap:.3f}",
+    )
+
+
+@claim(
+    "attention/family-reduction",
+    statement="on Family(T, r) the flow stays in four dimensions: the reduced rate is the model's gradient",
+    tex=r"\mathrm{lift}(\dot x) = -\nabla_p L(\mathrm{lift}(x))",
+    reference="F6, derived here",
+    hypotheses=("orthonormal E^0 orthogonal to v, p_0 = 0, E after one step",),
+    control="the rate of the family with one more repeat",
+    derivation="derivations/failure-window.md",
+)
+def family_reduction(rng: np.random.Generator) -> Evidence:
+    family, other = Family(5, 3, step_size=150.0), Family(5, 4, step_size=150.0)
+    data, model = family.dataset(), AttentionModel(*family.parameters())
+    # The step itself: E of the family is E^0 after one genuine gradient step.
+    E0 = model.E.copy()
+    E0[:, -1] = 0.0
+    stepped = one_step(model.replace(E=E0), data, family.step_size).model.E
+    worst = control = float(np.abs(stepped - model.E).max())
+    for scale in (0.0, 0.3, 1.0, 5.0):
+        x = scale * rng.standard_normal(4)
+        force = -model.replace(p=family.lift(x)).loss_and_grads(data)[1].p
+        norm = np.linalg.norm(force)
+        worst = max(worst, float(np.linalg.norm(force - family.lift(family.rate(x))) / norm))
+        control = max(control, float(np.linalg.norm(force - family.lift(other.rate(x))) / norm))
+    return Evidence(measured=worst, bound=1e-10, control=control)
+
+
+@claim(
+    "attention/tie-invariant",
+    statement="of two tied top tokens in one sequence, e^{-u_1}/n_1 - e^{-u_2}/n_2 is conserved; the larger n e^u wins",
+    tex=r"\tfrac{d}{dt}\bigl(e^{-u_1}/n_1 - e^{-u_2}/n_2\bigr) = 0",
+    reference="F7, derived here",
+    hypotheses=("equal values, fixed proportion of counts", "embeddings orthogonal and of equal norm"),
+    control="the same without the counts",
+    derivation="derivations/ties.md",
+)
+def tie(rng: np.random.Generator) -> Evidence:
+    # Tokens 0 and 1 tie in the first sequence, with counts 1 and 2; the second sequence has tokens of its own.
+    data = TokenDataset.from_tokens([[0, 1, 1, 2], [3, 4]], [1, -1])
+    model = AttentionModel(np.eye(6)[:5], 0.3 * rng.standard_normal(6), [1.0, 1.0, 0.0, -1.0, 0.0, 0.0])
+    before = tie_invariant(model, data, 0, 1)
+    flow = gradient_flow(model, data, until=12.0, rtol=1e-11, atol=1e-13)
+    u = flow.path @ model.E[:2].T
+    invariant = np.exp(-u[:, 0]) - np.exp(-u[:, 1]) / 2
+    wrong = np.exp(-u[:, 0]) - np.exp(-u[:, 1])
+    scale = np.exp(-u[0]).max()
+    after = flow.model.attention(data).toarray()[0]
+    return Evidence(
+        measured=float(np.abs(invariant - before.value).max() / scale),
+        bound=1e-8,
+        control=float(np.ptp(wrong) / scale),
+        hypotheses={
+            **{hypothesis.name: hypothesis.holds for hypothesis in before.hypotheses},
+            "the predicted winner leads": int(np.argmax(after[:2])) == before.winner,
+        },
+    )

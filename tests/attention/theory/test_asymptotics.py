@@ -1,0 +1,198 @@
+"""The late flow against p_mm log t + rho, its constants and their hypotheses."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import pytest
+
+from attnembed.attention.data import TokenDataset
+from attnembed.attention.flow import FlowResult, gradient_flow
+from attnembed.attention.model import AttentionModel
+from attnembed.attention.selection import margin_constraints, select
+from attnembed.attention.theory import Asymptotics, asymptotics
+from tests.attention.theory.instances import random_instance, unit_model
+
+PAIR = TokenDataset.from_tokens([[0, 2], [1, 2]], [1, -1])
+
+
+def late(model: AttentionModel, data: TokenDataset, until: float) -> FlowResult:
+    return gradient_flow(model, data, until=until, rtol=1e-10, atol=1e-12)
+
+
+@functools.cache
+def fast_instances() -> list[tuple[AttentionModel, TokenDataset, Asymptotics]]:
+    """Five random instances with a transient below 1e-9 at log t = 60."""
+    rng, found = np.random.default_rng(0), []
+    while len(found) < 5:
+        model, data = random_instance(rng)
+        prediction = asymptotics(model, data)
+        if prediction.holds and prediction.transient_rate > 0.4 and prediction.loss_gap_constant < 100:
+            found.append((model, data, prediction))
+    return found
+
+
+@pytest.mark.parametrize("number", range(5))
+def test_every_constant_at_log_time_60(number: int) -> None:
+    model, data, predicted = fast_instances()[number]
+    flow = late(model, data, 60.0)
+    assert flow.top_attention[-1] > 1 - 1e-9
+    p, log_t, p_mm = flow.p, flow.log_time[-1], predicted.p_mm
+    D = margin_constraints(model, data, select(model, data).top).differences
+    span = np.linalg.qr(D[predicted.support].T)[0]
+    offset = p - log_t * p_mm
+    tolerance = 1e-8 + 10 * log_t * np.exp(-min(predicted.transient_rate, 1.0) * log_t)
+
+    assert np.linalg.norm(span.T @ (offset - predicted.rho)) <= tolerance * (1 + np.linalg.norm(predicted.rho))
+    # The component of p_0 outside the span of all rows has not moved.
+    outside = np.linalg.svd(D)[2][np.linalg.matrix_rank(D) :]
+    assert np.abs(outside @ (p - model.p)).max(initial=0.0) < 1e-10
+    assert np.abs(outside @ (predicted.conserved - model.p)).max(initial=0.0) < 1e-10
+
+    gap = np.exp(np.log(flow.loss_gap[-1]) + log_t)
+    np.testing.assert_allclose(gap, predicted.loss_gap_constant, rtol=tolerance)
+    np.testing.assert_allclose(predicted.loss_gap_constant, p_mm @ p_mm, rtol=1e-10)
+
+    attention = flow.model.attention(data).toarray()
+    for k in predicted.support:
+        winner, other = predicted.pairs[k]
+        both = (select(model, data).top == winner) & (data.counts[:, [other]].toarray()[:, 0] > 0)
+        for i in np.flatnonzero(both):
+            scaled = np.exp(np.log(attention[i, other]) + log_t) * data.counts[i, winner] / data.counts[i, other]
+            np.testing.assert_allclose(scaled, predicted.attention_constants[k], rtol=10 * tolerance)
+
+
+@pytest.mark.parametrize("number", range(5))
+def test_the_selected_multipliers_solve_the_program(number: int) -> None:
+    model, data, predicted = fast_instances()[number]
+    D = margin_constraints(model, data, select(model, data).top).differences
+    assert (predicted.dual[predicted.support] > 0).all()
+    assert np.linalg.norm(D.T @ predicted.dual - predicted.p_mm) < 1e-9 * np.linalg.norm(predicted.p_mm)
+    margins = D @ predicted.p_mm
+    np.testing.assert_allclose(margins[predicted.support], 1.0, rtol=1e-8)
+    rest = np.delete(margins, predicted.support)
+    assert rest.min(initial=np.inf) == predicted.next_margin > 1
+    k = predicted.support
+    norm_constant = predicted.margin * (predicted.dual[k] @ np.log(predicted.C[k] / predicted.dual[k]))
+    np.testing.assert_allclose(predicted.norm_constant, norm_constant, rtol=1e-7, atol=1e-9)
+
+
+def test_norm_and_angle_constants() -> None:
+    # Every row is active and the start has a component outside the span of the rows: token 3 is never beaten.
+    data = TokenDataset.from_tokens([[0, 2, 2], [1, 2], [3]], [1, -1, 1])
+    model = AttentionModel(np.eye(4) + 0.2 * np.eye(4)[::-1], [0.0, 0.0, 0.0, 1.0], [2.0, -1.0, 0.0, 0.5])
+    predicted = asymptotics(model, data)
+    assert predicted.holds
+    assert predicted.angle_is_exact
+    assert np.linalg.norm(predicted.conserved) > 0.5
+    for log_t in (50.0, 100.0, 200.0):
+        flow = late(model, data, log_t)
+        direction, p = predicted.p_mm * predicted.margin, flow.p
+        across = p - direction * (p @ direction)
+        one_minus_cos = (across @ across) / (p @ p) / (1 + p @ direction / np.linalg.norm(p))
+        norm_error = np.linalg.norm(p) - log_t / predicted.margin - predicted.norm_constant
+        # Both approach their limits like 1/log t.
+        assert abs(norm_error) * log_t < 5
+        assert abs(one_minus_cos * log_t**2 / predicted.angle_constant - 1) * log_t < 5
+        assert np.linalg.norm(p - predicted.p(log_t)) < 1e-7
+    # Without the conserved component the angle would be another one.
+    alone = asymptotics(model.replace(p=np.zeros(4)), data)
+    assert alone.angle_constant < 0.9 * predicted.angle_constant
+
+
+def test_the_angle_is_a_lower_bound_where_the_support_does_not_span_the_rows() -> None:
+    seen = 0
+    for model, data, predicted in fast_instances():
+        if predicted.angle_is_exact:
+            continue
+        seen += 1
+        direction = predicted.p_mm * predicted.margin
+        first, second = late(model, data, 60.0), late(model.replace(p=-model.p), data, 60.0)
+        offsets = [flow.p - 60.0 * predicted.p_mm for flow in (first, second)]
+        across = [offset - direction * (offset @ direction) for offset in offsets]
+        assert across[0] @ across[0] / (2 * predicted.loss_gap_constant) >= predicted.angle_constant * (1 - 1e-6)
+        # The rest of the offset depends on the path: another start, another offset.
+        assert np.linalg.norm(across[0] - across[1]) > 1e-3
+    assert seen
+
+
+def test_transient_rate() -> None:
+    # M x N orthonormal tokens, every pair once, different losses: twelve dependent rows, a transient of rate mu < 1.
+    rng = np.random.default_rng(0)
+    tokens = [[s] * int(rng.integers(1, 4)) + [3 + j] for s in range(3) for j in range(4)]
+    data = TokenDataset.from_tokens(tokens, [-1] * 4 + [1] * 8)
+    model = unit_model([-1.0, 1.0, 2.0, 0.0, 0.0, 0.0, 0.0]).replace(p=rng.standard_normal(7))
+    predicted = asymptotics(model, data)
+    assert predicted.holds
+    assert len(predicted.support) == 12
+    assert 0.1 < predicted.transient_rate < 0.9
+    flow = late(model, data, 56.0)
+    when = np.searchsorted(flow.log_time, [36.0, 52.0])
+    distance = [np.linalg.norm(flow.path[k] - predicted.p(flow.log_time[k])) for k in when]
+    rate = -np.log(distance[1] / distance[0]) / np.diff(flow.log_time[when])[0]
+    np.testing.assert_allclose(rate, predicted.transient_rate, rtol=0.02)
+
+
+def test_multipliers_that_the_flow_selects_are_not_any_solution() -> None:
+    # Two important tokens against the same two irrelevant ones: a square, its multipliers have one degree of freedom.
+    data = TokenDataset.from_tokens([[0, 2], [0, 3, 3], [1, 2, 2, 2], [1, 3]], [1, 1, -1, -1])
+    model = unit_model([1.0, -2.0, 0.0, 0.0])
+    predicted = asymptotics(model, data)
+    assert predicted.holds
+    D = margin_constraints(model, data, [0, 0, 1, 1]).differences
+    other = predicted.dual + 0.5 * predicted.dual.min() * np.array([1.0, -1.0, -1.0, 1.0])
+    assert np.linalg.norm(D.T @ other - predicted.p_mm) < 1e-9
+    flow = late(model, data, 60.0)
+    attention = flow.model.attention(data).toarray()
+    measured = np.exp(np.log([attention[0, 2], attention[1, 3] / 2, attention[2, 2] / 3, attention[3, 3]]) + 60.0)
+    np.testing.assert_allclose(measured * predicted.C, predicted.dual, rtol=1e-6)
+    assert np.abs(measured * predicted.C / other - 1).max() > 0.05
+
+
+def test_on_the_boundary_of_the_cone_there_is_no_offset() -> None:
+    # d = (1, 0) and (1, 1): p_mm = (1, 0) needs only the first row, but the second is active as well.
+    data = TokenDataset.from_tokens([[0, 1], [0, 2], [3]], [1, 1, -1])
+    model = AttentionModel([[0.0, 0.0], [-1.0, 0.0], [-1.0, -1.0], [0.0, 0.0]], [0.0, 0.0], [1.0, 0.0])
+    predicted = asymptotics(model, data)
+    assert [h.name.split(":")[0] for h in predicted.failures] == [
+        "p_mm is in the relative interior of its support's cone",
+        "rho was found",
+    ]
+    assert np.isnan(predicted.rho).all()
+    assert np.isnan(predicted.transient_rate)
+    # Indeed the offset grows for ever, like log log t.
+    second = [late(model, data, until).p[1] for until in (30.0, 300.0)]
+    np.testing.assert_allclose(second[1] - second[0], np.log(10.0), rtol=0.15)
+
+
+def test_a_selection_that_is_not_the_top_is_reported() -> None:
+    model = unit_model([1.0, -1.0, 0.0])
+    predicted = asymptotics(model, PAIR, [0, 2])
+    assert not predicted.hypotheses[0].holds
+    assert predicted.hypotheses[0].measured == -1.0
+    assert np.isnan(predicted.C).all()
+    assert np.isfinite(predicted.p_mm).all()
+    same = asymptotics(model, PAIR, select(model.replace(p=[1.0, 1.0, 0.0]), PAIR))
+    assert same.holds
+
+
+def test_an_infeasible_program_gives_its_certificate() -> None:
+    model = AttentionModel([[1.0, 0.0], [-1.0, 0.0], [0.0, 0.0]], [0.0, 0.0], [1.0, 0.0])
+    predicted = asymptotics(model, PAIR)
+    assert not predicted.holds
+    assert predicted.certificate is not None
+    assert predicted.margin == 0.0
+    assert np.isnan(predicted.rho).all()
+
+
+def test_one_pair_in_closed_form() -> None:
+    # d = (1, -1)/1, C = sigma(-1)/2: p_mm = d/2, lambda = 1/2 and rho = log(C / lambda) d / ||d||^2.
+    data = TokenDataset.from_tokens([[0, 1], [2]], [1, -1])
+    predicted = asymptotics(unit_model([1.0, 0.0, 0.0]), data)
+    C = 1 / (1 + np.e) / 2
+    np.testing.assert_allclose(predicted.C, [C], rtol=1e-14)
+    np.testing.assert_allclose(predicted.p_mm, [0.5, -0.5, 0.0], rtol=0, atol=1e-14)
+    np.testing.assert_allclose(predicted.rho, np.log(2 * C) / 2 * np.array([1.0, -1.0, 0.0]), rtol=0, atol=1e-14)
+    np.testing.assert_allclose(predicted.transient_rate, 1.0, rtol=1e-12)
+    assert predicted.next_margin == np.inf

@@ -1,0 +1,90 @@
+"""The conserved quantity of two tokens of equal value, and which of them wins."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from attnembed.attention.data import TokenDataset
+from attnembed.attention.flow import gradient_flow
+from attnembed.attention.model import AttentionModel
+from attnembed.attention.theory import tie_invariant
+from attnembed.errors import InputError
+from tests.attention.theory.instances import unit_model
+
+# Tokens 0 and 1 are tied at the top of the first two sequences, in the proportion 1 : 2.
+DATA = TokenDataset.from_tokens([[0, 1, 1, 2], [0, 0, 1, 1, 1, 1, 3], [4, 2]], [1, 1, -1])
+VALUES = [1.0, 1.0, 0.0, -0.5, -1.0]
+
+
+def drift(model: AttentionModel, data: TokenDataset = DATA) -> float:
+    """The largest change of the predicted invariant along the flow, over its scale."""
+    start = tie_invariant(model, data, 0, 1)
+    flow = gradient_flow(model, data, until=12.0, rtol=1e-10, atol=1e-12)
+    along = [tie_invariant(model.replace(p=p), data, 0, 1).value for p in flow.path]
+    return float(np.abs(np.array(along) - start.value).max() / (np.exp(-model.token_scores[:2]) / [1, 2]).max())
+
+
+@settings(max_examples=8)
+@given(st.lists(st.floats(-1.5, 1.5), min_size=5, max_size=5))
+def test_conserved_along_the_flow(p: list[float]) -> None:
+    model = unit_model(VALUES).replace(p=p)
+    assert tie_invariant(model, DATA, 0, 1).holds
+    assert drift(model) < 1e-7
+
+
+def test_the_larger_multiplicity_times_exponential_wins() -> None:
+    for p0, winner in ((0.0, 1), (0.6, 1), (0.8, 0)):  # log 2 = 0.693
+        model = unit_model(VALUES).replace(p=[p0, 0.0, 0.0, 0.0, 0.0])
+        assert tie_invariant(model, DATA, 0, 1).winner == winner
+        attention = gradient_flow(model, DATA, until=60.0).model.attention(DATA).toarray()
+        assert attention[0, winner] > 0.97
+    equal = tie_invariant(unit_model(VALUES).replace(p=[np.log(2.0), 0, 0, 0, 0]), DATA, 0, 1)
+    assert equal.winner == -1
+
+
+def test_an_orthogonal_frame_of_any_length_will_do() -> None:
+    frame = 3 * np.linalg.qr(np.random.default_rng(0).standard_normal((7, 5)))[0].T
+    model = AttentionModel(frame, frame.T @ [0.05, -0.02, 0, 0.01, 0], frame.T @ np.array(VALUES) / 9)
+    assert tie_invariant(model, DATA, 0, 1).holds
+    assert drift(model) < 1e-7
+
+
+@dataclasses.dataclass(frozen=True)
+class Broken:
+    """An instance that violates one hypothesis, and the number of that hypothesis."""
+
+    hypothesis: int
+    model: AttentionModel
+    data: TokenDataset = DATA
+
+
+E_BENT = np.eye(5)
+E_BENT[0, 2] = 0.3
+E_LONG = np.diag([1.5, 1.0, 1.0, 1.0, 1.0])
+BROKEN = {
+    "values": Broken(0, unit_model([1.2, *VALUES[1:]])),
+    "proportion": Broken(
+        1, unit_model(VALUES), TokenDataset.from_tokens([[0, 1, 1, 2], [0, 1, 3, 3], [4, 2]], [1, 1, -1])
+    ),
+    "orthogonality": Broken(2, AttentionModel(E_BENT, np.zeros(5), np.linalg.solve(E_BENT, VALUES))),
+    "norms": Broken(3, AttentionModel(E_LONG, np.zeros(5), np.linalg.solve(E_LONG, VALUES))),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_each_hypothesis_is_needed(name: str) -> None:
+    broken = BROKEN[name]
+    tie = tie_invariant(broken.model, broken.data, 0, 1)
+    assert not tie.hypotheses[broken.hypothesis].holds
+    assert drift(broken.model, broken.data) > 1e-3
+
+
+@pytest.mark.parametrize(("first", "second"), [(0, 0), (0, 4), (0, 9), (-1, 0)])
+def test_bad_tokens(first: int, second: int) -> None:
+    with pytest.raises(InputError):
+        tie_invariant(unit_model(VALUES), DATA, first, second)

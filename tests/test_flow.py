@@ -1,0 +1,263 @@
+"""The integrator on flows with known solutions, in every clock, and every way in which it can end."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from attnembed.flow import CLOCKS, Clock, FlowPoint, Trajectory, integrate, log_time_of
+from attnembed.results import Status
+
+Array = np.ndarray[Any, Any]
+
+
+class Escape:
+    """dx_k/dt = w_k e^{-x_k}: x_k = log(e^{x_k(0)} + w_k t), to infinity like log t; exp(-x) is passed as a scale."""
+
+    def __init__(self, weights: Any = (1.0,)) -> None:
+        self.weights = np.asarray(weights, dtype=float)
+
+    def force(self, x: Array) -> tuple[Array, float]:
+        return self.weights * np.exp(x.min() - x), -float(x.min())
+
+    def jacobian(self, x: Array) -> tuple[Array, float]:
+        return -np.diag(self.weights * np.exp(x.min() - x)), -float(x.min())
+
+    def solution(self, x0: Array, log_t: float) -> Array:
+        return np.logaddexp(x0, np.log(self.weights) + log_t)
+
+
+class Rotation:
+    """dx/dt = (-x_2, x_1): a circle, run through at speed ||x_0||."""
+
+    def force(self, x: Array) -> tuple[Array, float]:
+        return np.array([-x[1], x[0]]), 0.0
+
+    def jacobian(self, x: Array) -> tuple[Array, float]:
+        return np.array([[0.0, -1.0], [1.0, 0.0]]), 0.0
+
+
+class Broken(Escape):
+    """Not a number from ``limit`` on."""
+
+    def __init__(self, limit: float) -> None:
+        super().__init__()
+        self.limit = limit
+
+    def force(self, x: Array) -> tuple[Array, float]:
+        return super().force(x) if x[0] < self.limit else (np.full(1, np.nan), 0.0)
+
+
+def run(field: Any, x0: Any = (0.0,), *, clock: Clock = "log_time", until: float = 20.0, **options: Any) -> Trajectory:
+    return integrate(
+        field, np.asarray(x0, dtype=float), clock=clock, until=until, **{"rtol": 1e-10, "atol": 1e-12, **options}
+    )
+
+
+@pytest.mark.parametrize("log_t", [-3.0, 0.0, 5.0, 60.0, 700.0])
+@pytest.mark.parametrize("clock", ["log_time", "arclength"])
+def test_escape_to_infinity_in_closed_form(clock: Clock, log_t: float) -> None:
+    field, x0 = Escape([1.0, 0.2]), np.array([0.5, -1.0])
+    ahead = run(field, x0, until=log_t)
+    until = log_t if clock == "log_time" else ahead.arclength[-1]
+    path = run(field, x0, clock=clock, until=until)
+    assert path.status is Status.REACHED_END
+    assert_allclose(path.log_time[-1], log_t, rtol=1e-7, atol=1e-7)
+    assert_allclose(path.x[-1], field.solution(x0, log_t), rtol=1e-8, atol=1e-8)
+    # every accepted step lies on the solution, not only the last
+    assert_allclose(path.x, [field.solution(x0, s) for s in path.log_time], rtol=1e-7, atol=1e-7)
+    assert_array_equal(path.x[0], x0)
+    assert (path.log_time[0], path.arclength[0]) == (-np.inf, 0.0)
+    lengths = np.linalg.norm(np.diff(path.x, axis=0), axis=1)
+    assert (np.diff(path.arclength) >= lengths * (1 - 1e-9)).all()
+    assert path.nfev < 1500
+
+
+@pytest.mark.parametrize("clock", CLOCKS)
+def test_the_clock_shows_the_final_value(clock: Clock) -> None:
+    path = run(Rotation(), (2.0, 0.0), clock=clock, until=3.0)
+    t = {"time": 3.0, "log_time": math.exp(3), "arclength": 1.5}[clock]
+    assert_allclose(path.x[-1], [2 * math.cos(t), 2 * math.sin(t)], rtol=0, atol=1e-7)
+    assert_allclose(path.log_time[-1], math.log(t), rtol=1e-9)
+    assert_allclose(path.arclength, 2 * np.exp(path.log_time), rtol=1e-8, atol=1e-12)
+    assert path.message == f"reached {clock} = 3"
+    assert path.njev <= path.nfev
+
+
+def test_tolerances_are_used() -> None:
+    field, x0 = Escape([1.0, 0.2]), np.array([0.5, -1.0])
+    errors, evaluations = [], []
+    for rtol in (1e-3, 1e-6, 1e-9, 1e-30):  # the last is below what floats can do, and is raised
+        path = run(field, x0, until=10.0, rtol=rtol, atol=max(rtol * 1e-2, 1e-15))
+        errors.append(np.abs(path.x[-1] - field.solution(x0, 10.0)).max())
+        evaluations.append(path.nfev)
+    assert errors[0] > 1e-5 > errors[1] > 1e-8 > errors[2] > errors[3]
+    assert evaluations == sorted(evaluations)
+    assert run(field, x0, until=10.0, rtol=1e-12, atol=1e-300).status is Status.FAILED
+
+
+def test_a_force_below_the_smallest_float() -> None:
+    # exp(-2000) underflows; in log time nothing would move before log t = 2000, in arc length the path is the same
+    path = run(Escape(), (2000.0,), clock="arclength", until=3.0)
+    assert_allclose(path.x[-1], 2003.0, rtol=1e-12)
+    assert_allclose(path.log_time[-1], 2000 + math.log(math.expm1(3.0)), rtol=1e-9)
+
+
+def test_stops_are_located() -> None:
+    stops = {"x = 7": lambda x: x[0] - 7, "x = 5": lambda x: x[0] - 5, "x = 9": lambda x: x[0] - 9}
+    path = run(Escape(), until=50.0, stops=stops)
+    assert path.status is Status.STOPPED
+    assert_allclose(path.x[-1, 0], 5, rtol=1e-14)
+    assert_allclose(path.log_time[-1], math.log(math.expm1(5)), rtol=1e-8)
+    assert path.message == f"stopped where x = 5, at log_time = {math.log(math.expm1(5)):.6g}"
+    assert (path.x[:-1, 0] < 5).all()
+    # both of two stops within one step: the earlier one
+    close = {"second": lambda x: x[0] - 5.001, "first": lambda x: x[0] - 5}
+    assert "first" in run(Escape(), until=50.0, stops=close, rtol=1e-3).message
+
+
+def test_stops_beyond_the_end_do_nothing() -> None:
+    path = run(Escape(), until=2.0, stops={"x = 5": lambda x: x[0] - 5})
+    assert path.status is Status.REACHED_END
+
+
+@pytest.mark.parametrize("clock", CLOCKS)
+@pytest.mark.parametrize("limit", [0.0, -1.0])
+def test_a_stop_that_holds_at_the_start(clock: Clock, limit: float) -> None:
+    path = run(Escape(), clock=clock, stops={"x is large": lambda x: x[0] - limit})
+    assert path.status is Status.STOPPED
+    assert (path.x.tolist(), path.log_time.tolist(), path.arclength.tolist()) == ([[0.0]], [-math.inf], [0.0])
+
+
+@pytest.mark.parametrize("clock", CLOCKS)
+def test_the_callback_sees_every_point_of_the_path(clock: Clock) -> None:
+    points: list[FlowPoint] = []
+    path = run(Escape(), clock=clock, until=4.0, callback=points.append)
+    assert_array_equal([point.x for point in points], path.x)
+    assert_array_equal([point.log_time for point in points], path.log_time)
+    assert_array_equal([point.arclength for point in points], path.arclength)
+    assert all(type(value) is float for point in points for value in (point.log_time, point.arclength))
+    evaluations = [point.nfev for point in points]
+    assert evaluations == sorted(evaluations)
+    assert evaluations[-1] == path.nfev
+
+
+@pytest.mark.parametrize("calls", [1, 2, 7])
+def test_the_callback_stops_the_flow(calls: int) -> None:
+    seen: list[float] = []
+
+    def enough(point: FlowPoint) -> bool:
+        seen.append(point.log_time)
+        return len(seen) == calls
+
+    path = run(Escape(), callback=enough)
+    assert path.status is Status.STOPPED
+    assert path.message.startswith("stopped by the callback at log_time = ")
+    assert_array_equal(path.log_time, seen)
+    assert len(seen) == calls
+
+
+def test_the_callback_cannot_move_the_flow() -> None:
+    def meddle(point: FlowPoint) -> None:
+        point.x[:] = 1e6
+
+    assert_array_equal(run(Escape(), callback=meddle).x, run(Escape()).x)
+
+
+def test_an_error_of_the_callback_is_not_hidden() -> None:
+    def fail(point: FlowPoint) -> None:
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        run(Escape(), callback=fail)
+    with pytest.warns(UserWarning, match="mine"):
+        run(Escape(), callback=lambda point: __import__("warnings").warn("mine", UserWarning, stacklevel=1))
+
+
+@pytest.mark.parametrize("clock", CLOCKS)
+@pytest.mark.parametrize("budget", [1, 2, 3, 10, 50])
+def test_the_budget_of_evaluations(clock: Clock, budget: int) -> None:
+    path = run(Escape([1.0, 0.2]), (0.5, -1.0), clock=clock, until=20.0, max_nfev=budget)
+    assert path.status is Status.MAX_ITERATIONS
+    assert not path.status.ok
+    assert path.nfev == budget
+    assert path.message.startswith(f"{budget} evaluations used at {clock} = ")
+    assert "raise rtol" in path.message
+    assert np.isfinite(path.x).all()
+
+
+@pytest.mark.parametrize("clock", CLOCKS)
+@pytest.mark.parametrize("limit", [0.0, 1.0, 3.0])
+def test_not_a_number_is_not_success(clock: Clock, limit: float) -> None:
+    path = run(Broken(limit), clock=clock, until=20.0)
+    assert path.status is Status.NOT_FINITE
+    assert not path.status.ok
+    assert "not finite" in path.message
+    assert np.isfinite(path.x).all()
+    assert (path.x[:, 0] <= max(limit, 1e-3)).all()
+    assert path.log_time[0] == -np.inf
+    assert run(Broken(30.0), clock=clock, until=20.0).status is Status.REACHED_END  # the same field, never broken
+
+
+@pytest.mark.parametrize("value", [np.inf, 1e300])
+def test_a_force_too_large_to_follow(value: float) -> None:
+    class Huge(Escape):
+        def force(self, x: Array) -> tuple[Array, float]:
+            return np.full(1, value), 0.0
+
+    path = run(Huge())
+    assert not path.status.ok
+    assert np.isfinite(path.x).all()
+
+
+def test_a_jacobian_that_is_not_finite() -> None:
+    class NoJacobian(Escape):
+        def jacobian(self, x: Array) -> tuple[Array, float]:
+            return np.full((1, 1), np.nan), 0.0
+
+    class Stiff(NoJacobian):
+        """x follows a slow target fast: BDF is needed, and with it the Jacobian."""
+
+        def force(self, x: Array) -> tuple[Array, float]:
+            return -1e6 * (x - 1), 0.0
+
+    assert run(Stiff(), clock="time", until=10.0).status is Status.NOT_FINITE
+
+
+@pytest.mark.parametrize("clock", CLOCKS)
+def test_an_end_too_near_to_step_to_returns(clock: Clock) -> None:
+    # LSODA loops for ever on an interval of 1e-300
+    path = run(Rotation(), (1.0, 0.0), clock=clock, until=-800.0 if clock == "log_time" else 1e-300, max_nfev=500)
+    assert path.status in (Status.FAILED, Status.MAX_ITERATIONS, Status.REACHED_END)
+    assert_array_equal(path.x[-1], [1.0, 0.0])
+
+
+def test_arc_length_at_a_stationary_point_gives_up() -> None:
+    class Decay:
+        def force(self, x: Array) -> tuple[Array, float]:
+            return -x, 0.0
+
+        def jacobian(self, x: Array) -> tuple[Array, float]:
+            return -np.eye(1), 0.0
+
+    path = run(Decay(), (1.0,), clock="arclength", until=2.0, max_nfev=5000)
+    assert not path.status.ok
+    assert_allclose(path.arclength[-1], 1.0, rtol=1e-6)
+    resting = run(Decay(), (0.0,), until=5.0)
+    assert resting.status is Status.REACHED_END
+    assert (resting.x == 0).all()
+
+
+def test_log_time_of_small_and_large_values() -> None:
+    s = np.array([0.0, 1e-300, 1e-8, 1.0, 50.0, 1e4])
+    expected = [-math.inf, math.log(1e-300), math.log(math.expm1(1e-8)), math.log(math.expm1(1.0)), 50.0, 1e4]
+    assert_allclose(log_time_of(s), expected, rtol=1e-15)
+
+
+def test_progress_is_silent_off_a_terminal(capfd: pytest.CaptureFixture[str]) -> None:
+    run(Escape())
+    assert capfd.readouterr() == ("", "")

@@ -1,0 +1,64 @@
+"""The losses and their derivatives against fifty digits, over the whole range of float64."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, localcontext
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose
+
+from attnembed.losses import logistic, logistic_derivative, logistic_inverse, logistic_second_derivative
+
+MARGINS = st.one_of(st.floats(-708, 708), st.floats(-40, 40), st.floats(-1e-3, 1e-3))
+
+
+def exact(function: Callable[[Decimal], Decimal], z: float) -> float:
+    with localcontext(Context(prec=400, Emax=MAX_EMAX, Emin=MIN_EMIN)):
+        return float(function(Decimal(z)))
+
+
+@given(MARGINS)
+def test_values_and_derivatives_in_many_digits(z: float) -> None:
+    with np.errstate(under="raise", over="raise", invalid="raise"):
+        found = [f(z) for f in (logistic, logistic_derivative, logistic_second_derivative)]
+    assert_allclose(found[0], exact(lambda z: (1 + (-z).exp()).ln(), z), rtol=1e-15, atol=1e-320)
+    assert_allclose(found[1], exact(lambda z: -1 / (1 + z.exp()), z), rtol=1e-15, atol=1e-320)
+    assert_allclose(found[2], exact(lambda z: 1 / (1 + z.exp()) / (1 + (-z).exp()), z), rtol=1e-15, atol=1e-320)
+
+
+@pytest.mark.parametrize("z", [40.0, -800.0])
+def test_the_textbook_formula_fails_where_these_do_not(z: float) -> None:
+    with np.errstate(over="ignore"):
+        naive = np.log(1 + np.exp(-z))
+    truth = exact(lambda z: (1 + (-z).exp()).ln(), z)
+    assert abs(naive - truth) > 0.1 * truth
+    assert_allclose(logistic(z), truth, rtol=1e-15)
+
+
+@given(st.floats(-700, 700))
+def test_the_inverse_gives_the_margin_back(z: float) -> None:
+    # Near z the loss is known to one part in 1e16: the margin to |l / l'| times that.
+    condition = float(-logistic(z) / logistic_derivative(z))
+    assert_allclose(logistic_inverse(logistic(z)), z, rtol=1e-15, atol=4e-16 * max(condition, 1))
+    assert_allclose(logistic(logistic_inverse(abs(z) + 1e-3)), abs(z) + 1e-3, rtol=1e-13)
+
+
+def test_hand_worked_values() -> None:
+    assert_allclose(logistic([0.0, math.log(3)]), [math.log(2), math.log(4 / 3)], rtol=1e-15)
+    assert_allclose(logistic_derivative([0.0, math.log(3)]), [-0.5, -0.25], rtol=1e-15)
+    assert_allclose(logistic_second_derivative([0.0, math.log(3)]), [0.25, 3 / 16], rtol=1e-15)
+    assert_allclose(logistic_inverse([math.log(2), math.log(4 / 3)]), [0, math.log(3)], rtol=1e-15, atol=1e-15)
+
+
+def test_shapes_and_precision_are_kept() -> None:
+    z = np.zeros((2, 3), dtype=np.float32)
+    for function in (logistic, logistic_derivative, logistic_second_derivative):
+        assert function(z).shape == (2, 3)
+        assert function(z).dtype == np.float32
+    assert logistic(-1e308) == 1e308
+    assert logistic(np.inf) == 0
