@@ -63,10 +63,10 @@ def read_npz(path: PathLike, names: tuple[str, ...]) -> dict[str, np.ndarray[Any
     """Read the named arrays of an npz without pickle; anything malformed is a DataFileError."""
     path = Path(path)
     try:
-        archive = np.load(path, allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise DataFileError(path, "is not an npz archive")
-        with archive:
+        with open(path, "rb") as stream:
+            archive = np.load(stream, allow_pickle=False)
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise DataFileError(path, "is not an npz archive")
             missing = [name for name in names if name not in archive.files]
             if missing:
                 raise DataFileError(path, f"lacks the array(s) {', '.join(missing)}")

@@ -108,11 +108,9 @@ def check_gradient(
         return _not_finite("gradient", grad)
 
     def remainder(displacement: Array) -> float:
-        # The displacement as rounded, so that the linear part is exact to the last digit.
-        point = x + displacement
-        return _value(function, point) - start - float(np.vdot(grad, point - x))
+        return _value(function, x + displacement) - start - float(np.vdot(grad, displacement))
 
-    noise = _noise(remainder, EPS * abs(start), size, rng.standard_normal(x.shape))
+    noise = _noise(remainder, size * 2.0**-22 * _unit(rng.standard_normal(x.shape)), EPS * abs(start))
     lines = [_Line.follow(remainder, u, lengths, noise, norm) for u in _directions(grad, directions, coordinates, rng)]
     # A gradient of zero has no size of its own; the changes of f nearby, then all remainder, stand in.
     reference = norm or max(line.change for line in lines) or 1.0
@@ -253,19 +251,17 @@ class _Line:
         return cls(direction, slope, error, change)
 
 
-def _noise(remainder: Callable[[Array], float], least: float, size: float, direction: Array) -> float:
-    """Rounding error of the function: the median sixth difference along a ladder, over ladders of three step lengths.
+def _noise(remainder: Callable[[Array], float], step: Array, least: float) -> float:
+    """Rounding error of the function: three standard deviations by sixth differences, or ``least`` if that is more.
 
-    Sixth differences leave nothing of a smooth function, and their median nothing of a kink. A function that
-    subtracts large terms or rounds its argument is a staircase: short ladders stay on one stair, long ones do not.
+    Sixth differences leave nothing of a smooth function, and their median nothing of a kink. The steps must be long
+    enough to leave the stairs of a function that subtracts large terms or rounds its argument to single precision.
     """
-    noise = max(least, float(np.finfo(float).tiny))
-    for rung in (2.0**-46, 2.0**-34, 2.0**-22):
-        with np.errstate(invalid="ignore"):
-            differences = np.diff([remainder(k * rung * size * _unit(direction)) for k in range(20)], n=6)
-        # sqrt(924) sigma is the standard deviation of a sixth difference, 0.67 of that the median of its modulus
-        noise = max(noise, 3 * float(np.median(np.abs(differences))) / (0.67 * math.sqrt(924)))
-    return noise
+    with np.errstate(invalid="ignore"):
+        differences = np.diff([remainder(k * step) for k in range(20)], n=6)
+    # sqrt(924) sigma is the standard deviation of a sixth difference, 0.67 of that the median of its modulus
+    noise = 3 * float(np.median(np.abs(differences))) / (0.67 * math.sqrt(924))
+    return max(noise, least, float(np.finfo(float).tiny))
 
 
 def _directions(grad: Array, directions: int, coordinates: int, rng: np.random.Generator) -> Iterator[Array]:

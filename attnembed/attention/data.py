@@ -208,6 +208,11 @@ class TokenDataset:
         return self.counts.tocsc()
 
     @cached_property
+    def counts_transposed(self) -> sp.csc_array:
+        """The transpose of the counts, (V, n); it shares their arrays."""
+        return self.counts.T
+
+    @cached_property
     def frequency(self) -> Vector:
         """phi_s = mean_i n_is / T_i, (V,), in [0, 1], summing to one."""
         return freeze(self.counts.T @ (1 / self.lengths) / self.n_samples)

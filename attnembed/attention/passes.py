@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from scipy.special import log_expit
 
 from attnembed.attention.data import TokenDataset
-from attnembed.attention.products import count_product, count_transpose_product
+from attnembed.attention.products import count_product
 from attnembed.gibbs import AnchoredSoftmax
 from attnembed.losses import logistic, logistic_derivative
 
@@ -41,7 +41,7 @@ _SMALLEST_SHARE = 1e-3
 # While the scores and the values span no more than this, neither e^u nor 1/Z nor sigma leaves the range of float64.
 _LINEAR_SPAN = 600.0
 
-# An anchor serves while it keeps this much of the attention (in a long sequence, half the least share of a mode): the
+# An anchor serves while it keeps this much of the attention (among many tokens, half the least share of a mode): the
 # attention of every other token then stays away from one, and g_s - f_i keeps all but three digits.
 _SMALLEST_ANCHOR = 1e-3
 
@@ -98,7 +98,7 @@ def _plain_sums(data: TokenDataset, u: Floats, g: Floats) -> TokenSums:
     f = q + centre
     loss, c = _loss_factors(data, f)
     r = c / Z
-    S, Q = count_transpose_product(data.counts, _columns(r, r * q)).T
+    S, Q = count_product(data.counts_transposed, _columns(r, r * q)).T
     return TokenSums(loss, f, e * S, e * (h * S - Q))
 
 
@@ -116,16 +116,17 @@ class _AnchoredCounts:
     def __init__(self, data: TokenDataset, u: Floats, g: Floats) -> None:
         columns, ids, counts = data.counts.indices, data.segments.ids, data.counts.data
         self.data, self.g = data, g.copy()
-        mode = data.segments.argmax(u[columns])
+        mode = data.segments.argmax(u[columns] + np.log(counts))
         self.anchor, self.anchor_count = columns[mode], counts[mode]
+        self.smallest = np.minimum(_SMALLEST_ANCHOR, 0.5 / np.diff(data.segments.indptr))
         difference = g[columns] - g[self.anchor][ids]
         out = np.flatnonzero(np.abs(difference) <= _NEAR * np.ptp(g))
         self.token, self.row, self.count, self.difference = columns[out], ids[out], counts[out], difference[out]
         # Zeros are stored in their place: the layout, and with it the speed, is that of the counts.
         rest = counts.copy()
         rest[out] = 0
-        self.counts = _with_data(data.counts, rest)
-        self.counts_csc = self.counts.tocsc()
+        remaining = _with_data(data.counts, rest)
+        self.counts_csc, self.counts_transposed = remaining.tocsc(), remaining.T
 
     def sums(self, u: Floats, g: Floats) -> TokenSums | None:
         """The same sums; None where the values are others, or where an anchor has lost its attention."""
@@ -138,15 +139,14 @@ class _AnchoredCounts:
         base = h[self.anchor]
         N = N - base * Z + np.bincount(self.row, weights=out * self.difference, minlength=data.n_samples)
         Z = Z + np.bincount(self.row, weights=out, minlength=data.n_samples)
-        smallest = np.minimum(_SMALLEST_ANCHOR, 0.5 * self.anchor_count / data.lengths)
-        if (self.anchor_count * e[self.anchor] < smallest * Z).any():
+        if (self.anchor_count * e[self.anchor] < self.smallest * Z).any():
             return None
         delta = N / Z
         q = base + delta
         f = q + centre
         loss, c = _loss_factors(data, f)
         r = c / Z
-        S, Q = count_transpose_product(self.counts, _columns(r, r * q)).T
+        S, Q = count_product(self.counts_transposed, _columns(r, r * q)).T
         A, B = e * S, e * (h * S - Q)
         out *= r[self.row]
         A += np.bincount(self.token, weights=out, minlength=A.size)

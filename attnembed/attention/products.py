@@ -1,6 +1,6 @@
-"""The five products in which the attention passes spend their time, each over two columns at once.
+"""The products in which the attention passes spend their time, each over two columns at once.
 
-    E X^T (V, 2)     F^T E (2, d)     F X (V, d)     C W (n, 2)     C^T R (V, 2)
+    E X^T (V, 2),   F^T E (2, d),   F X (V, d),   C W (n, 2),   C^T R (V, 2)
 
 for embeddings E (V, d), counts C (n, V), and X (2, d), F and W (V, 2), R (n, 2).
 Each has a plain form, the formula in its first line, to which tests/attention/test_products.py compares it. What the
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from attnembed import threads
 
-__all__ = ["count_product", "count_transpose_product", "embedding_product", "embedding_transpose_product", "rank_two"]
+__all__ = ["count_product", "embedding_product", "embedding_transpose_product", "rank_two"]
 
 Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.integer[Any]]
@@ -54,7 +54,7 @@ def embedding_transpose_product(E: Floats, F: Floats) -> Floats:
             total += F[rows].T @ E[rows]
         return total
 
-    return sum(threads.share(task, _even_parts(len(E), E.nbytes)))  # type: ignore[return-value]
+    return np.sum(threads.share(task, _even_parts(len(E), E.nbytes)), axis=0)
 
 
 def rank_two(F: Floats, X: Floats, out: Floats | None = None) -> Floats:
@@ -74,23 +74,16 @@ def rank_two(F: Floats, X: Floats, out: Floats | None = None) -> Floats:
     return out
 
 
-def count_product(by_token: sp.csc_array, W: Floats) -> Floats:
-    """C W, (n, V)(V, 2) -> (n, 2), for counts in CSC form."""
-    return _scatter(by_token, W)
-
-
-def count_transpose_product(counts: sp.csr_array, R: Floats) -> Floats:
-    """C^T R, (V, n)(n, 2) -> (V, 2), for counts in CSR form."""
-    return _scatter(counts.T, R)
-
-
-def _scatter(matrix: sp.csc_array, X: Floats) -> Floats:
+def count_product(matrix: sp.csc_array, W: Floats) -> Floats:
+    """C W, (n, V)(V, 2) -> (n, 2), for counts in CSC form; with C^T in that form, C^T R, (V, n)(n, 2) -> (V, 2)."""
     # In CSC form a product walks the matrix once and adds to the rows of a small result, both columns at a time; the
     # CSR form of the same product gathers and takes 1.4 times as long. Hence the two orientations of the counts.
-    parts = _nonzero_parts(matrix.indptr, matrix.nnz)
-    if len(parts) == 1:
-        return matrix @ X
-    return sum(threads.share(lambda part: _columns(matrix, part) @ X[part], parts))  # type: ignore[return-value]
+    count = _thread_count(12 * matrix.nnz)
+    if count == 1:
+        return matrix @ W
+    inner = np.searchsorted(matrix.indptr, np.linspace(0, matrix.nnz, count + 1)[1:-1])
+    parts = _parts(np.r_[0, inner, matrix.shape[1]])
+    return np.sum(threads.share(lambda part: _columns(matrix, part) @ W[part], parts), axis=0)
 
 
 def _columns(matrix: sp.csc_array, part: slice) -> sp.csc_array:
@@ -108,13 +101,8 @@ def _blocks(part: slice, width: int) -> list[slice]:
 
 
 def _even_parts(rows: int, nbytes: int) -> list[slice]:
-    return _parts(np.linspace(0, rows, _thread_count(nbytes) + 1).astype(int))
-
-
-def _nonzero_parts(indptr: Ints, nnz: int) -> list[slice]:
-    """Columns in as many parts as threads, with about the same number of nonzeros each."""
-    bounds = np.linspace(0, nnz, _thread_count(12 * nnz) + 1)
-    return _parts(np.r_[0, np.searchsorted(indptr, bounds[1:-1]), len(indptr) - 1])
+    count = _thread_count(nbytes)
+    return [slice(0, rows)] if count == 1 else _parts(np.linspace(0, rows, count + 1).astype(int))
 
 
 def _parts(bounds: Ints) -> list[slice]:

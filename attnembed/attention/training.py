@@ -28,6 +28,7 @@ from attnembed._validation import RNGLike, as_rng, check_choice, check_integer, 
 from attnembed.attention.data import TokenDataset
 from attnembed.attention.model import AttentionModel
 from attnembed.attention.passes import TokenSums, token_sums
+from attnembed.attention.products import embedding_product, embedding_transpose_product, rank_two
 from attnembed.errors import DataFileError, InputError
 from attnembed.optim import SGD, Adam, Constant, Optimizer, Schedule, state_arrays, state_from_arrays
 from attnembed.results import Result, Status, to_plain
@@ -156,8 +157,8 @@ def train(
     patience : stop after so many epochs without a better one
     callback : called with a `TrainState` after each epoch; stops the training by returning True
     checkpoint : file written every ``checkpoint_every`` epochs and at the end. Where it exists and ``resume`` is true
-        the run continues from it, with results identical to an uninterrupted run; ``epochs`` and ``patience`` may
-        differ, all else must be the same
+        the run continues from it, to the bit as if it had not been interrupted (with the same number of threads);
+        ``epochs`` and ``patience`` may differ, all else must be the same
     rng : for the split and the order of the minibatches
 
     Ctrl-C ends the epoch, writes the checkpoint and returns with `Status.INTERRUPTED`; a second one raises at once.
@@ -273,7 +274,7 @@ class _Descent:
     def sums(self, data: TokenDataset) -> TokenSums:
         """Loss, outputs and the factors A, B at the present parameters."""
         E, p, v = (self.arrays[name] for name in PARAMETERS)
-        u, g = (np.asarray(E @ x, dtype=np.float64) for x in (p, v))
+        u, g = embedding_product(E, np.stack([p, v])).T.astype(np.float64)
         if not np.isfinite(np.ptp(u) + np.ptp(g)):
             raise _NotFiniteError
         return token_sums(data, u, g)
@@ -292,20 +293,18 @@ class _Descent:
     def step(self, sums: TokenSums) -> None:
         """theta <- theta - eta grad: grad_E = -(A v^T + B p^T), grad_p = -E^T B, grad_v = -E^T A."""
         E, p, v = (self.arrays[name] for name in PARAMETERS)
-        A, B = (factor.astype(E.dtype, copy=False) for factor in (sums.A, sums.B))
+        factors, directions = np.stack([sums.A, sums.B], axis=1).astype(E.dtype, copy=False), np.stack([v, p])
         eta = self.optimizer.step_size * self.schedule(self.state.step)
-        grads: dict[str, Floats] = {
-            name: -(factor @ E) for name, factor in (("p", B), ("v", A)) if name in self.trained
-        }
-        if "E" in self.trained:
-            # BLAS sees E^T (d, V), which is in its order, and adds [v p] [A B]^T to it in place.
-            directions, factors = np.stack([v, p], axis=1), np.stack([A, B])
-            if self.gradient_E is None:
-                rate, keep = self.optimizer.rates("E", eta)
-                self.gemm(rate, directions, factors, keep, E.T, overwrite_c=True)
-            else:
-                self.gemm(-1.0, directions, factors, 0.0, self.gradient_E.T, overwrite_c=True)
-                grads["E"] = self.gradient_E
+        grads: dict[str, Floats] = {}
+        if "p" in self.trained or "v" in self.trained:
+            grad_v, grad_p = -embedding_transpose_product(E, factors)
+            grads = {name: gradient for name, gradient in (("p", grad_p), ("v", grad_v)) if name in self.trained}
+        if "E" in self.trained and self.gradient_E is not None:
+            grads["E"] = rank_two(-factors, directions, self.gradient_E)
+        elif "E" in self.trained:
+            # BLAS sees E^T (d, V), which is in its order, and adds the product to it.
+            rate, keep = self.optimizer.rates("E", eta)
+            self.gemm(rate, directions.T, factors.T, keep, E.T, overwrite_c=True)
         self.optimizer.update(self.trained, grads, self.state, eta)
 
 

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -359,6 +359,15 @@ def test_unseeded_run_resumes_with_its_own_split(model: AttentionModel, data: To
     assert_same_run(third, second)
 
 
+@pytest.fixture
+def _python_handles_ctrl_c() -> Iterator[None]:
+    """A job in the background starts with Ctrl-C ignored."""
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, previous)
+
+
+@pytest.mark.usefixtures("_python_handles_ctrl_c")
 def test_ctrl_c_ends_the_epoch_and_keeps_it(model: AttentionModel, data: TokenDataset, tmp_path: Path) -> None:
     file, options = tmp_path / "run.npz", RUNS["adam"]
 
@@ -375,6 +384,7 @@ def test_ctrl_c_ends_the_epoch_and_keeps_it(model: AttentionModel, data: TokenDa
     assert_same_run(train(model, data, epochs=20, checkpoint=file, **options), train(model, data, epochs=20, **options))
 
 
+@pytest.mark.usefixtures("_python_handles_ctrl_c")
 def test_second_ctrl_c_raises(model: AttentionModel, data: TokenDataset) -> None:
     def press(state: TrainState) -> None:
         signal.raise_signal(signal.SIGINT)
@@ -385,6 +395,18 @@ def test_second_ctrl_c_raises(model: AttentionModel, data: TokenDataset) -> None
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+def test_ctrl_c_is_left_to_those_who_handle_it(model: AttentionModel, data: TokenDataset) -> None:
+    pressed: list[int] = []
+    previous = signal.signal(signal.SIGINT, lambda number, frame: pressed.append(number))
+    try:
+        result = train(model, data, epochs=3, callback=lambda state: signal.raise_signal(signal.SIGINT))
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    assert len(pressed) == 3
+    assert result.status is Status.REACHED_END
+
+
+@pytest.mark.usefixtures("_python_handles_ctrl_c")
 def test_other_threads_may_train(model: AttentionModel, data: TokenDataset) -> None:
     results: list[TrainResult] = []
     worker = threading.Thread(target=lambda: results.append(train(model, data, epochs=2)))

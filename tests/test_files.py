@@ -1,0 +1,363 @@
+"""Files that are whole or not at all, the progress line, the checks of arguments and the texts of errors."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import pickle
+import stat
+import tempfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.testing import assert_array_equal
+
+from attnembed import _validation as check
+from attnembed._files import read_npz, replacing, versions, write_json, write_npz
+from attnembed._progress import Progress
+from attnembed.errors import (
+    AttnembedError,
+    DataFileError,
+    InputError,
+    InputTypeError,
+    NotSeparableError,
+)
+
+# --------------------------------------------------------------------------------------------------------- writing
+
+
+def test_a_file_appears_when_it_is_whole(tmp_path: Path) -> None:
+    target = tmp_path / "new" / "numbers.txt"
+    with replacing(target) as temporary:
+        temporary.write_text("half")
+        assert not target.exists()
+        assert temporary.parent == target.parent
+        assert temporary.suffix == ".txt"
+    assert target.read_text() == "half"
+    assert os.listdir(target.parent) == ["numbers.txt"]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path, error: type[BaseException]) -> None:
+    target = tmp_path / "numbers.txt"
+    target.write_text("old")
+
+    def fail() -> None:
+        with replacing(target) as temporary:
+            temporary.write_text("new")
+            raise error
+
+    with pytest.raises(error):
+        fail()
+    assert target.read_text() == "old"
+    assert os.listdir(tmp_path) == ["numbers.txt"]
+
+
+def test_a_file_is_as_readable_as_any_other(tmp_path: Path) -> None:
+    (tmp_path / "plain").touch()
+    write_json(tmp_path / "ours", {})
+    modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("plain", "ours")]
+    assert modes[0] == modes[1]
+
+
+def test_places_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for target in (tmp_path, tmp_path / "file" / "below", "with\0null", tmp_path / ("n" * 300)):
+        with pytest.raises(DataFileError, match=r"cannot be written: \w"):
+            write_json(target, {})
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_json_is_strict(tmp_path: Path) -> None:
+    write_json(tmp_path / "x.json", {"a": [1.5, np.inf, np.nan], "b": np.arange(2), "c": {"d": "é"}})
+
+    def refuse(name: str) -> None:
+        raise AssertionError(name)
+
+    text = (tmp_path / "x.json").read_text(encoding="utf-8")
+    assert json.loads(text, parse_constant=refuse) == {"a": [1.5, "inf", "nan"], "b": [0, 1], "c": {"d": "é"}}
+    assert text.endswith("}\n")
+
+
+def test_versions_are_those_in_use() -> None:
+    assert versions()["numpy"] == np.__version__
+    assert set(versions()) == {"attnembed", "python", "numpy", "scipy"}
+
+
+# ---------------------------------------------------------------------------------------------------------- archives
+
+
+def test_an_archive_comes_back_bit_for_bit(tmp_path: Path) -> None:
+    arrays = {
+        "E": np.random.default_rng(0).standard_normal((3, 2)).astype(np.float32),
+        "n": np.array(3),
+        "s": np.array("a"),
+    }
+    write_npz(tmp_path / "a.npz", **arrays)
+    loaded = read_npz(tmp_path / "a.npz", ("E", "n", "s"))
+    for name, array in arrays.items():
+        assert_array_equal(loaded[name], array)
+        assert loaded[name].dtype == array.dtype
+    assert list(read_npz(tmp_path / "a.npz", ("n",))) == ["n"]
+
+
+def test_objects_are_neither_written_nor_read(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="`E` must not hold Python objects"):
+        write_npz(tmp_path / "a.npz", E=np.array([None]))
+    assert not os.listdir(tmp_path)
+    np.savez(tmp_path / "b.npz", E=np.array([print], dtype=object))
+    with pytest.raises(DataFileError):
+        read_npz(tmp_path / "b.npz", ("E",))
+
+
+def archive_of(members: dict[str, bytes]) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return stream.getvalue()
+
+
+def array_file(array: Any) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, array)
+    return stream.getvalue()
+
+
+def huge_header() -> bytes:
+    stream = io.BytesIO()
+    np.lib.format.write_array_header_1_0(stream, {"descr": "<f8", "fortran_order": False, "shape": (10**9, 10**6)})
+    return stream.getvalue()
+
+
+DAMAGED: dict[str, tuple[bytes, str]] = {
+    "nothing": (b"", "is not a readable npz archive"),
+    "text": (b"not an archive", "is not a readable npz archive"),
+    "a pickle": (pickle.dumps({"E": 1}), "is not a readable npz archive"),
+    "one array": (array_file(np.ones(3)), "is not an npz archive"),
+    "an empty zip": (archive_of({}), r"lacks the array\(s\) E"),
+    "another name": (archive_of({"F.npy": array_file(1.0)}), r"lacks the array\(s\) E"),
+    "no array": (archive_of({"E": b"text"}), "holds no array under the name E"),
+    "a short array": (archive_of({"E.npy": array_file(np.ones(9))[:-8]}), "is not a readable npz archive"),
+    "a bad header": (archive_of({"E.npy": array_file(np.ones(9)).replace(b"(9,)", b"(9,]")}), "is not a readable"),
+    "more than memory": (archive_of({"E.npy": huge_header()}), "is not a readable npz archive"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_damaged_archives_are_named(tmp_path: Path, name: str) -> None:
+    content, problem = DAMAGED[name]
+    path = tmp_path / "model.npz"
+    path.write_bytes(content)
+    with pytest.raises(DataFileError, match=problem) as caught:
+        read_npz(path, ("E",))
+    assert str(caught.value).startswith(f"{path}: ")
+
+
+def test_files_that_cannot_be_opened(tmp_path: Path) -> None:
+    with pytest.raises(DataFileError, match="No such file"):
+        read_npz(tmp_path / "absent.npz", ("E",))
+    with pytest.raises(DataFileError, match="directory"):
+        read_npz(tmp_path, ("E",))
+
+
+@given(st.data())
+def test_an_archive_with_any_bytes_changed_is_read_or_refused(data: st.DataObject) -> None:
+    good = bytearray(archive_of({"E.npy": array_file(np.arange(6.0)), "p.npy": array_file(np.arange(2))}))
+    for _ in range(data.draw(st.integers(1, 4))):
+        good[data.draw(st.integers(0, len(good) - 1))] = data.draw(st.integers(0, 255))
+    content = bytes(good[: data.draw(st.integers(0, len(good)))] if data.draw(st.booleans()) else good)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "a.npz")
+        path.write_bytes(content)
+        with contextlib.suppress(DataFileError):
+            assert all(isinstance(array, np.ndarray) for array in read_npz(path, ("E", "p")).values())
+
+
+# ---------------------------------------------------------------------------------------------------------- progress
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def shown(terminal: Terminal) -> list[str]:
+    return [line.rstrip() for line in terminal.getvalue().split("\r")]
+
+
+def test_progress_rewrites_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 10.0, 10.05, 30.0, 40.0])
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    terminal = Terminal()
+    with Progress("training", total=4, stream=terminal) as progress:
+        progress.update(1, "a long note")
+        progress.update(1.5, "too soon after")
+        progress.update(3)
+        progress.update(4, "done")
+    lines = shown(terminal)
+    assert lines == [
+        "",
+        "training   25 %  30 s left  10 s  a long note",
+        "training   75 %  10 s left  30 s",
+        "training  100 %  40 s  done",
+        "",
+        "",
+    ]
+    # a shorter line covers the longer one, and at the end the line is empty
+    widths = [len(line) for line in terminal.getvalue().split("\r")[1:-1]]
+    assert widths[1] >= widths[0]
+    assert terminal.getvalue().endswith(" \r")
+
+
+def test_progress_without_a_total_or_a_terminal() -> None:
+    terminal, file = Terminal(), io.StringIO()
+    for stream in (terminal, file):
+        with Progress("reading", stream=stream, every=0.0) as progress:
+            progress.update(7)
+    assert shown(terminal)[1] == "reading  0 s"
+    assert file.getvalue() == ""
+    with Progress("nothing", stream=terminal):
+        pass
+    assert "nothing" not in terminal.getvalue()
+
+
+def test_progress_leaves_errors_alone() -> None:
+    terminal = Terminal()
+
+    def fail() -> None:
+        with Progress("x", total=2, stream=terminal) as progress:
+            progress.update(1)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert terminal.getvalue().endswith("\r")
+
+
+# ------------------------------------------------------------------------------------------------ checks of arguments
+
+
+BAD: list[tuple[Callable[[], Any], str]] = [
+    (lambda: check.as_rng("seed"), "`rng` must be an int, a numpy.random.Generator or None; got str"),
+    (lambda: check.as_rng(True), "`rng` must be an int, a numpy.random.Generator or None; got bool"),
+    (lambda: check.as_rng(-1), "`rng` must be a non-negative integer seed; got -1"),
+    (
+        lambda: check.as_real_array("x", [[1.0], [1.0, 2.0]], ndim=2),
+        "`x` must be an array, with rows of one length; got list",
+    ),
+    (lambda: check.as_real_array("x", "text", ndim=1), "`x` must be a real numeric array; got dtype <U4"),
+    (lambda: check.as_real_array("x", [1j], ndim=1), "`x` must be a real numeric array; got dtype complex128"),
+    (lambda: check.as_real_array("x", [None], ndim=1), "`x` must be a real numeric array; got dtype object"),
+    (lambda: check.as_real_array("x", sp.eye_array(2), ndim=2), "`x` must be a real numeric array; got dtype object"),
+    (lambda: check.as_real_array("x", [1.0], ndim=2), "`x` must have 2 axes; got shape (1,)"),
+    (
+        lambda: check.as_real_array("x", [0.0, np.nan], ndim=1),
+        "`x` must be finite; got nan at index (1,); remove NaN and inf",
+    ),
+    (
+        lambda: check.as_real_array("x", [1e300], ndim=1, dtype=np.float32),
+        "`x` must be finite; got inf at index (0,); remove NaN and inf",
+    ),
+    (lambda: check.as_integer_array("ids", [0.5], ndim=1), "`ids` must hold integers; got dtype float64"),
+    (lambda: check.as_integer_array("ids", [True], ndim=1), "`ids` must hold integers; got dtype bool"),
+    (lambda: check.as_integer_array("ids", 3, ndim=1), "`ids` must have 1 axes; got shape ()"),
+    (lambda: check.check_shape("p", np.ones(3), (2,), "so"), "`p` must have shape (2,); got shape (3,); so"),
+    (lambda: check.check_positive("eta", 0), "`eta` must be finite and > 0; got 0.0"),
+    (lambda: check.check_positive("eta", -1, zero_ok=True), "`eta` must be finite and >= 0; got -1.0"),
+    (lambda: check.check_positive("eta", 10**400), "`eta` must be finite and > 0; got inf"),
+    (lambda: check.check_positive("eta", np.nan), "`eta` must be finite and > 0; got nan"),
+    (lambda: check.check_positive("eta", "1"), "`eta` must be a real number; got '1'"),
+    (lambda: check.check_positive("eta", True), "`eta` must be a real number; got True"),
+    (lambda: check.check_positive("eta", 1j), "`eta` must be a real number; got 1j"),
+    (lambda: check.check_between("s", 2.0, 0, 1, hint="why"), "`s` must lie between 0 and 1; got 2.0; why"),
+    (lambda: check.check_between("s", np.nan, 0, 1), "`s` must lie between 0 and 1; got nan"),
+    (lambda: check.check_between("s", -(10**400), 0, 1), "`s` must lie between 0 and 1; got -inf"),
+    (lambda: check.check_between("s", None, 0, 1), "`s` must be a real number; got None"),
+    (lambda: check.check_integer("n", 1.0), "`n` must be an integer; got 1.0"),
+    (lambda: check.check_integer("n", False), "`n` must be an integer; got False"),
+    (lambda: check.check_integer("n", 1, minimum=2), "`n` must be at least 2; got 1"),
+    (lambda: check.check_choice("way", "c", ("a", "b")), "`way` must be one of 'a', 'b'; got 'c'"),
+    (lambda: check.check_choice("way", ["a"], ("a", "b")), "`way` must be one of 'a', 'b'; got ['a']"),
+    (
+        lambda: check.as_signs("labels", [0, 1]),
+        "`labels` must contain only -1 and +1; got values {0, 1}; use `2*labels - 1`",
+    ),
+    (
+        lambda: check.as_signs("labels", [1, 2, 3]),
+        "`labels` must contain only -1 and +1; got values {1, 2, 3}; map the two classes to -1 and +1",
+    ),
+    (
+        lambda: check.as_signs("labels", [1, np.nan]),
+        "`labels` must be finite; got nan at index (1,); remove NaN and inf",
+    ),
+    (lambda: check.as_signs("labels", [1, -1], n=3), "`labels` must have one entry per sequence (3); got 2"),
+    (
+        lambda: check.as_signs("labels", [1, 1]),
+        "`labels` must contain both classes, -1 and +1; got only +1; one-class data has no separating direction",
+    ),
+    (
+        lambda: check.as_signs("labels", []),
+        "`labels` must contain both classes, -1 and +1; got no labels; one-class data has no separating direction",
+    ),
+    (lambda: check.as_signs("labels", [[1], [-1, 1]]), "`labels` must be an array, with rows of one length; got list"),
+]
+
+
+@pytest.mark.parametrize(("call", "message"), BAD, ids=[message[:60] for _, message in BAD])
+def test_messages_name_the_argument_what_came_and_what_to_do(call: Callable[[], Any], message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        call()
+    assert str(caught.value) == message
+    assert isinstance(caught.value, ValueError)
+    assert isinstance(caught.value, TypeError) == isinstance(caught.value, InputTypeError)
+
+
+def test_good_arguments_come_back_converted() -> None:
+    generator = np.random.default_rng(3)
+    assert check.as_rng(generator) is generator
+    assert check.as_rng(np.int64(3)).random() == np.random.default_rng(3).random()
+    assert check.as_rng(None).random() != check.as_rng(None).random()
+    for given_dtype, dtype in (
+        (np.float32, np.float32),
+        (np.float16, np.float64),
+        (np.int8, np.float64),
+        (bool, np.float64),
+    ):
+        assert check.as_real_array("x", np.ones(2, dtype=given_dtype), ndim=1).dtype == dtype
+    assert check.as_real_array("x", np.ones(2, dtype=np.longdouble), ndim=1).dtype == np.float64
+    assert check.as_integer_array("n", np.array([1, 2], dtype=np.uint8), ndim=1).dtype == np.int64
+    assert check.check_positive("x", np.float32(0.5)) == 0.5
+    assert type(check.check_positive("x", np.int64(2))) is float
+    assert check.check_between("x", 1, 0, 1) == 1.0
+    assert type(check.check_integer("n", np.int8(2), minimum=2)) is int
+    assert check.check_choice("way", "a", ("a",)) == "a"
+    assert check.as_signs("y", np.array([1, -1], dtype=np.int8)).tolist() == [1.0, -1.0]
+    frozen = check.freeze(np.ones(2))
+    with pytest.raises(ValueError, match="read-only"):
+        frozen[0] = 2
+
+
+def test_signs_are_a_copy() -> None:
+    labels = np.array([1.0, -1.0])
+    check.freeze(check.as_signs("labels", labels))
+    labels[0] = -1.0
+
+
+def test_the_tree_of_errors() -> None:
+    for error in (InputError("a", "b"), DataFileError("f", "b"), NotSeparableError("m", np.ones(2))):
+        assert isinstance(error, AttnembedError)
+        assert isinstance(error, ValueError)
+    assert str(InputError("a", "must be b")) == "`a` must be b"
+    error = DataFileError("f.tsv", "is bad", line=3)
+    assert (error.path, error.line, str(error)) == (Path("f.tsv"), 3, "f.tsv, line 3: is bad")
+    assert NotSeparableError("m", np.ones(2)).certificate.tolist() == [1, 1]
