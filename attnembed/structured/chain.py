@@ -283,7 +283,7 @@ class ChainBatch:
     """Checked potentials in packed order, and the way back to the caller's layout."""
 
     def __init__(self, unary: ArrayLike, pairwise: ArrayLike, lengths: ArrayLike | None) -> None:
-        padded = as_potentials("unary", unary)
+        padded = _as_potentials("unary", unary)
         if padded.ndim not in (2, 3) or 0 in padded.shape:
             raise InputError("unary", "must have shape (L, K) or (B, L, K), no axis empty", got=f"shape {padded.shape}")
         self.single = padded.ndim == 2
@@ -293,7 +293,7 @@ class ChainBatch:
             padded = padded[None]
         n, self.longest, k = padded.shape
         self.packing = Packing(_lengths(lengths, n, self.longest))
-        self.pairwise = as_potentials("pairwise", pairwise)
+        self.pairwise = _as_potentials("pairwise", pairwise)
         if self.pairwise.shape != (k, k):
             raise InputError(
                 "pairwise",
@@ -303,8 +303,8 @@ class ChainBatch:
         dtype = np.result_type(padded.dtype, self.pairwise.dtype)
         self.pairwise = self.pairwise.astype(dtype, copy=False)
         self.unary = padded[self.packing.sequence, self.packing.time].astype(dtype, copy=False)
-        check_potentials("pairwise", self.pairwise)
-        check_potentials("unary", self.unary, self._place)
+        _check_potentials("pairwise", self.pairwise)
+        _check_potentials("unary", self.unary, self._place)
 
     def _place(self, row: int) -> str:
         sequence, time = int(self.packing.sequence[row]), int(self.packing.time[row])
@@ -331,12 +331,12 @@ class ChainBatch:
         if array.shape != expected:
             raise InputError("labels", f"must have shape {expected}, as `unary` has", got=f"shape {array.shape}")
         packed = array.reshape(shape)[self.packing.sequence, self.packing.time]
-        check_labels(packed, self.pairwise.shape[0], self._place)
+        _check_labels(packed, self.pairwise.shape[0], self._place)
         return packed
 
 
-def as_potentials(name: str, value: ArrayLike) -> Floats:
-    """A real array, float32 or float64; the values are checked by `check_potentials`."""
+def _as_potentials(name: str, value: ArrayLike) -> Floats:
+    """A real array, float32 or float64; the values are checked by `_check_potentials`."""
     try:
         array = np.asarray(value)
     except ValueError as error:
@@ -346,13 +346,11 @@ def as_potentials(name: str, value: ArrayLike) -> Floats:
     return array if array.dtype == np.float32 else array.astype(np.float64, copy=False)
 
 
-def check_potentials(name: str, rows: Floats, place: Callable[[int], str] = lambda row: f"row {row}") -> None:
+def _check_potentials(name: str, rows: Floats, place: Callable[[int], str] = lambda row: f"row {row}") -> None:
     """Raise for NaN and +inf, and for a row of ``rows`` (N, K) that is -inf throughout."""
-    # The maximum is NaN or +inf exactly when an entry is: one pass in the common case.
+    # The maximum of a row is NaN or +inf exactly when one of its entries is.
     top = rows.max(axis=-1)
-    if np.all(np.isfinite(top)) and not np.isnan(rows.sum()):
-        return
-    bad = np.flatnonzero(np.isnan(rows).any(axis=-1) | (top == np.inf))
+    bad = np.flatnonzero(np.isnan(top) | (top == np.inf))
     if bad.size:
         raise InputError(name, "must be finite or -inf", got=f"NaN or +inf at {place(int(bad[0]))}")
     empty = np.flatnonzero(top == -np.inf)
@@ -362,7 +360,7 @@ def check_potentials(name: str, rows: Floats, place: Callable[[int], str] = lamb
         )
 
 
-def check_labels(labels: Ints, n_labels: int, place: Callable[[int], str]) -> None:
+def _check_labels(labels: Ints, n_labels: int, place: Callable[[int], str]) -> None:
     """Raise for a label outside 0..n_labels-1."""
     bad = np.flatnonzero((labels < 0) | (labels >= n_labels))
     if bad.size:

@@ -79,6 +79,7 @@ class Dense:
         return {"W": scale * rng.normal(size=(self.n_in, self.n_out)), "b": np.zeros(self.n_out)}
 
     def forward(self, params: Params, x: Array, packing: Packing | None = None) -> tuple[Array, Any]:
+        _expect(x.shape[-1] == self.n_in, f"must have {self.n_in} features for Dense", x)
         rows = x.reshape(-1, self.n_in)
         out = params["W"].T @ rows.T
         out += params["b"][:, None]
@@ -131,6 +132,7 @@ class Reshape:
         return {}
 
     def forward(self, params: Params, x: Array, packing: Packing | None = None) -> tuple[Array, Any]:
+        _expect(x[:1].size == np.prod(self.shape), f"must have rows of shape {self.shape}, or of that size,", x)
         return x.reshape(len(x), *self.shape), x.shape
 
     def backward(self, cache: Any, upstream: Array, *, inputs: bool = True) -> tuple[Params, Array | None]:
@@ -156,6 +158,7 @@ class Conv2D:
         return {"W": scale * rng.normal(size=shape), "b": np.zeros(self.n_out)}
 
     def forward(self, params: Params, x: Array, packing: Packing | None = None) -> tuple[Array, Any]:
+        _expect(x.ndim == 4 and x.shape[3] == self.n_in, f"must be (n, H, W, {self.n_in}) for Conv2D", x)
         windows = self._windows(x)
         out = windows @ params["W"].reshape(-1, self.n_out)
         out += params["b"]
@@ -241,6 +244,10 @@ class Embedding:
         return {"E": rng.normal(size=(self.vocab_size, self.dim)) / np.sqrt(self.dim)}
 
     def forward(self, params: Params, x: Array, packing: Packing | None = None) -> tuple[Array, Any]:
+        _expect(x.dtype.kind in "iu" and x.ndim == 2, "must be integers (N, m) for Embedding", x)
+        if x.size and (x.min() < 0 or x.max() >= self.vocab_size):
+            bad = x[(x < 0) | (x >= self.vocab_size)][0]
+            raise InputError("inputs", f"must be ids in 0..{self.vocab_size - 1}", got=bad)
         return params["E"][x].reshape(len(x), -1), x
 
     def backward(self, cache: Any, upstream: Array, *, inputs: bool = True) -> tuple[Params, Array | None]:
@@ -273,6 +280,7 @@ class BiRecurrent:
 
     def forward(self, params: Params, x: Array, packing: Packing | None = None) -> tuple[Array, Any]:
         packing = Packing(np.array([len(x)])) if packing is None else packing
+        _expect(x.ndim == 2 and x.shape[1] == self.n_in, f"must be (N, {self.n_in}) for BiRecurrent", x)
         h = np.empty((len(x), 2 * self.n_hidden), dtype=np.result_type(x, params["forward_Wx"]))
         for way, out in self._ways(h):
             out[:] = x @ params[f"{way}_Wx"] + params[f"{way}_b"]
@@ -314,6 +322,11 @@ class BiRecurrent:
             (nothing, nothing, last),
             *((left, here, slice(left.stop, here.start)) for here, left in reversed(steps)),
         ]
+
+
+def _expect(fits: bool, expected: str, x: Array) -> None:
+    if not fits:
+        raise InputError("inputs", expected, got=f"shape {x.shape}, dtype {x.dtype}")
 
 
 @dataclass(frozen=True)

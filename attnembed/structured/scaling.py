@@ -25,13 +25,16 @@ from attnembed.structured.theory import ScaleFit, component_norms, fit_scales
 __all__ = [
     "OfflineScaling",
     "OnlineScaling",
+    "Parametrisation",
     "ScaleDiagnosis",
     "ScaleSearch",
     "best_pairwise_factor",
     "bigram_potentials",
+    "fixed_subset",
     "fold",
     "normalised",
     "normalised_gradient",
+    "output_names",
     "scale_diagnosis",
     "suggest_ratio",
 ]
@@ -307,6 +310,3 @@ def output_names(model: StructuredModel[Any]) -> tuple[str, ...]:
     if not model.network.output:
         raise InputError("network", "must end in a Dense, Conv2D or LayerNorm layer for its output to be scaled")
     return tuple(NETWORK + name for name in model.network.output)
-
-
-__all__ += ["Parametrisation", "fixed_subset", "output_names"]

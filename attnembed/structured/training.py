@@ -313,7 +313,8 @@ class _Run:
         online = self.scaling if isinstance(self.scaling, OnlineScaling) and "pairwise" in stage.names else None
         if first and self.epoch > 0:
             if number == 1 and self.stage_unary_norm is not None:
-                n_u = component_norms(self.params["unary_scale"] * self.model().unary(self.subset), np.zeros((1, 1)))[0]
+                model = self.model()
+                n_u = component_norms(model.unary_scale * model.unary(self.subset), np.zeros((1, 1)))[0]
                 fold(self.params, output_names(self.template), self.stage_unary_norm / n_u)
             self.state = self._fresh_state(stage)
         if first and online is not None:
@@ -344,7 +345,7 @@ class _Run:
         rate = self.optimizer.step_size * (1.0 if self.schedule is None else self.schedule(self.steps))
         trained = {name: np.asarray(named[name], dtype=self.params[name].dtype) for name in stage.names}
         self.optimizer.update(self.params, trained, self.state, rate)
-        self.parametrisation.observe(self.params["unary_scale"] * unary)
+        self.parametrisation.observe(float(self.params["unary_scale"]) * unary)
         self.steps += 1
         # The model refuses such a matrix; the network's arrays show in the next loss.
         return loss if np.isfinite(self.params["pairwise"]).all() else np.nan

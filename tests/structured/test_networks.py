@@ -121,6 +121,23 @@ def test_same_seed_same_network():
         assert_array_equal(value, mlp(3, (4,), 2, rng=5).params[name])
 
 
+@pytest.mark.parametrize(
+    ("network", "x", "message"),
+    [
+        (mlp(3, (), 2, rng=0), np.zeros((4, 5)), r"`inputs` must have 3 features for Dense; got shape \(4, 5\)"),
+        (conv_net(3, (), 2, rng=0), np.zeros((1, 4, 4, 2)), r"`inputs` must be \(n, H, W, 3\) for Conv2D"),
+        (lenet(rng=0), np.zeros((4, 100)), r"`inputs` must have rows of shape \(16, 8, 1\)"),
+        (birnn(5, 1, 2, rng=0), np.zeros((4, 1)), r"`inputs` must be integers \(N, m\) for Embedding"),
+        (birnn(5, 1, 2, rng=0), np.array([[5]]), r"`inputs` must be ids in 0..4; got 5"),
+        (birnn(5, 1, 2, rng=0), np.array([[-1]]), r"`inputs` must be ids in 0..4; got -1"),
+        (NETWORKS["recurrent"][0], np.zeros((4, 3)), r"`inputs` must be \(N, 5\) for BiRecurrent"),
+    ],
+)
+def test_bad_inputs_are_named(network, x, message):
+    with pytest.raises(InputError, match=message):
+        network(x)
+
+
 def test_bad_sizes_are_named():
     with pytest.raises(InputError, match="`height` and `width` must be at least 4"):
         lenet(height=3, width=8)

@@ -106,3 +106,14 @@ def test_a_marginal_far_below_the_range_of_floats():
 def test_unknown_objective():
     with pytest.raises(InputError, match="`objective` must be one of 'nll'"):
         chain_objective("likelihood", np.zeros((1, 2)), np.zeros((2, 2)), [0])
+
+
+@pytest.mark.parametrize("name", CHAIN_OBJECTIVES)
+def test_a_batch_is_the_mean_of_its_sequences(name):
+    unary, pairwise, labels = batch(0.3)
+    out = chain_objective(name, unary, pairwise, labels, LENGTHS)
+    alone = [chain_objective(name, u[:n], pairwise, y[:n]) for u, y, n in zip(unary, labels, LENGTHS)]
+    assert_allclose(out.value, np.mean([o.value for o in alone]), rtol=1e-14)
+    assert_allclose(out.pairwise, np.mean([o.pairwise for o in alone], axis=0), rtol=0, atol=1e-15)
+    for u, o, n in zip(out.unary, alone, LENGTHS):
+        assert_allclose(u[:n], o.unary / 4, rtol=0, atol=1e-15)
