@@ -77,7 +77,8 @@ def check_gradient(
     h^2 or faster where it is right; the slope over the three smallest steps with R above 100 times the measured
     rounding of f must be at least 1.8. Beside that, rounding must not hide an error above 1e-4 of the gradient's
     norm: near stationary points, and where attention saturates, the check says that it cannot decide. Kinks farther
-    from x than about 1e-7 max(1, max|x|) do no harm. Derived here.
+    from x than about 1e-7 max(1, max|x|) do no harm; choose ``steps`` for a function that varies over shorter lengths
+    than 1e-5 max(1, max|x|). Derived here.
 
     ``gradient``: array of the shape of x (any shape), or a function of x that returns it. ``directions`` random ones
     are tried and at most ``coordinates`` coordinates, all of them where x has no more. ``steps``: lengths h > 0, by
@@ -110,10 +111,10 @@ def check_gradient(
     def remainder(displacement: Array) -> float:
         return _value(function, x + displacement) - start - float(np.vdot(grad, displacement))
 
-    noise = _noise(remainder, size * 2.0**-22 * _unit(rng.standard_normal(x.shape)), EPS * abs(start))
+    noise = _noise(remainder, lengths[0] * 2.0**-18 * _unit(rng.standard_normal(x.shape)), EPS * abs(start))
     lines = [_Line.follow(remainder, u, lengths, noise, norm) for u in _directions(grad, directions, coordinates, rng)]
-    # A gradient of zero has no size of its own; the changes of f nearby, then all remainder, stand in.
-    reference = norm or max(line.change for line in lines) or 1.0
+    # A gradient of zero has no size of its own: the changes of f nearby, all of them remainder, stand in.
+    reference = norm or max(line.change for line in lines) or math.inf
     wrong = [line for line in lines if line.slope < SMALLEST_SLOPE]
     worst = max(wrong or lines, key=lambda line: line.error)
     relative_error = worst.error / reference

@@ -7,6 +7,7 @@ in dash as well as in colour. Sizes are chosen so that a figure stays legible at
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import matplotlib as mpl
@@ -16,7 +17,16 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["COLOURS", "MUTED", "new_figure", "plot_alignment", "plot_line", "plot_tokens"]
+__all__ = [
+    "COLOURS",
+    "MUTED",
+    "new_figure",
+    "plot_alignment",
+    "plot_attention_text",
+    "plot_line",
+    "plot_tokens",
+    "style",
+]
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MUTED = "#767676"
@@ -37,13 +47,16 @@ _STYLE = {
 }
 
 
+def style() -> AbstractContextManager[None]:
+    """The package's look, for the time of a ``with`` block around drawing and saving."""
+    return mpl.rc_context(_STYLE)
+
+
 def new_figure(rows: int = 1, columns: int = 1, *, panel: tuple[float, float] = (4.6, 3.7)) -> tuple[Figure, Any]:
-    """A figure with the package's style and its axes as a (rows, columns) array; independent of pyplot and display."""
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(panel[0] * columns, panel[1] * rows), layout="constrained")
-        FigureCanvasAgg(figure)
-        axes = figure.subplots(rows, columns, squeeze=False)
-    return figure, axes
+    """A figure and its axes as a (rows, columns) array; independent of pyplot and of any display."""
+    figure = Figure(figsize=(panel[0] * columns, panel[1] * rows), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(rows, columns, squeeze=False)
 
 
 def plot_line(ax: Axes, x: ArrayLike, y: ArrayLike, label: str = "", *, index: int = 0, **options: Any) -> Axes:
@@ -92,16 +105,44 @@ def plot_tokens(
         name = {2: "linear fit", 3: "quadratic fit"}.get(len(curve), "fit")
         ax.plot(grid, np.polyval(curve, grid), color=COLOURS[1], label=name)
         ax.legend(loc="best")
-    for k in labelled:
-        right = x[k] <= 0
+    for rank, k in enumerate(labelled):
+        left = x[k] > 0  # towards the middle, where a U leaves room
         ax.annotate(
             words[k],
             (x[k], y[k]),
-            xytext=(4 if right else -4, 3),
+            xytext=(-12 if left else 12, 4 + 13 * (rank % 4)),
             textcoords="offset points",
-            ha="left" if right else "right",
-            fontsize=9,
+            ha="right" if left else "left",
+            fontsize=10,
+            arrowprops={"arrowstyle": "-", "color": MUTED, "linewidth": 0.7},
         )
     ax.set_xlabel(r"posterior difference $\Delta_s = P(+|s) - P(-|s)$")
     ax.set_ylabel(ylabel)
+    return ax
+
+
+def plot_attention_text(ax: Axes, words: Sequence[str], attention: ArrayLike, *, title: str, columns: int = 92) -> Axes:
+    """Words in lines, each on a background that darkens with its attention; the strongest three are in bold."""
+    weights = np.asarray(attention, dtype=float)
+    shade = weights / weights.max()
+    strongest = set(np.argsort(-weights)[:3].tolist())
+    ax.set_axis_off()
+    ax.set_title(title, loc="left", fontsize=11)
+    line, column = 0, 0
+    for k, word in enumerate(words):
+        if column and column + len(word) > columns:
+            line, column = line + 1, 0
+        ax.text(
+            column,
+            -line,
+            word,
+            family="monospace",
+            fontsize=9,
+            fontweight="bold" if k in strongest else "normal",
+            color="white" if shade[k] > 0.55 else "black",
+            bbox={"facecolor": mpl.colormaps["Blues"](0.9 * shade[k]), "edgecolor": "none", "pad": 1.2},
+        )
+        column += len(word) + 1
+    ax.set_xlim(0, columns)
+    ax.set_ylim(-line - 0.8, 0.9)
     return ax

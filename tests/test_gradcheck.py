@@ -212,18 +212,31 @@ def test_saturated_attention_is_not_decided():
     assert "wrong by 1.0e+00" in visible.message
 
 
+@pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
 @pytest.mark.parametrize("offset", [0.0, 5.0])
-def test_a_gradient_of_exactly_zero(offset):
+def test_a_gradient_of_exactly_zero(offset, scale):
     zero, x = np.zeros(2), np.zeros(2)
-    assert check_gradient(lambda x: offset, zero, x, rng=0).passed
-    assert check_gradient(lambda x: offset + x @ x, zero, x, rng=0).passed
-    report = check_gradient(lambda x: offset + x @ x, zero, [1e-3, 0.0], rng=0)
+    assert check_gradient(lambda x: scale * offset, zero, x, rng=0).passed
+    assert check_gradient(lambda x: scale * (offset + x @ x), zero, x, rng=0).passed
+    # the flat bottom of a trough
+    assert check_gradient(lambda x: scale * (offset + max(0.0, abs(x[0]) - 0.01)), zero, x, rng=0).passed
+    report = check_gradient(lambda x: scale * (offset + x @ x), zero, [1e-3, 0.0], rng=0)
     assert not report.passed
     assert report.worst_coordinate == (0,)
-    constant = check_gradient_complex_step(lambda x: 0 * x.sum() + offset, zero, x)
+    constant = check_gradient_complex_step(lambda x: 0 * x.sum() + scale * offset, zero, x)
     assert constant.passed
     assert constant.relative_error == 0
-    assert check_gradient_complex_step(lambda x: 0 * x.sum() + offset, zero + 1, x).relative_error == math.inf
+    assert check_gradient_complex_step(lambda x: 0 * x.sum() + scale * offset, zero + 1, x).relative_error == math.inf
+
+
+@pytest.mark.parametrize(
+    ("size", "steps"), [(1e-3, None), (1e6, None), (1e12, None), (1e-9, [1e-10 * 4.0**-k for k in range(16)])]
+)
+def test_the_steps_follow_the_size_of_the_point(size, steps):
+    x = size * np.array([0.3, -0.7])
+    grad = np.cos(x / size) / size
+    assert check_gradient(lambda x: np.sin(x / size).sum(), grad, x, steps=steps, rng=0).passed
+    assert not check_gradient(lambda x: np.sin(x / size).sum(), 1.001 * grad, x, steps=steps, rng=0).passed
 
 
 def test_steps_out_of_the_domain_are_left_out():

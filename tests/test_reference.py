@@ -276,11 +276,11 @@ def test_the_loss_gap_of_two_tokens_at_a_huge_norm(winner, norm):
 
 
 def test_tokens_of_equal_score_and_value_leave_their_loser_visible():
-    # f = g_0 - 2 a_2 with g_0 = g_1, u_0 = u_1 and a_2 = e^{-norm} / 2: only the loser moves f, however small a_2.
+    # f = g_0 - 2 a_2 with g_0 = g_1, u_0 = u_1 and a_2 = e^{-norm} / 3: only the loser moves f, however small a_2.
     E, norm = np.array([[1.0, 1.0, 0.0], [1.0, 1.0, 1.0], [0.0, -1.0, 0.0]]), 1e4
-    gradient = ref.precise_gradient_p(E, [norm, 0.0, 0.0], [0.0, 1.0, 0.0], [[0, 1, 2]], [1])
-    vector = 2 * (E[2] - (E[0] + E[1]) / 2)
-    assert gradient.relative_error(vector, -norm - math.log(2) - math.log1p(math.e)) < 1e-11
+    gradient = ref.precise_gradient_p(E, [norm, 0.0, 0.0], [0.0, 1.0, 0.0], [[0, 0, 1, 2]], [1])
+    vector = 2 * (E[2] - (2 * E[0] + E[1]) / 3)
+    assert gradient.relative_error(vector, -norm - math.log(3) - math.log1p(math.e)) < 1e-11
 
 
 def test_a_gradient_that_is_zero_by_cancellation_is_zero():

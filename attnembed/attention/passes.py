@@ -213,8 +213,8 @@ class AnchoredPass:
         counts, y = self.data.counts, self.data.labels[:, None]
         G = _with_data(counts, self.slope) @ E
         mean_E = _with_data(counts, self.softmax.probability) @ E
-        half = G.T @ (self._curvature[:, None] / 2 * G + y * mean_E)
-        return half + half.T - (E.T * self.scaled_B) @ E
+        half = G.T @ (self._curvature[:, None] / 2 * G + y * mean_E) - (E.T * (self.scaled_B / 2)) @ E
+        return half + half.T
 
     def scaled_hessian_vector(self, E: Floats, x: Floats) -> Floats:
         """(Hess_p L) x / exp(log_scale), (d,), at the cost of one sparse pass."""

@@ -29,7 +29,7 @@ from attnembed.attention.data import TokenDataset
 from attnembed.attention.model import AttentionModel
 from attnembed.attention.passes import TokenSums, token_sums
 from attnembed.attention.products import embedding_product, embedding_transpose_product, rank_two
-from attnembed.errors import DataFileError, InputError
+from attnembed.errors import DataFileError, InputError, InputTypeError
 from attnembed.optim import SGD, Adam, Constant, Optimizer, Schedule, state_arrays, state_from_arrays
 from attnembed.results import Result, Status, to_plain
 
@@ -55,7 +55,7 @@ DEFAULT_STEP_SIZE = {"adam": 0.01, "sgd": 1.0, "gd": 1.0}
 
 @dataclass(frozen=True, eq=False)
 class TrainState:
-    """What a callback of `train` receives after each epoch (epoch 0 is the start).
+    """What a callback of `train` receives after each epoch.
 
     ``E``, ``p`` and ``v`` are read-only views of the arrays being trained: copy what must outlive the call. The
     validation figures are NaN where there is no validation set.
@@ -106,8 +106,7 @@ def split_dataset(data: TokenDataset, share: float, *, rng: RNGLike = None) -> t
     >>> [half.labels for half in split_dataset(data, 0.4, rng=0)]
     [array([ 1.,  1., -1.]), array([ 1., -1.])]
     """
-    if check_positive("share", share) >= 1:
-        raise InputError("share", "must lie between 0 and 1", got=share)
+    _check_share("share", share)
     rng = as_rng(rng)
     inside = np.zeros(data.n_samples, dtype=bool)
     for sign in (1.0, -1.0):
@@ -193,6 +192,11 @@ def train(
             raise InputError("patience", "needs a validation set", hint="pass validation=0.1")
     if isinstance(validation, TokenDataset):
         model._check(validation)
+    elif validation is not None:
+        _check_share("validation", validation)
+    for name, function in (("schedule", schedule), ("callback", callback)):
+        if function is not None and not callable(function):
+            raise InputTypeError(name, "must be a function", got=type(function).__name__)
 
     generator, store = as_rng(rng), None
     if checkpoint is not None:
@@ -441,6 +445,7 @@ def _fingerprint(*parts: Any) -> str:
 
 
 def _describe(schedule: Schedule) -> str:
+    """The same in every process: the options of a schedule of `optim`, the name of any other function."""
     if dataclasses.is_dataclass(schedule):
         return repr(schedule)
     return f"{schedule.__module__}.{getattr(schedule, '__qualname__', type(schedule).__qualname__)}"
@@ -452,6 +457,11 @@ def _subset(data: TokenDataset, rows: Ints) -> TokenDataset:
     for array in (counts.data, counts.indices, counts.indptr):
         freeze(array)
     return TokenDataset(counts, freeze(data.labels[rows]), data.vocab)
+
+
+def _check_share(name: str, value: float) -> None:
+    if check_positive(name, value) >= 1:
+        raise InputError(name, "must lie between 0 and 1", got=value)
 
 
 def _check_params(params: Sequence[str]) -> tuple[str, ...]:

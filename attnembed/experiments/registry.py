@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -109,9 +109,8 @@ def reproduce(
     outcome = _registry[name].run(Request(None if data is None else Path(data), bool(quick), seed, folder))
     files = []
     for figure_name, draw in outcome.figures.items():
-        path = folder / f"{figure_name}.png"
-        _write_figure(draw(), path)
-        files.append(path)
+        files.append(folder / f"{figure_name}.png")
+        _write_figure(draw, files[-1])
     seconds = time.perf_counter() - start
     path = folder / f"{name}.json"
     write_json(
@@ -138,18 +137,24 @@ def require_data(request: Request, what: str) -> Path:
     return request.data
 
 
-def _write_figure(figure: Figure, path: Path) -> None:
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=150)
+def _write_figure(draw: Callable[[], Figure], path: Path) -> None:
+    from attnembed.plotting import style
+
+    with style(), replacing(path) as temporary:
+        draw().savefig(temporary, format="png", dpi=150)
 
 
-def _rows(numbers: Mapping[str, Any], prefix: str = "") -> Any:
+def _rows(numbers: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """One line per number: means with their standard deviation, lists of words joined, lists of numbers left out."""
     for name, value in numbers.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and set(value) == {"mean", "std"}:
+            yield f"{prefix}{name}", f"{value['mean']:.5g} +- {value['std']:.2g}"
+        elif isinstance(value, Mapping):
             yield from _rows(value, f"{prefix}{name}.")
         elif isinstance(value, float):
             yield f"{prefix}{name}", f"{value:.6g}"
-        elif isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
-            yield f"{prefix}{name}", ", ".join(value)
-        elif not isinstance(value, (list, tuple)):
+        elif isinstance(value, (list, tuple)):
+            if all(isinstance(item, str) for item in value):
+                yield f"{prefix}{name}", ", ".join(value)
+        else:
             yield f"{prefix}{name}", str(value)

@@ -6,7 +6,7 @@ Delta_s. The first orders the tokens; the second is U-shaped: attention goes to 
 
 from __future__ import annotations
 
-import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.stats import spearmanr
 
+from attnembed._files import read_npz, write_npz
 from attnembed._progress import Progress
 from attnembed.attention.data import TokenDataset
 from attnembed.attention.flow import gradient_flow
@@ -27,6 +28,7 @@ from attnembed.attention.training import split_dataset, train
 from attnembed.errors import DataFileError
 from attnembed.experiments.registry import Outcome, Request, experiment, require_data
 from attnembed.losses import logistic, logistic_derivative
+from attnembed.optim import Adam, Cosine
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -44,11 +46,6 @@ class Corpus:
     train: TokenDataset
     test: TokenDataset
     test_source: tuple[Path, str | None]
-
-    @property
-    def shown(self) -> NDArray[np.intp]:
-        """The tokens that occur in at least MIN_DOCUMENTS training reviews."""
-        return np.flatnonzero(np.diff(self.train.counts_csc.indptr) >= MIN_DOCUMENTS)
 
 
 def load_corpus(path: Path, known: tuple[tuple[str, ...], ...], *, vocabulary: int, cache: Path, seed: int) -> Corpus:
@@ -87,30 +84,362 @@ def _parts(path: Path, known: tuple[tuple[str, ...], ...]) -> list[tuple[Path, s
     raise DataFileError(path, f"holds none of: {wanted}, or folders train/pos, train/neg; or name a file of reviews")
 
 
-def logistic_regression(train_part: TokenDataset, validation: TokenDataset) -> tuple[Vector, float, float]:
-    """Bag of words: weights w (V,) and a constant b on log(1 + n_is), the penalty chosen on the validation part.
+@dataclass(frozen=True, eq=False)
+class BagOfWords:
+    """Logistic regression on word counts, the baseline without attention: sign(x.weights + constant).
 
-    Minimises mean_i l(y_i (x_i.w + b)) + (penalty/2) ||w||^2 with L-BFGS.
+    x_is = log(1 + n_is), each review scaled to unit norm.
     """
 
+    weights: Vector
+    constant: float
+    penalty: float
+
+    @classmethod
+    def fit(cls, data: TokenDataset, validation: TokenDataset) -> BagOfWords:
+        """Minimise mean_i l(y_i (x_i.w + b)) + (penalty/2) ||w||^2 by L-BFGS; penalty chosen on ``validation``."""
+        x, y = cls.features(data), data.labels
+
+        def solve(start: Vector, penalty: float) -> Vector:
+            def objective(w: Vector) -> tuple[float, Vector]:
+                margins = y * (x @ w[:-1] + w[-1])
+                pull = y * logistic_derivative(margins) / y.size
+                value = float(logistic(margins).mean() + penalty / 2 * (w[:-1] @ w[:-1]))
+                return value, np.append(x.T @ pull + penalty * w[:-1], pull.sum())
+
+            found: Vector = minimize(objective, start, jac=True, method="L-BFGS-B", options={"maxiter": 60}).x
+            return found
+
+        candidates, w = [], np.zeros(x.shape[1] + 1)
+        for penalty in (1e-4, 3e-5, 1e-5):  # each solution starts the next, less penalised problem
+            w = solve(w, penalty)
+            candidates.append(cls(w[:-1], float(w[-1]), penalty))
+        return max(candidates, key=lambda model: balanced_accuracy(validation, model.output(validation)))
+
+    @staticmethod
     def features(data: TokenDataset) -> Any:
+        """x (n, V), rows of unit norm."""
         x = data.counts.log1p()
-        x.data /= np.sqrt(x.multiply(x).sum(axis=1))[data.segments.ids]
+        x.data /= data.segments.spread(np.sqrt(data.segments.sum(x.data**2)))
         return x
 
-    x, y = features(train_part), train_part.labels
-    held_out = features(validation)
-    parameters, best = np.zeros(x.shape[1] + 1), (-1.0, np.zeros(0), 0.0, 0.0)
-    for penalty in (1e-4, 3e-5, 1e-5):
+    def output(self, data: TokenDataset) -> Vector:
+        """x_i.w + b, (n,)."""
+        return np.asarray(self.features(data) @ self.weights + self.constant)
 
-        def objective(w: Vector, penalty: float = penalty) -> tuple[float, Vector]:
-            margins = y * (x @ w[:-1] + w[-1])
-            pull = y * logistic_derivative(margins) / y.size
-            gradient = np.append(x.T @ pull + penalty * w[:-1], pull.sum())
-            return float(logistic(margins).mean() + penalty / 2 * (w[:-1] @ w[:-1])), gradient
 
-        parameters = minimize(objective, parameters, jac=True, method="L-BFGS-B", options={"maxiter": 60}).x
-        accuracy = float(np.mean(validation.labels * (held_out @ parameters[:-1] + parameters[-1]) > 0))
-        if accuracy > best[0]:
-            best = (accuracy, parameters[:-1], float(parameters[-1]), penalty)
-    return best[1], best[2], best[3]
+def balanced_accuracy(data: TokenDataset, output: Vector) -> float:
+    """Mean over the two classes of the share of right signs; the plain accuracy where the classes are equal."""
+    right = data.labels * output > 0
+    return float(np.mean([right[data.labels == sign].mean() for sign in (-1, 1)]))
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """E_s.v and E_s.p of the shown tokens against Delta_s, and what can be said of them in numbers."""
+
+    delta: Vector
+    frequency: Vector
+    values: Vector
+    scores: Vector
+    words: tuple[str, ...]
+    numbers: dict[str, float]
+    line: Vector
+    parabola: Vector
+
+    @classmethod
+    def of(cls, model: AttentionModel, data: TokenDataset) -> Picture:
+        """Fit a line to E_s.v and a parabola to E_s.p by least squares; correlations are Spearman's."""
+        shown = np.flatnonzero(np.diff(data.counts_csc.indptr) >= MIN_DOCUMENTS)
+        delta, values, scores = data.posterior_difference[shown], model.token_values[shown], model.token_scores[shown]
+        line = np.polyfit(delta, values, 1)
+        numbers = {
+            "spearman_values_signed_frequency": _spearman(values, data.signed_frequency[shown]),
+            "spearman_scores_absolute_difference": _spearman(scores, np.abs(delta)),
+        }
+        # Standard errors of ordinary least squares; a constant score (p = 0) has no shape to speak of.
+        parabola = np.zeros(3)
+        if np.ptp(scores) > 0:
+            parabola, covariance = np.polyfit(delta, scores, 2, cov=True)
+            numbers["quadratic_coefficient"] = float(parabola[0])
+            numbers["quadratic_standard_error"] = float(np.sqrt(covariance[0, 0]))
+            numbers["quadratic_in_standard_errors"] = float(parabola[0] / np.sqrt(covariance[0, 0]))
+        words = tuple(data.vocab[s] for s in shown) if data.vocab else ()
+        return cls(delta, data.frequency[shown], values, scores, words, numbers, line, parabola)
+
+    def most_attended(self, sign: int, count: int = 10) -> list[str]:
+        """The words with the largest E_s.p among those with Delta_s of one sign."""
+        order = np.argsort(-self.scores)
+        return [self.words[k] for k in order if sign * self.delta[k] > 0][:count]
+
+    def extremes(self, count: int = 4) -> list[int]:
+        """Indices of the words to label: of either sign, the largest scores that lie apart along Delta_s."""
+        order = np.argsort(-self.scores)
+        chosen: list[int] = []
+        for sign in (-1, 1):
+            side: list[int] = []
+            for k in order[np.sign(self.delta[order]) == sign]:
+                if all(abs(self.delta[k] - self.delta[other]) > 0.12 for other in side):
+                    side.append(int(k))
+                if len(side) == count:
+                    break
+            chosen += side
+        return chosen
+
+
+def _spearman(x: Vector, y: Vector) -> float:
+    return float(spearmanr(x, y).statistic) if np.ptp(x) > 0 else 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class ExampleReview:
+    """A test review as words, with the attention on each of them; words outside the vocabulary have none."""
+
+    words: list[str]
+    attention: Vector
+    label: float
+    output: float
+
+
+def example_reviews(
+    model: AttentionModel, corpus: Corpus, *, per_class: int = 2, length: int = 45
+) -> list[ExampleReview]:
+    """The first test reviews of either label that the model gets right and that have at most ``length`` words."""
+    index = {word: s for s, word in enumerate(corpus.train.vocab or ())}
+    tokenizer = Tokenizer()
+    found: dict[float, list[ExampleReview]] = {1.0: [], -1.0: []}
+    source, split = corpus.test_source
+    options: Any = {} if split is None else {"split": split}
+    u, g = model.token_scores, model.token_values
+    for text, label in iter_reviews(source, **options):
+        if len(text) > 8 * length or len(found[label]) >= per_class:
+            continue
+        words = tokenizer.tokenize(text)
+        ids = np.array([index.get(word, -1) for word in words])
+        known = ids >= 0
+        if not length / 2 <= len(words) <= length or not known.any():
+            continue
+        weight = np.zeros(len(words))
+        weight[known] = np.exp(u[ids[known]] - u[ids[known]].max())
+        weight /= weight.sum()
+        output = float(weight[known] @ g[ids[known]])
+        if label * output > 0:
+            found[label].append(ExampleReview(words, weight, label, output))
+        if all(len(reviews) >= per_class for reviews in found.values()):
+            break
+    return found[1.0] + found[-1.0]
+
+
+def balanced(data: TokenDataset, rng: np.random.Generator) -> TokenDataset:
+    """Repeat reviews of the smaller class until both are equally many, so that alpha_s ignores the classes' sizes."""
+    classes = sorted((np.flatnonzero(data.labels == sign) for sign in (-1, 1)), key=len)
+    rows = np.sort(np.concatenate([np.resize(rng.permutation(classes[0]), classes[1].size), classes[1]]))
+    return TokenDataset.from_counts(data.counts[rows], data.labels[rows], vocab=data.vocab)
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One repetition: the data it was fitted on, the model after one step and the trained one, and accuracies."""
+
+    data: TokenDataset
+    validation: TokenDataset
+    stepped: AttentionModel
+    trained: AttentionModel
+    numbers: dict[str, float]
+
+    @classmethod
+    def draw(cls, corpus: Corpus, parameters: dict[str, Any], rng: np.random.Generator) -> Run:
+        """Split off a validation part, take one step on E from a random start, then train E and p."""
+        data, validation = (balanced(part, rng) for part in split_dataset(corpus.train, 0.1, rng=rng))
+        dim, epochs = parameters["dim"], parameters["epochs"]
+        scale = parameters["embedding_scale"] / np.sqrt(dim)
+        start = AttentionModel.random(data.vocab_size, dim, embedding_scale=scale, rng=rng)
+        stepped = one_step(start, data, parameters["relative_step"] / np.abs(data.signed_frequency).max()).model
+        optimizer = Adam(
+            step_size=parameters["adam_step_size"],
+            epsilon=parameters["relative_epsilon"] / data.lengths.sum(),
+            weight_decay=parameters["weight_decay"],
+        )
+
+        def fit(model: AttentionModel, params: tuple[str, ...]) -> tuple[AttentionModel, int]:
+            result = train(
+                model,
+                data,
+                params=params,
+                method=optimizer,
+                epochs=epochs,
+                schedule=Cosine(epochs),
+                validation=validation,
+                rng=rng,
+            )
+            return result.model, result.best_epoch
+
+        trained, best_epoch = fit(stepped, ("E", "p"))
+        pooling, _ = fit(stepped.replace(p=np.zeros(dim)), ("E",))
+        after_step, after_training = Picture.of(stepped, data).numbers, Picture.of(trained, data).numbers
+        numbers = {f"one_step.{name}": value for name, value in after_step.items()}
+        numbers |= {f"trained.{name}": value for name, value in after_training.items()}
+        numbers |= {
+            "test_accuracy.attention": trained.accuracy(corpus.test),
+            "test_accuracy.uniform_pooling": pooling.accuracy(corpus.test),
+            "test_balanced_accuracy.attention": balanced_accuracy(corpus.test, trained.output(corpus.test)),
+            "test_balanced_accuracy.uniform_pooling": balanced_accuracy(corpus.test, pooling.output(corpus.test)),
+            "best_epoch": float(best_epoch),
+        }
+        return cls(data, validation, stepped, trained, numbers)
+
+
+def flow_on_p(data: TokenDataset, words: int, relative_step: float, arclength: float) -> AttentionModel:
+    """Gradient flow on p alone from the embeddings after one step, for the most frequent words.
+
+    E^0 is orthonormal and orthogonal to v, the limit of large width, because p has no more freedom than E has columns.
+    """
+    kept = np.flatnonzero(data.counts[:, :words].sum(axis=1))
+    frequent = TokenDataset.from_counts(data.counts[kept][:, :words], data.labels[kept])
+    start = AttentionModel(np.eye(words, words + 1), np.zeros(words + 1), np.eye(words + 1)[-1])
+    stepped = one_step(start, frequent, relative_step / np.abs(frequent.signed_frequency).max()).model
+    flow = gradient_flow(stepped, frequent, clock="arclength", until=arclength, rtol=1e-3, atol=1e-4)
+    return flow.model
+
+
+def study(request: Request, name: str, known: tuple[tuple[str, ...], ...]) -> Outcome:
+    """The protocol, repeated over seeds; the pictures and the examples are those of the first repetition."""
+    parameters: dict[str, Any] = {
+        "vocabulary": 20_000,
+        "dim": 64,
+        "embedding_scale": 1e-3,  # times 1/sqrt(dim): the token values after one step are then those of the step
+        "relative_step": 0.5,  # eta = relative_step / max |alpha_s|
+        "adam_step_size": 0.03,
+        "relative_epsilon": 0.75,  # Adam's epsilon, times the number of words in the training reviews
+        "weight_decay": 0.5,
+        "epochs": 30,
+        "validation_share": 0.1,
+        "min_documents": MIN_DOCUMENTS,
+        "repetitions": 1 if request.quick else 5,
+        "flow_words": 2000,
+        "flow_relative_step": 2.0,
+        "flow_arclength": 5.0,
+    }
+    path = require_data(request, f"the {name} reviews")
+    vocabulary, cache = parameters["vocabulary"], request.out / "cache"
+    corpus = load_corpus(path, known, vocabulary=vocabulary, cache=cache, seed=request.seed)
+    runs = []
+    with Progress("repetitions", total=parameters["repetitions"]) as progress:
+        for k in range(parameters["repetitions"]):
+            runs.append(Run.draw(corpus, parameters, np.random.default_rng([request.seed, k])))
+            progress.update(k + 1)
+    first = runs[0]
+    stepped, trained = Picture.of(first.stepped, first.data), Picture.of(first.trained, first.data)
+    baseline = BagOfWords.fit(first.data, first.validation).output(corpus.test)
+
+    numbers: dict[str, Any] = {
+        "training_reviews": corpus.train.n_samples,
+        "test_reviews": corpus.test.n_samples,
+        "tokens_shown": int(trained.delta.size),
+    }
+    for key in first.numbers:
+        values = [run.numbers[key] for run in runs]
+        numbers[key] = {"mean": float(np.mean(values)), "std": float(np.std(values, ddof=min(1, len(values) - 1)))}
+    numbers["test_accuracy.bag_of_words"] = float(np.mean(corpus.test.labels * baseline > 0))
+    numbers["test_balanced_accuracy.bag_of_words"] = balanced_accuracy(corpus.test, baseline)
+    if not request.quick:
+        options = (min(parameters["flow_words"], vocabulary), parameters["flow_relative_step"])
+        flowed = flow_on_p(first.data, *options, parameters["flow_arclength"])
+        alpha, delta = first.data.signed_frequency[: options[0]], first.data.posterior_difference[: options[0]]
+        numbers["flow_on_p.spearman_scores_absolute_difference"] = _spearman(flowed.token_scores, np.abs(delta))
+        numbers["flow_on_p.spearman_scores_decisiveness"] = _spearman(flowed.token_scores, np.abs(alpha * delta))
+    numbers["most_attended_positive"] = trained.most_attended(+1)
+    numbers["most_attended_negative"] = trained.most_attended(-1)
+    examples = example_reviews(first.trained, corpus)
+
+    def draw() -> Figure:
+        from attnembed.plotting import new_figure
+
+        figure, axes = new_figure(1, 3, panel=(5.2, 4.2))
+        _draw_panels(axes[0], stepped, trained, name)
+        return figure
+
+    def draw_examples() -> Figure:
+        from attnembed.plotting import new_figure, plot_attention_text
+
+        figure, axes = new_figure(len(examples), 1, panel=(9.0, 1.3))
+        for ax, review in zip(axes[:, 0], examples):
+            sign = "positive" if review.label > 0 else "negative"
+            plot_attention_text(ax, review.words, review.attention, title=f"{sign} review, f = {review.output:+.2f}")
+        return figure
+
+    figures = {name: draw}
+    if examples:
+        figures[f"{name}-attention"] = draw_examples
+    figures |= _side_by_side(request.out, name, stepped, trained)
+    return Outcome(parameters, numbers, figures)
+
+
+_PICTURE = ("delta", "frequency", "values", "scores", "line", "parabola", "words")
+
+
+def _side_by_side(out: Path, name: str, stepped: Picture, trained: Picture) -> dict[str, Callable[[], Figure]]:
+    """Keep the pictures in ``out``; where those of the other data set lie there too, a figure of both."""
+    for stage, picture in (("step", stepped), ("trained", trained)):
+        fields = {field: np.asarray(getattr(picture, field)) for field in _PICTURE}
+        write_npz(out / "cache" / f"{name}-{stage}.npz", **fields)
+    names = ("imdb", "yelp")
+    files = {key: [out / "cache" / f"{key}-{stage}.npz" for stage in ("step", "trained")] for key in names}
+    if not all(path.is_file() for paths in files.values() for path in paths):
+        return {}
+
+    def load(path: Path) -> Picture:
+        fields: dict[str, Any] = read_npz(path, _PICTURE)
+        return Picture(**{**fields, "words": tuple(fields["words"].tolist())}, numbers={})
+
+    def draw() -> Figure:
+        from attnembed.plotting import new_figure
+
+        figure, axes = new_figure(2, 3, panel=(5.2, 4.2))
+        for row, key in zip(axes, names):
+            _draw_panels(row, *map(load, files[key]), key)
+        return figure
+
+    return {"reviews": draw}
+
+
+def _draw_panels(axes: Any, stepped: Picture, trained: Picture, name: str) -> None:
+    """E_s.v after one step (on a scale that is linear near 0), E_s.v and E_s.p after training."""
+    from attnembed.plotting import plot_tokens
+
+    panels = (
+        (stepped, stepped.values, None, r"$E_s \cdot v$", "after one step"),
+        (trained, trained.values, trained.line, r"$E_s \cdot v$", "after training"),
+        (trained, trained.scores, trained.parabola, r"$E_s \cdot p$", "after training"),
+    )
+    for ax, (picture, values, curve, ylabel, title) in zip(axes, panels):
+        plot_tokens(
+            ax,
+            picture.delta,
+            values,
+            picture.frequency,
+            ylabel=ylabel,
+            curve=curve,
+            words=picture.words,
+            labelled=picture.extremes() if values is trained.scores else (),
+        )
+        ax.set_title(f"{name}, {title}")
+    axes[0].set_yscale("symlog", linthresh=float(np.median(np.abs(stepped.values))))
+
+
+@experiment("imdb", "E_s.v and E_s.p against the posterior difference on IMDB reviews, or any labelled text (--data)")
+def imdb(request: Request) -> Outcome:
+    """The 25,000 + 25,000 movie reviews of Maas et al. (ACL 2011)."""
+    return study(request, "imdb", (("imdb_train.tsv.gz", "imdb_test.tsv.gz"),))
+
+
+@experiment("yelp", "the same picture on Yelp reviews, or any labelled text (--data)")
+def yelp(request: Request) -> Outcome:
+    """Yelp reviews with one or two stars against those with four or five."""
+    known = (
+        ("yelp_polarity.tsv.gz",),
+        ("train.csv", "test.csv"),
+        ("yelp_academic_dataset_review.json",),
+        ("yelp.csv",),
+    )
+    return study(request, "yelp", known)

@@ -184,6 +184,12 @@ def test_best_model_by_validation(model: AttentionModel, data: TokenDataset, mon
     assert result.status is Status.REACHED_END
 
 
+def test_the_earliest_of_equals_is_best(model: AttentionModel, data: TokenDataset) -> None:
+    result = train(model, data, epochs=5, validation=0.3, schedule=lambda k: 0.05 if k < 2 else 0.0, rng=0)
+    assert len(set(result.history.validation_loss[2:])) == 1
+    assert result.best_epoch <= 2
+
+
 def test_without_validation_the_last_model_is_returned(model: AttentionModel, data: TokenDataset) -> None:
     result = train(model, data, epochs=4)
     assert result.best_epoch == 4
@@ -227,7 +233,8 @@ def test_not_finite(model: AttentionModel, data: TokenDataset, method: Any, vali
     assert result.status is Status.NOT_FINITE
     assert not result.success
     assert "smaller step_size" in result.message
-    assert np.isfinite(result.model.E).all()
+    assert np.isfinite(result.model.output(data)).all()
+    assert validation is not None or (result.model.E == model.E).all()
     assert 1 <= len(result.history) < 10
     assert result.history.loss[0] == pytest.approx(np.log(2), abs=0.1)
 
@@ -348,15 +355,17 @@ def test_generator_ends_in_the_same_state(model: AttentionModel, data: TokenData
     assert straight.random() == broken.random()
 
 
-def test_unseeded_run_resumes_with_its_own_split(model: AttentionModel, data: TokenDataset, tmp_path: Path) -> None:
-    file = tmp_path / "run.npz"
-    options: dict[str, Any] = {"validation": 0.3, "batch_size": 30, "checkpoint": file}
-    first = train(model, data, epochs=4, **options)
-    second = train(model, data, epochs=8, **options)
-    for name in ("loss", "validation_loss"):
-        np.testing.assert_array_equal(second.history[name][:5], first.history[name])
-    third = train(model, data, epochs=8, **options)
-    assert_same_run(third, second)
+def test_unseeded_run_resumes_with_its_own_split(
+    model: AttentionModel, data: TokenDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each call without a seed draws another one; the resumed run takes over that of the first."""
+    seeds = iter([7, 8])
+    options: dict[str, Any] = {"validation": 0.3, "batch_size": 30, "epochs": 8}
+    whole = train(model, data, rng=7, **options)
+    monkeypatch.setattr(training, "as_rng", lambda rng: np.random.default_rng(next(seeds) if rng is None else rng))
+    train(model, data, checkpoint=tmp_path / "run.npz", callback=stop_after(4), **options)
+    assert_same_run(train(model, data, checkpoint=tmp_path / "run.npz", **options), whole)
+    assert next(seeds, None) is None
 
 
 @pytest.fixture
@@ -561,7 +570,10 @@ def test_checkpoint_that_cannot_be_written(model: AttentionModel, data: TokenDat
         ({"epochs": 0}, "epochs"),
         ({"epochs": 1.5}, "epochs"),
         ({"batch_size": 0}, "batch_size"),
-        ({"validation": 1.0}, "share"),
+        ({"validation": 1.0}, "validation"),
+        ({"validation": "tenth"}, "validation"),
+        ({"schedule": 0.5}, "schedule"),
+        ({"callback": "print"}, "callback"),
         ({"validation": TokenDataset.from_tokens([[0], [1]], [1, -1])}, "data"),
         ({"monitor": "f1"}, "monitor"),
         ({"patience": 3}, "patience"),

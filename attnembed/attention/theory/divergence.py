@@ -76,7 +76,7 @@ def divergence(model: Parameters, data: TokenDataset) -> Divergence:
     first = columns == top[row]
     strict = (runner_up < gamma)[row]
     beaten = columns[~(first & strict)]
-    growing = columns[first & strict & (runner_up > -np.inf)[row]]
+    growing = columns[first & (runner_up > -np.inf)[row]]
     tokens = np.setdiff1d(growing, beaten)
     log_inner = np.full(data.vocab_size, -np.inf)
     log_attention = np.log(multiplicity) + u[columns] - log_Z[row]

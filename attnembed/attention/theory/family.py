@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
+from scipy.integrate import solve_ivp
 from scipy.special import expit
 
 from attnembed._validation import check_integer, check_positive
@@ -144,6 +145,14 @@ class Family:
             loss=float(weight @ logistic(np.array([-f_negative, f_positive]))),
             loss_gap=float(weight @ loss_increase(best, np.array([rest, other]) * best)),
         )
+
+    def limit(self, log_time: float = 60.0) -> FamilyState:
+        """What the reduced flow from p = 0 has come to at log t, integrated in s = log(1 + t)."""
+        end = float(np.logaddexp(0.0, log_time))
+        path = solve_ivp(
+            lambda s, x: np.exp(s) * self.rate(x), (0.0, end), np.zeros(4), method="LSODA", rtol=1e-9, atol=1e-9
+        )
+        return self.observe(path.y[:, -1])
 
     def _attention(self, x: ArrayLike) -> tuple[tuple[float, float], tuple[float, float], float, float]:
         """(a_A, 1 - a_A) in the negative sequences, the same for the own tokens, and both outputs."""

@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.integrate import solve_ivp
 
 from attnembed.attention.data import TokenDataset, make_balanced_dataset
 from attnembed.attention.flow import gradient_flow
 from attnembed.attention.model import AttentionModel
 from attnembed.attention.one_step import one_step
 from attnembed.attention.theory.basin import large_step_condition, large_step_size, small_step_condition
-from attnembed.attention.theory.family import Family, FamilyState
+from attnembed.attention.theory.family import Family
 from attnembed.attention.theory.ties import tie_invariant
 from attnembed.verify.registry import Evidence, claim
-
-
-def family_limit(family: Family, log_time: float = 60.0) -> FamilyState:
-    """The reduced flow of a family from p = 0 to log t, in log time."""
-    end = float(np.logaddexp(0, log_time))
-    path = solve_ivp(
-        lambda s, x: np.exp(s) * family.rate(x), (0, end), np.zeros(4), method="LSODA", rtol=1e-9, atol=1e-9
-    )
-    return family.observe(path.y[:, -1])
 
 
 @claim(
@@ -44,7 +34,7 @@ def large_step(rng: np.random.Generator) -> Evidence:
     return Evidence(
         measured=1 - float(flow.top_attention[-1]),
         bound=1e-6,
-        control=1 - family_limit(Family(20, 30, step_size=1263.0)).attention_shared,
+        control=1 - Family(20, 30, step_size=1263.0).limit().attention_shared,
         hypotheses={hypothesis.name: hypothesis.holds for hypothesis in (*threshold.hypotheses, *condition.hypotheses)},
         note=f"large step size {threshold.step_size:.4g}",
     )
@@ -72,7 +62,7 @@ def small_step(rng: np.random.Generator) -> Evidence:
     return Evidence(
         measured=missing,
         bound=1e-6,
-        control=1 - family_limit(Family(20, 30, step_size=758.0)).attention_shared,
+        control=1 - Family(20, 30, step_size=758.0).limit().attention_shared,
         hypotheses={hypothesis.name: hypothesis.holds for hypothesis in condition.hypotheses},
     )
 
@@ -87,11 +77,11 @@ def small_step(rng: np.random.Generator) -> Evidence:
 )
 def failure_window(rng: np.random.Generator) -> Evidence:
     def attention(step_size: float) -> float:
-        return family_limit(Family(20, 30, step_size=step_size)).attention_shared
+        return Family(20, 30, step_size=step_size).limit().attention_shared
 
     lost = max(attention(step_size) for step_size in (758.0, 1263.0, 1895.0, 2526.0, 3158.0))
     missing = max(1 - attention(step_size) for step_size in (100.0, 505.0, 3790.0, 12632.0))
-    stuck = family_limit(Family(20, 30, step_size=1263.0))
+    stuck = Family(20, 30, step_size=1263.0).limit()
     return Evidence(
         measured=max(lost, missing),
         bound=1e-6,

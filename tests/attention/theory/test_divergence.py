@@ -75,6 +75,13 @@ def test_dependent_embeddings_are_reported() -> None:
     ]
 
 
+def test_more_tokens_than_dimensions_are_dependent() -> None:
+    model = AttentionModel(np.random.default_rng(2).standard_normal((3, 2)), [0.0, 0.0], [1.0, -1.0])
+    growth = divergence(model, TokenDataset.from_tokens([[0, 2], [1, 2]], [1, -1]))
+    assert growth.hypotheses[0].measured == 0.0
+    assert np.isnan(growth.dual_basis).all()
+
+
 def test_without_a_strictly_top_token_there_can_be_a_stationary_point() -> None:
     # The same sequence with both labels: the losses balance at p = 0 by symmetry.
     data = TokenDataset.from_tokens([[0, 1], [0, 1]], [1, -1])

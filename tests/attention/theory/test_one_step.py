@@ -80,6 +80,18 @@ def test_bound_is_tight() -> None:
     assert 0.9 < max(ratios) <= 1 + 1e-12
 
 
+def test_formula_of_the_bound() -> None:
+    model, data = random_instance(np.random.default_rng(7))
+    bound, eta = one_step_bound(model, data, 3.0), 3.0
+    growth, sigma = np.exp(2 * bound.rho), 1 / (1 + np.exp(-bound.F))
+    for measured, along_v, along_p in (
+        (bound.embedding, np.linalg.norm(model.v), np.linalg.norm(model.p)),
+        (bound.value, model.v @ model.v, abs(model.p @ model.v)),
+    ):
+        expected = ((growth - 1) * sigma + bound.F / 4) * along_v + 2 * growth * sigma * bound.G0 * along_p
+        np.testing.assert_allclose(measured, eta * data.frequency * expected, rtol=1e-12)
+
+
 def test_constants_are_those_of_the_start() -> None:
     model, data = random_instance(np.random.default_rng(2))
     bound = one_step_bound(model, data, 1.0)

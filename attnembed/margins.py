@@ -1,0 +1,378 @@
+"""The max-margin direction, argmin ||p||^2 subject to D p >= 1, with a certificate whichever way it ends.
+
+The dual of this least-distance program is one non-negative least-squares problem (C. L. Lawson and R. J. Hanson,
+*Solving Least Squares Problems*, 1974, chapter 23): u = argmin_{u >= 0} ||D^T u||^2 + (1 - sum u)^2 has residual
+r^2 = 1 - sum u, and p = D^T u / r^2; r = 0 says that 0 is a convex combination of the rows, so that there is no p.
+It is solved on a working set of rows, which gains the most violated rows of D and loses those without weight, round by
+round, until no row is violated. Rows are scaled to length 1 and p to length 1, so units and unequal rows do not matter.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.linalg import qr, solve_triangular
+from scipy.optimize import nnls
+
+from attnembed._validation import FloatArray, as_integer_array, as_real_array, check_shape, freeze
+from attnembed.errors import InputError, NotSeparableError
+from attnembed.results import Result, Status
+
+__all__ = ["MarginResult", "kkt_residual", "max_margin", "max_margin_pairs"]
+
+Array = FloatArray
+Indices = NDArray[np.intp]
+
+EPS = float(np.finfo(np.float64).eps)
+ROUNDING = 64 * EPS  # what is smaller than this, for rows and p of length 1, cannot be told from 0
+CERTIFIED = 1e-12  # the KKT residual asked for, beside what rounding explains
+LOOSEST = 1e-6  # and the largest that counts as a certificate, whatever rounding explains
+MAX_ROUNDS = 200
+PATIENCE = 5  # rounds without growth of ||p||, which rounding alone makes possible
+EXCHANGES = 50
+LENGTHS = (1e-140, 1e140)  # rows whose squares neither underflow nor overflow, with room for the dual
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class MarginResult(Result):
+    """The max-margin direction of the rows d_k of D, with its certificate.
+
+    ``p`` (d,) is argmin ||p||^2 subject to D p >= 1, ``direction`` = p / ||p||, ``margin`` = 1 / ||p|| =
+    min_k d_k.direction, ``dual`` (m,) >= 0 with p = D^T dual and ||p||^2 = sum(dual), ``support`` the rows with a
+    positive dual. p is unique; the dual is not where the support is one of several. ``kkt_residual`` is what the
+    function of that name computes, ``rounds`` the number of working sets solved.
+    """
+
+    p: Array
+    direction: Array
+    margin: float
+    dual: Array
+    support: Indices
+    kkt_residual: float
+    rounds: int
+
+
+class _Rows(Protocol):
+    """The rows of D, which need not exist as a matrix: D p, some of the rows, and their lengths (or bounds of them)."""
+
+    name: str
+    shape: tuple[int, int]
+    sizes: Array
+
+    def price(self, p: Array) -> Array: ...
+
+    def take(self, index: Indices) -> Array: ...
+
+
+class _DenseRows:
+    name = "differences"
+
+    def __init__(self, differences: ArrayLike) -> None:
+        self.matrix = as_real_array(self.name, differences, ndim=2, dtype=np.float64)
+        self.shape = (len(self.matrix), self.matrix.shape[1])
+        self.sizes = _lengths(self.matrix)
+
+    def price(self, p: Array) -> Array:
+        return self.matrix @ p
+
+    def take(self, index: Indices) -> Array:
+        return self.matrix[index]
+
+
+class _PairRows:
+    name = "pairs"
+
+    def __init__(self, E: ArrayLike, pairs: ArrayLike) -> None:
+        self.E = as_real_array("E", E, ndim=2, dtype=np.float64)
+        pairs = as_integer_array(self.name, pairs, ndim=2)
+        check_shape(self.name, pairs, (len(pairs), 2), "each row names two rows of `E`")
+        outside = (pairs < 0) | (pairs >= len(self.E))
+        if outside.any():
+            raise InputError(self.name, f"must name rows of `E`, 0..{len(self.E) - 1}", got=pairs[outside][0])
+        self.first, self.second = pairs[:, 0].copy(), pairs[:, 1].copy()
+        self.shape = (len(pairs), self.E.shape[1])
+        lengths = _lengths(self.E)
+        # A bound, for which no difference is formed, but exact where it matters: a token against itself.
+        self.sizes = np.where(self.first == self.second, 0.0, lengths[self.first] + lengths[self.second])
+
+    def price(self, p: Array) -> Array:
+        scores = self.E @ p
+        return scores[self.first] - scores[self.second]
+
+    def take(self, index: Indices) -> Array:
+        return self.E[self.first[index]] - self.E[self.second[index]]
+
+
+def max_margin(differences: ArrayLike) -> MarginResult:
+    """The max-margin direction of the rows of ``differences``: argmin ||p||^2 subject to D p >= 1.
+
+    Parameters
+    ----------
+    differences : (m, d) rows d_k = E_{s*} - E_s in any unit; they may repeat, depend on each other and differ in length
+
+    Returns
+    -------
+    MarginResult
+        ``success`` is False where double precision can certify neither a solution nor that there is none: where the
+        margin is positive, but below about 1e-8 of the length of the rows.
+
+    Raises
+    ------
+    NotSeparableError
+        if 0 is a convex combination of the rows, to rounding; its weights (m,) are the ``certificate``.
+    InputError
+        unless ``differences`` is a finite real matrix with at least one row and one column, and rows that are zero or
+        of length 1e-140 to 1e140.
+
+    Source: the max-margin problem of [WSOM25], Section 4; docs/derivations/max-margin.md.
+
+    >>> result = max_margin([[2.0, 1.0], [2.0, -1.0], [5.0, 0.0]])
+    >>> result.p.round(12) + 0.0, round(result.margin, 12), result.support
+    (array([0.5, 0. ]), 2.0, array([0, 1]))
+    """
+    return _solve(_DenseRows(differences))
+
+
+def max_margin_pairs(E: ArrayLike, pairs: ArrayLike) -> MarginResult:
+    """`max_margin` of the rows E[pairs[k, 0]] - E[pairs[k, 1]], which are never formed all: D p is read off E p.
+
+    Parameters
+    ----------
+    E : (V, d) embeddings
+    pairs : (m, 2) token ids in 0..V-1, as in the ``pairs`` of `margin_constraints`
+
+    Raises
+    ------
+    NotSeparableError, InputError
+        as `max_margin` does; a pair of equal tokens is never separable.
+
+    >>> max_margin_pairs(np.eye(3), [[0, 1], [0, 2]]).p.round(12)
+    array([ 0.66666667, -0.33333333, -0.33333333])
+    """
+    return _solve(_PairRows(E, pairs))
+
+
+def kkt_residual(differences: ArrayLike, p: ArrayLike, dual: ArrayLike) -> float:
+    """How far p (d,) and dual (m,) are from solving argmin ||p||^2 subject to D p >= 1: one number >= 0, from scratch.
+
+    The largest of five, none of which depends on the unit of D (m, d):
+
+    - feasibility: max_k (1 - d_k.p)_+, for rows longer than s = sum |dual_k| ||d_k|| / sum |dual_k| times s / ||d_k||,
+    - stationarity: ||p - D^T dual|| / ||p||,
+    - sign: max_k (-dual_k)_+ / sum |dual_k|,
+    - complementarity: sum_k |dual_k (d_k.p - 1)| / ||p||^2,
+    - duality gap: | ||p||^2 - (2 sum dual - ||D^T dual||^2) | / ||p||^2.
+
+    It is 0 at the minimiser only, and inf if p or the dual is 0. Rounding leaves about 1e-16 s ||p||, that is 1e-16
+    over the margin in units of the rows' length.
+
+    Raises
+    ------
+    InputError
+        if an argument is not finite and real, or the shapes do not fit.
+
+    Source: convex duality, docs/derivations/max-margin.md.
+
+    >>> D = [[2.0, 1.0], [2.0, -1.0]]
+    >>> kkt_residual(D, [0.5, 0.0], [0.125, 0.125]), kkt_residual(D, [0.501, 0.0], [0.125, 0.125]) > 1e-3
+    (0.0, True)
+    """
+    D = as_real_array("differences", differences, ndim=2, dtype=np.float64)
+    p = as_real_array("p", p, ndim=1, dtype=np.float64)
+    dual = as_real_array("dual", dual, ndim=1, dtype=np.float64)
+    check_shape("p", p, D.shape[1:], "one entry per column of `differences`")
+    check_shape("dual", dual, D.shape[:1], "one entry per row of `differences`")
+    return _residual(D @ p, _lengths(D), D.T @ dual, p, dual)
+
+
+def _residual(values: Array, sizes: Array, combination: Array, p: Array, dual: Array) -> float:
+    """`kkt_residual` from values = D p, sizes = ||d_k|| and combination = D^T dual."""
+    square, weights = p @ p, np.abs(dual)
+    total = weights.sum()
+    if square == 0.0 or total == 0.0:
+        return np.inf
+    parts = (
+        0.0,
+        ((1.0 - values) / np.maximum(1.0, sizes * total / (weights @ sizes))).max(),
+        np.linalg.norm(p - combination) / np.sqrt(square),
+        -dual.min() / total,
+        np.abs(dual * (values - 1.0)).sum() / square,
+        abs(square - 2.0 * dual.sum() + combination @ combination) / square,
+    )
+    return float(np.max(parts))  # max() would lose a NaN
+
+
+def _solve(rows: _Rows) -> MarginResult:
+    """Constraint generation: solve on a working set, price every row, add the most violated, drop the idle."""
+    m, d = rows.shape
+    if m == 0 or d == 0:
+        raise InputError(rows.name, "must give a row and a column at least", got=f"{m} rows with {d} columns")
+    _check_lengths(rows)
+    batch = min(max(d // 4, 64), 256)
+    # Before there is a solution, the rows that reach least along the mean of a sample are the ones to try.
+    sample = np.arange(0, m, 1 + m // (4 * d))
+    p = rows.take(sample).mean(axis=0)
+    if not p.any():
+        raise _not_separable(rows, sample, np.ones(sample.size))
+    values = rows.price(p)
+    work = _largest(-values / rows.sizes, batch)
+    dual, dropped = np.zeros(m), np.zeros(m, dtype=bool)
+    length, rounds, stalled, trouble = 0.0, 0, 0, ""
+    while not trouble:
+        block = rows.take(work)
+        lengths = _lengths(block)
+        if not lengths.all():  # equal rows of E
+            raise _not_separable(rows, work, lengths == 0.0)
+        unit = 1.0 / length if length else float(lengths.min())  # p / unit is then of length 1 or more
+        try:
+            u, q = _least_distance(block / lengths[:, None], unit / lengths)
+        except RuntimeError:
+            trouble = "scipy.optimize.nnls did not converge"
+            break
+        if q is None:
+            raise _not_separable(rows, work, u / lengths)
+        p, previous, length = q / unit, length, float(np.linalg.norm(q)) / unit
+        dual = np.zeros(m)
+        dual[work] = u / (unit * lengths)
+        values = rows.price(p)
+        depth = (1.0 - values) / rows.sizes
+        depth[work] = 0.0
+        violated = np.flatnonzero(depth > ROUNDING * length)
+        rounds += 1
+        if violated.size == 0:
+            break
+        # Rows without weight go, but only once: nearly opposite rows would come and go for hundreds of rounds.
+        kept = (u > 0.0) | dropped[work]
+        dropped[work[~kept]] = True
+        work = np.union1d(work[kept], violated[_largest(depth[violated], batch)])
+        stalled = 0 if length > previous * (1.0 + CERTIFIED) else stalled + 1
+        if stalled == PATIENCE or rounds == MAX_ROUNDS:
+            trouble = f"{violated.size} rows are still violated"
+    return _certified(rows, p, values, dual, rounds, trouble)
+
+
+def _largest(values: Array, count: int) -> Indices:
+    """Where the ``count`` largest values are, in order of place."""
+    if count >= values.size:
+        return np.arange(values.size)
+    return np.sort(np.argpartition(values, -count)[-count:])
+
+
+def _least_distance(rows: Array, target: Array) -> tuple[Array, Array | None]:
+    """u >= 0 and the shortest q = rows^T u with rows q >= target; or u with rows^T u ~ 0 and None, if there is none.
+
+    The rows have norm 1, so that ||rows^T u|| / sum(u) bounds their margin from above, whatever u is.
+    """
+    k, d = rows.shape
+    small = system = np.zeros((d + 1, k + 1))
+    system[:d, :k] = rows.T
+    system[d, k] = scale = 1.0
+    for _ in range(3):
+        system[d, :k] = scale * target
+        # The triangular factor with the right-hand side has the same least-squares problem in k + 1 rows.
+        if d > 2 * k:
+            small = qr(system, mode="r")[0][: k + 1]
+        u, residual = nnls(small[:, :k], small[:, k], maxiter=10 * k)
+        q = rows.T @ u
+        if np.linalg.norm(q) <= ROUNDING * u.sum():
+            return u, None
+        # residual^2 = 1 / (1 + ||scale q||^2) is the 1 - s that divides: keep it far from the rounding of s.
+        if residual > 1e-3:
+            break
+        scale *= residual
+    u, q = u / (scale * residual**2), q / (scale * residual**2)
+    # On nearly opposite rows nnls finds the support, but loses digits with the square of their condition.
+    support = np.flatnonzero(u)
+    if np.abs(rows[support] @ q - target[support]).max() > 16 * EPS * np.linalg.norm(q):
+        return _tight(rows, target, support) or (u, q)
+    return u, q
+
+
+def _tight(rows: Array, target: Array, support: Indices) -> tuple[Array, Array] | None:
+    """u and q of the shortest q that is tight on the support, after exchanging rows that pull or fall short."""
+    for _ in range(EXCHANGES):
+        if not 0 < support.size <= rows.shape[1]:
+            break
+        basis, triangle = qr(rows[support].T, mode="economic")
+        try:
+            z = solve_triangular(triangle, target[support], trans="T")
+            push = solve_triangular(triangle, z)
+        except ValueError:  # a singular triangle, or one so close that its solution overflows
+            break
+        if not push.min() > 0.0:
+            support = support[push > 0.0]
+            continue
+        q = basis @ z
+        short = target - rows @ q
+        short[support] = 0.0
+        if short.max() <= ROUNDING * np.linalg.norm(q):
+            u = np.zeros(target.size)
+            u[support] = push
+            return u, q
+        support = np.append(support, short.argmax())
+    return None
+
+
+def _certified(rows: _Rows, p: Array, values: Array, dual: Array, rounds: int, trouble: str) -> MarginResult:
+    """The result with its KKT residual; a success only if the residual is no more than rounding explains."""
+    support = np.flatnonzero(dual)
+    length = float(np.linalg.norm(p))
+    residual = _residual(values, rows.sizes, rows.take(support).T @ dual[support], p, dual)
+    cancellation = float(dual @ rows.sizes) / length  # sum ||dual_k d_k|| / ||p||, 1 over the relative margin
+    if residual <= min(CERTIFIED + ROUNDING * cancellation, LOOSEST):
+        status = Status.CONVERGED
+        message = f"certified: KKT residual {residual:.1e}, {support.size} of {dual.size} rows in the support"
+    else:
+        status = Status.MAX_ITERATIONS if trouble else Status.FAILED
+        trouble = trouble or f"the rows cancel to 1/{cancellation:.0e} of their length, too close to rounding"
+        message = f"not certified: KKT residual {residual:.1e} after round {rounds}; {trouble}"
+    return MarginResult(
+        status=status,
+        message=message,
+        p=freeze(p),
+        direction=freeze(p / length),
+        margin=1.0 / length,
+        dual=freeze(dual),
+        support=freeze(support),
+        kkt_residual=residual,
+        rounds=rounds,
+    )
+
+
+def _not_separable(rows: _Rows, work: Indices, weights: ArrayLike) -> NotSeparableError:
+    """The error with the weights spread over all rows, and how close to 0 their combination really is."""
+    w = np.asarray(weights, dtype=np.float64)
+    w = w / w.sum()
+    distance = float(np.linalg.norm(rows.take(work).T @ w))
+    certificate = np.zeros(rows.shape[0])
+    certificate[work] = w
+    return NotSeparableError(
+        f"no p has D p >= 1: 0 is in the convex hull of {np.count_nonzero(w)} of the {w.size} rows, "
+        f"||D^T w|| = {distance:.1e} where the rows have length {w @ rows.sizes[work]:.1e}; "
+        "the weights w are in `certificate`",
+        freeze(certificate),
+    )
+
+
+def _lengths(matrix: Array) -> Array:
+    """Euclidean norms of the rows, without a copy of the matrix."""
+    return np.sqrt(np.einsum("ij,ij->i", matrix, matrix))
+
+
+def _check_lengths(rows: _Rows) -> None:
+    """Zero rows are not separable; rows whose squares underflow or overflow cannot be used."""
+    odd = np.flatnonzero(~((rows.sizes > LENGTHS[0]) & (rows.sizes < LENGTHS[1])))
+    if odd.size == 0:
+        return
+    zero = odd[~rows.take(odd).any(axis=1)]
+    if zero.size:
+        raise _not_separable(rows, zero[:1], np.ones(1))
+    raise InputError(
+        rows.name,
+        f"must have rows of length {LENGTHS[0]:g} to {LENGTHS[1]:g}",
+        got=f"{rows.sizes[odd[0]]:.3g} in row {odd[0]}",
+        hint="scale all rows by one number",
+    )

@@ -1,0 +1,1 @@
+"""Side-by-side benchmarks of attnembed and its peers; see docs/performance.md."""
