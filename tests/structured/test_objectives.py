@@ -9,8 +9,9 @@ from numpy.testing import assert_allclose
 from attnembed.errors import InputError
 from attnembed.gradcheck import check_gradient
 from attnembed.reference import enumerate_chain
-from attnembed.structured.chain import chain_marginals, chain_viterbi
+from attnembed.structured.chain import chain_marginals, chain_viterbi, posterior
 from attnembed.structured.objectives import CHAIN_OBJECTIVES, chain_objective
+from attnembed.structured.packing import Packing
 
 LENGTHS = np.array([3, 1, 4, 2])
 FEW = {"directions": 4, "coordinates": 8}
@@ -101,6 +102,13 @@ def test_a_marginal_far_below_the_range_of_floats():
     out = chain_objective("marginal", unary, pairwise, [1, 0])
     assert_allclose(out.value, 900 + np.log(2), rtol=1e-15)
     assert_allclose(out.unary[0], [1.0, -1.0], rtol=1e-15)
+    # Here log Z is safe in the exp domain, and only the marginal underflows.
+    pairwise = np.array([[0.0, -380.0], [-380.0, -380.0]])
+    unary = np.zeros((3, 2))
+    assert posterior(unary, pairwise, Packing(np.array([3]))).log_node is None
+    out = chain_objective("marginal", unary, pairwise, [0, 1, 0])
+    assert_allclose(out.value, 760 - np.log(4), rtol=1e-15)
+    assert_allclose(out.unary[1], [1.0, -1.0], rtol=1e-15)
 
 
 def test_unknown_objective():
