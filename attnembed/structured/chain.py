@@ -39,6 +39,9 @@ __all__ = [
 Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.integer[Any]]
 
+# Entries of a temporary that should stay in the cache.
+_CACHED = 2**16
+
 
 # --- packed core: unary (N, K) in packed order, no checks -------------------------------------------------------
 
@@ -209,15 +212,17 @@ def _log_posterior(columns: Floats, pairwise: Floats, packing: Packing) -> Poste
 
 
 def _forward(columns: Floats, pairwise: Floats, packing: Packing, reduce: Callable[..., Floats]) -> Floats:
-    """Forward messages (K, N) in the log domain: ``reduce`` is np.max (max-sum) or logsumexp (sum-product)."""
+    """Forward messages (K, N) in the log domain; ``reduce``: np.maximum.reduce (max-sum), logsumexp (sum-product)."""
     message = np.empty_like(columns)
     message[:, : len(packing)] = columns[:, : len(packing)]
     for here, left in packing.steps():
-        previous = message[:, left]
-        candidates = np.empty_like(previous)
-        for k in range(len(pairwise)):
-            np.add(previous, pairwise[:, k, None], out=candidates)
-            np.add(columns[k, here], reduce(candidates, axis=0), out=message[k, here])
+        previous = message[:, None, left]
+        # Many labels at once where the batch is small, one where a (K, b) block fills the cache by itself.
+        chunk = max(1, _CACHED // previous.size)
+        for start in range(0, len(pairwise), chunk):
+            labels = slice(start, start + chunk)
+            best = reduce(previous + pairwise[:, labels, None], axis=0)
+            np.add(columns[labels, here], best, out=message[labels, here])
     return message
 
 
@@ -230,7 +235,7 @@ def decode(unary: Floats, pairwise: Floats, packing: Packing, *, rng: np.random.
     """
     columns = np.ascontiguousarray(unary.T)
     if rng is None:
-        message = _forward(columns, pairwise, packing, np.max)
+        message = _forward(columns, pairwise, packing, np.maximum.reduce)
     else:
         p = posterior(unary, pairwise, packing)
         with np.errstate(divide="ignore"):
