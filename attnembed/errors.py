@@ -40,8 +40,8 @@ class InputTypeError(InputError, TypeError):
 class DataFileError(AttnembedError, ValueError):
     """A data file is missing or malformed; the message names the file and, where known, the line.
 
-    >>> str(DataFileError("reviews.tsv", "label must be 0 or 1; got '7'", line=3))
-    'reviews.tsv, line 3: label must be 0 or 1; got \\'7\\''
+    >>> str(DataFileError("reviews.tsv", "label must be 0 or 1; got 7", line=3))
+    'reviews.tsv, line 3: label must be 0 or 1; got 7'
     """
 
     def __init__(self, path: str | os.PathLike[str], problem: str, *, line: int | None = None) -> None:

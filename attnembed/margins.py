@@ -95,8 +95,7 @@ class _PairRows:
         self.first, self.second = pairs[:, 0].copy(), pairs[:, 1].copy()
         self.shape = (len(pairs), self.E.shape[1])
         lengths = _lengths(self.E)
-        # A bound, for which no difference is formed, but exact where it matters: a token against itself.
-        self.sizes = np.where(self.first == self.second, 0.0, lengths[self.first] + lengths[self.second])
+        self.sizes = lengths[self.first] + lengths[self.second]
 
     def price(self, p: Array) -> Array:
         scores = self.E @ p
@@ -224,7 +223,7 @@ def _solve(rows: _Rows) -> MarginResult:
     while not trouble:
         block = rows.take(work)
         lengths = _lengths(block)
-        if not lengths.all():  # equal rows of E
+        if not lengths.all():
             raise _not_separable(rows, work, lengths == 0.0)
         unit = 1.0 / length if length else float(lengths.min())  # p / unit is then of length 1 or more
         try:
@@ -370,9 +369,10 @@ def _check_lengths(rows: _Rows) -> None:
     zero = odd[~rows.take(odd).any(axis=1)]
     if zero.size:
         raise _not_separable(rows, zero[:1], np.ones(1))
+    largest = np.abs(rows.take(odd[:1])).max()
     raise InputError(
         rows.name,
-        f"must have rows of length {LENGTHS[0]:g} to {LENGTHS[1]:g}",
-        got=f"{rows.sizes[odd[0]]:.3g} in row {odd[0]}",
+        f"must have rows of length {LENGTHS[0]:g} to {LENGTHS[1]:g}, or 0",
+        got=f"entries up to {largest:.3g} in row {odd[0]}",
         hint="scale all rows by one number",
     )

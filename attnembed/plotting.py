@@ -85,6 +85,7 @@ def plot_tokens(
     frequency: ArrayLike,
     *,
     ylabel: str,
+    colorbar: bool = True,
     curve: NDArray[np.floating[Any]] | None = None,
     words: Sequence[str] = (),
     labelled: Sequence[int] = (),
@@ -99,7 +100,8 @@ def plot_tokens(
     points = ax.scatter(
         x[order], y[order], c=np.log10(np.asarray(frequency)[order]), s=7, cmap="cividis", alpha=0.7, linewidths=0
     )
-    ax.figure.colorbar(points, ax=ax, label=r"$\log_{10}$ token frequency", pad=0.01)
+    if colorbar:
+        ax.figure.colorbar(points, ax=ax, label=r"$\log_{10}$ token frequency", pad=0.01)
     if curve is not None:
         grid = np.linspace(x.min(), x.max(), 200)
         name = {2: "linear fit", 3: "quadratic fit"}.get(len(curve), "fit")
@@ -116,7 +118,7 @@ def plot_tokens(
             fontsize=10,
             arrowprops={"arrowstyle": "-", "color": MUTED, "linewidth": 0.7},
         )
-    ax.set_xlabel(r"posterior difference $\Delta_s = P(+|s) - P(-|s)$")
+    ax.set_xlabel(r"posterior difference $\Delta_s$")
     ax.set_ylabel(ylabel)
     return ax
 

@@ -46,7 +46,7 @@ def run(quick: bool, data: Path | None) -> list[dict[str, Any]]:
         "CountVectorizer.fit_transform": count_vectorizer(passes=1),
         "CountVectorizer.fit, then transform": count_vectorizer(passes=2),
     }
-    rows = compare(case, candidates, documents, rounds=3 if quick else 5)
+    rows = compare(case, candidates, documents, rounds=3)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "reviews.tsv")
         lines = (f"{k % 2}\t{' '.join(text.split())}\n" for k, text in enumerate(documents))
@@ -145,10 +145,7 @@ def count_vectorizer(passes: int) -> Callable[[list[str]], Counted] | None:
 
     def count(documents: list[str]) -> Counted:
         vectorizer = CountVectorizer(preprocessor=plain_text, token_pattern=WORD)
-        if passes == 1:
-            counts = vectorizer.fit_transform(documents)
-        else:
-            counts = vectorizer.fit(documents).transform(documents)
+        counts = vectorizer.fit_transform(documents) if passes == 1 else vectorizer.fit(documents).transform(documents)
         return tuple(vectorizer.get_feature_names_out()), counts
 
     return count

@@ -7,7 +7,7 @@ n_is (sequence i, token s). Notation as in docs/notation.md.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -299,7 +299,7 @@ def check_data(data: TokenDataset, vocab_size: int) -> None:
 def _as_names(vocab: Sequence[str] | None) -> tuple[str, ...] | None:
     if vocab is None:
         return None
-    if isinstance(vocab, str) or not isinstance(vocab, Iterable):
+    if isinstance(vocab, str) or not np.iterable(vocab):
         raise InputTypeError("vocab", "must be a sequence of names, one per token", got=repr(vocab))
     return tuple(str(name) for name in vocab)
 

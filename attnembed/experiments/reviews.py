@@ -172,14 +172,14 @@ class Picture:
         order = np.argsort(-self.scores)
         return [self.words[k] for k in order if sign * self.delta[k] > 0][:count]
 
-    def extremes(self, count: int = 4) -> list[int]:
+    def extremes(self, count: int = 2) -> list[int]:
         """Indices of the words to label: of either sign, the largest scores that lie apart along Delta_s."""
         order = np.argsort(-self.scores)
         chosen: list[int] = []
         for sign in (-1, 1):
             side: list[int] = []
             for k in order[np.sign(self.delta[order]) == sign]:
-                if all(abs(self.delta[k] - self.delta[other]) > 0.12 for other in side):
+                if all(abs(self.delta[k] - self.delta[other]) > 0.15 for other in side):
                     side.append(int(k))
                 if len(side) == count:
                     break
@@ -355,7 +355,7 @@ def study(request: Request, name: str, known: tuple[tuple[str, ...], ...]) -> Ou
     def draw() -> Figure:
         from attnembed.plotting import new_figure
 
-        figure, axes = new_figure(1, 3, panel=(5.2, 4.2))
+        figure, axes = new_figure(1, 3, panel=(3.7, 3.6))
         _draw_panels(axes[0], stepped, trained, name)
         return figure
 
@@ -395,7 +395,7 @@ def _side_by_side(out: Path, name: str, stepped: Picture, trained: Picture) -> d
     def draw() -> Figure:
         from attnembed.plotting import new_figure
 
-        figure, axes = new_figure(2, 3, panel=(5.2, 4.2))
+        figure, axes = new_figure(2, 3, panel=(3.7, 3.6))
         for row, key in zip(axes, names):
             _draw_panels(row, *map(load, files[key]), key)
         return figure
@@ -419,12 +419,13 @@ def _draw_panels(axes: Any, stepped: Picture, trained: Picture, name: str) -> No
             values,
             picture.frequency,
             ylabel=ylabel,
+            colorbar=ax is axes[-1],
             curve=curve,
             words=picture.words,
             labelled=picture.extremes() if values is trained.scores else (),
         )
         ax.set_title(f"{name}, {title}")
-    axes[0].set_yscale("symlog", linthresh=float(np.median(np.abs(stepped.values))))
+    axes[0].set_yscale("symlog", linthresh=float(np.quantile(np.abs(stepped.values), 0.75)))
 
 
 @experiment("imdb", "E_s.v and E_s.p against the posterior difference on IMDB reviews, or any labelled text (--data)")

@@ -28,6 +28,7 @@ READABLE = {
     "tsv, text first, in a .txt": ("r.txt", "good\t1\nbad\t0", {}, GOOD_BAD),
     "line ends of Windows, byte order mark": ("r.tsv", "\ufeff1\tgood\r\n0\tbad\r\n", {}, GOOD_BAD),
     "blank lines": ("r.tsv", "\n1\tgood\n\r\n0\tbad\n\n", {}, GOOD_BAD),
+    "blank lines of a csv": ("r.csv", "\n1,good\n\n0,bad\n\n", {}, GOOD_BAD),
     "a quotation mark in a tsv is text": ("r.tsv", '1\t"good\n0\tbad\n', {}, (['"good', "bad"], [1, -1])),
     "quoted tsv": (
         "r.tsv",
@@ -112,6 +113,7 @@ def write_folder(root: Path, *parts: str) -> Path:
             (root / part / label).mkdir(parents=True)
             for number in (10, 2):
                 (root / part / label / f"{number}.txt").write_text(f"{part}{label}\n{number}", encoding="utf-8")
+            (root / part / label / "notes.md").write_text("not a review")
         (root / part / "urls_pos.txt").write_text("not a review")
     return root
 
@@ -144,6 +146,7 @@ UNREADABLE = {
     "empty text": ("r.tsv", "1\tgood\n0\t \n", {}, 2, "empty text"),
     "no such label": ("r.tsv", "1\tgood\n0\tbad\n7\tfilm\n", {}, 3, "labels '1', '0', '7', which fit none"),
     "mixed schemes": ("r.tsv", "pos\tgood\n0\tbad\n", {}, 2, "labels 'pos', '0', which fit none"),
+    "a text where the label should be": ("r.tsv", "1\tgood\n" + "bad " * 99 + "\t0\n", {}, 2, r"'\.\.\., which fit"),
     "half a star": ("r.tsv", "5\tgood\n1.5\tbad\n", {}, 2, "fit none"),
     "not the scheme chosen": ("r.tsv", "1\tgood\n-1\tbad\n", {"labels": "0/1"}, 2, "label '-1'; expected '0', '1'"),
     "one class": ("r.tsv", "1\tgood\n1\tfine\n", {}, None, "both classes; its labels are '1'"),
@@ -304,7 +307,8 @@ def test_digest_follows_the_content_alone(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "folder", "train", "test")
     digests = {split: reviews.content_digest(root, split) for split in (None, "train", "test")}
     assert len(set(digests.values())) == 3
-    (root / "test" / "pos" / "2.txt").rename(root / "test" / "neg" / "3.txt")
+    # The first of the positive texts becomes the last of the negative ones: the same texts in the same order.
+    (root / "test" / "pos" / "10.txt").rename(root / "test" / "neg" / "3.txt")
     assert reviews.content_digest(root, "train") == digests["train"]
     assert reviews.content_digest(root, "test") != digests["test"]
 

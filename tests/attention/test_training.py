@@ -517,7 +517,7 @@ def test_fewer_epochs_than_the_checkpoint(model: AttentionModel, data: TokenData
         train(model, data, checkpoint=tmp_path / "run.npz", **{**BASE, "epochs": 2})
 
 
-@pytest.mark.parametrize("damage", ["empty", "text", "flipped", "array missing", "history", "generator"])
+@pytest.mark.parametrize("damage", ["empty", "text", "truncated", "flipped", "array missing", "history", "generator"])
 def test_corrupt_checkpoint(model: AttentionModel, data: TokenDataset, tmp_path: Path, damage: str) -> None:
     file = tmp_path / "run.npz"
     train(model, data, checkpoint=file, **BASE)
@@ -529,13 +529,15 @@ def test_corrupt_checkpoint(model: AttentionModel, data: TokenDataset, tmp_path:
             file.write_bytes(b"")
         case "text":
             file.write_text("not an archive")
+        case "truncated":
+            file.write_bytes(content[: len(content) // 2])
         case "flipped":
             middle = content.index(arrays["E"].tobytes()) + 100
             file.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
         case "array missing":
             np.savez(file, **{name: array for name, array in arrays.items() if name != "optimizer.mean.E"})
         case "history":
-            np.savez(file, **{**arrays, "history": np.zeros(3)})
+            np.savez(file, **{**arrays, "history": np.zeros((4, 5))})
         case "generator":
             np.savez(file, **{**arrays, "rng": np.array('{"bit_generator": "MT19937"}')})
     with pytest.raises(DataFileError, match=r"run\.npz"):

@@ -244,7 +244,7 @@ def large_step_size(model: Parameters, data: TokenDataset) -> LargeStepSize:
     16.955
     """
     E, p, v = parameters(model, data)
-    report = data.check_assumption()
+    report = data.check_assumption(limit=data.n_samples + data.vocab_size)
     important = np.unique(report.important[report.important >= 0])
     alpha_min = float(np.abs(data.signed_frequency[important]).min()) if important.size else 0.0
     W = float(v @ v)
@@ -290,7 +290,7 @@ def small_step_condition(model: Parameters, data: TokenDataset) -> SmallStepCond
     (True, 0.5, 1.414)
     """
     split = orthogonal_embeddings(model, data)
-    report = data.check_assumption()
+    report = data.check_assumption(limit=data.n_samples + data.vocab_size)
     norm_v = math.sqrt(split.W)
     known = report.important >= 0
     important = np.unique(report.important[known])

@@ -180,6 +180,8 @@ def test_large_step_holds_on_an_instance_and_not_with_a_smaller_margin() -> None
     assert large_step_condition(unit_model([3.0, -3.0, 0.0]), PAIR).holds
     condition = large_step_condition(unit_model([1.0, -1.0, 0.5]), PAIR)
     assert (condition.Gamma, condition.eps, condition.theta) == (1.0, 0.5, 0.5)
+    np.testing.assert_allclose(condition.left, 2 * np.log1p(np.exp(-(0.5 * 1.0 - 0.5 * 0.5))), rtol=1e-14)
+    np.testing.assert_allclose(condition.right, np.log1p(np.exp(-0.5)), rtol=1e-14)
     assert not condition.holds
 
 

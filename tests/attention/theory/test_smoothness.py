@@ -51,6 +51,16 @@ def test_the_bound_is_within_a_factor_of_five() -> None:
     assert 0.2 < norm / smoothness_bound(model, data).beta < 0.26
 
 
+def test_small_clusters_far_apart() -> None:
+    # Squared distances from the common centre are 1e16 and have no digits left for distances near 1.
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        E = np.concatenate([1e8 + rng.integers(0, 8, size=(6, 2)), -1e8 + rng.integers(0, 8, size=(6, 2))])
+        data = TokenDataset.from_tokens([list(range(6)), list(range(6, 12))], [1, -1])
+        diameter = max(pdist(E[:6]).max(), pdist(E[6:]).max())
+        assert smoothness_bound(AttentionModel(E, [0.0, 0.0], [1.0, 0.0]), data).diameter == diameter
+
+
 def test_tokens_that_never_meet_do_not_count() -> None:
     model = AttentionModel([[0.0], [1.0], [1000.0]], [0.0], [1.0])
     apart = TokenDataset.from_tokens([[0, 1], [2]], [1, -1])

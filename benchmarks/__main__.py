@@ -1,0 +1,80 @@
+"""Run the benchmarks: python -m benchmarks [--suite NAME] [--quick] [--json FILE] [--docs]."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import inspect
+import os
+from pathlib import Path
+
+from benchmarks.runner import Row, machine, markdown, progress, refresh, write_json
+
+SUITES = ("passes", "flow", "margin", "chain", "text")
+PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--suite", action="append", choices=SUITES, help="may be repeated; default: all")
+    parser.add_argument("--quick", action="store_true", help="small sizes and few rounds, a minute or two")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all rows and the machine")
+    parser.add_argument("--docs", action="store_true", help="refresh the tables and figures of docs/performance.md")
+    parser.add_argument("--data", type=Path, default=os.environ.get("ATTNEMBED_DATA"), help="folder of real data")
+    options = parser.parse_args()
+
+    print(machine() + "\n")
+    rows: list[Row] = []
+    for suite in options.suite or SUITES:
+        try:
+            module = importlib.import_module(f"benchmarks.{suite}")
+        except ModuleNotFoundError as error:
+            if error.name != f"benchmarks.{suite}":
+                raise
+            print(f"**{suite}**: this version has no such benchmark\n")
+            continue
+        arguments = {"data": options.data} if "data" in inspect.signature(module.run).parameters else {}
+        found = module.run(options.quick, **arguments)
+        rows += found
+        text = markdown([row for row in found if "axis" not in row])
+        if any("axis" in row for row in found):
+            text += "\n" + scaling(found, PAGE.parent / "figures" / f"{suite}-scaling.png" if options.docs else None)
+        print(text, flush=True)
+        if options.docs:
+            refresh(PAGE, suite, f"{machine()}\n\n{text}")
+            progress(f"{suite}: wrote {PAGE.name}")
+    if options.json:
+        write_json(options.json, rows)
+
+
+def scaling(rows: list[Row], figure: Path | None) -> str:
+    """The slopes of log time against log size, as a table; the figure, where a file is given."""
+    import numpy as np
+
+    lines = ["| time against | size from | to | ms from | to | slope |", "|---|---|---|---|---|---|"]
+    series = {}
+    for axis in dict.fromkeys(row["axis"] for row in rows if "axis" in row):
+        points = sorted((row["x"], row["median"]) for row in rows if row.get("axis") == axis and "median" in row)
+        x, y = np.array(points).T
+        series[axis] = (x, y)
+        slope = np.polyfit(np.log(x), np.log(y), 1)[0]
+        name = "nonzero counts (n)" if axis == "n" else f"V d (by {axis})"
+        lines.append(f"| {name} | {x[0]:.3g} | {x[-1]:.3g} | {1e3 * y[0]:.3g} | {1e3 * y[-1]:.3g} | {slope:.2f} |")
+    if figure is not None:
+        import matplotlib
+
+        matplotlib.use("agg")
+        import matplotlib.pyplot as plt
+
+        canvas, ax = plt.subplots(figsize=(5, 3.6), layout="constrained")
+        for axis, (x, y) in series.items():
+            ax.loglog(x, 1e3 * y, "o-", label="nonzero counts, n varied" if axis == "n" else f"V d, {axis} varied")
+        ax.set(xlabel="size", ylabel="ms")
+        ax.legend()
+        canvas.savefig(figure, dpi=150)
+        lines.append(f"\n![Time against size, both axes logarithmic](figures/{figure.name})")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()

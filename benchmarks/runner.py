@@ -1,0 +1,266 @@
+"""Runs the candidates of one case side by side, each in its own process, and makes tables of what they took.
+
+A candidate is a function ``prepare(problem, threads) -> call``; ``call()`` does the work once and returns named arrays.
+It raises ImportError where its package is missing. In every process the call is first checked against the reference of
+the case; only those that agree are timed, in rounds that take each candidate once (A, B, C, A, B, C, ...), so that a
+change of the machine's load hits all of them. Process and thread pool of a candidate rest while another one works.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import multiprocessing
+import os
+import platform
+import re
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Row = dict[str, Any]
+
+THREAD_VARIABLES = (
+    "ATTNEMBED_THREADS",
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+)
+PEERS = (
+    *("numpy", "scipy", "torch", "jax", "numba", "diffrax", "torchdiffeq", "daqp", "quadprog", "cvxpy", "clarabel"),
+    *("scikit-learn", "pytorch-crf", "python-crfsuite"),
+)
+
+
+def compare(
+    suite: str,
+    case: str,
+    problem: Mapping[str, np.ndarray],
+    reference: Mapping[str, np.ndarray],
+    candidates: Mapping[str, str],
+    *,
+    own: str,
+    folder: Path,
+    threads: int = 1,
+    tolerance: float = 1e-10,
+    rounds: int = 9,
+    limits: Mapping[str, int] | None = None,
+) -> list[Row]:
+    """Check, then time the candidates ("module:function") of one case; ``limits`` caps the rounds of slow ones."""
+    np.savez(folder / "problem.npz", **problem)
+    np.savez(folder / "reference.npz", **reference)
+    rows, workers = [], {}
+    for name, target in candidates.items():
+        row: Row = {"benchmark": suite, "case": case, "candidate": name, "threads": threads}
+        rows.append(row)
+        worker = _Worker(target, folder, threads)
+        reply = worker.ask("check")
+        progress(f"  {name}: {reply}")
+        if "missing" in reply:
+            row |= {"status": "missing", "note": reply["missing"]}
+            worker.close()
+            continue
+        error = reply["error"]
+        row |= {"status": "ok" if error <= tolerance else "differs", "error": error, "first": reply["seconds"]}
+        if error <= tolerance:
+            workers[name] = worker
+        else:
+            worker.close()
+    seconds: dict[str, list[float]] = {name: [] for name in workers}
+    for k in range(rounds):
+        for name, worker in workers.items():
+            if k < (limits or {}).get(name, rounds):
+                seconds[name].append(worker.ask("run")["seconds"])
+    for row in rows:
+        if (name := row["candidate"]) in workers:
+            row |= workers[name].ask("memory")
+            taken = seconds[name]
+            row |= {"median": statistics.median(taken), "min": min(taken), "max": max(taken), "rounds": len(taken)}
+            workers[name].close()
+    add_ratios(rows, own)
+    return rows
+
+
+def add_ratios(rows: Sequence[Row], own: str) -> None:
+    """``ratio``: the median over that of the fastest peer, for rows of one case."""
+    peers = [row["median"] for row in rows if not row["candidate"].startswith(own) and row.get("median")]
+    for row in rows:
+        if peers and row.get("median"):
+            row["ratio"] = row["median"] / min(peers)
+
+
+class _Worker:
+    """A process that holds one candidate."""
+
+    def __init__(self, target: str, folder: Path, threads: int) -> None:
+        # The variables are read when the libraries are imported, so they are set before the process starts.
+        saved = {name: os.environ.get(name) for name in THREAD_VARIABLES}
+        os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
+        self.pipe, theirs = multiprocessing.Pipe()
+        context = multiprocessing.get_context("spawn")
+        self.process = context.Process(target=_serve, args=(theirs, target, folder, threads), daemon=True)
+        self.process.start()
+        theirs.close()
+        for name, value in saved.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+    def ask(self, what: str) -> Row:
+        try:
+            self.pipe.send(what)
+            return self.pipe.recv()
+        except (EOFError, BrokenPipeError):
+            return {"missing": "its process ended"}
+
+    def close(self) -> None:
+        self.pipe.close()
+        self.process.join(10)
+
+
+def _serve(pipe: Any, target: str, folder: Path, threads: int) -> None:
+    module, function = target.split(":")
+    importlib.import_module("attnembed.attention.flow")  # so that loading the package does not count as memory used
+    before = 0
+    try:
+        prepare: Callable[..., Callable[[], Mapping[str, Any]]] = getattr(importlib.import_module(module), function)
+        with np.load(folder / "problem.npz") as file:
+            problem = dict(file)
+        given = sum(array.nbytes for array in problem.values())
+        before = _memory("VmRSS") - given
+        call = prepare(problem, threads)
+        del problem
+    except ImportError as error:
+        pipe.recv()
+        pipe.send({"missing": f"{error.name or error} is not installed"})
+        return
+    while True:
+        try:
+            what = pipe.recv()
+        except EOFError:
+            return
+        if what == "memory":
+            _reset_peak()
+            call()
+            pipe.send({"peak_mib": (_memory("VmHWM") - before) / 2**20 if before > 0 else None})
+            continue
+        start = time.perf_counter()
+        out = call()
+        reply: Row = {"seconds": time.perf_counter() - start}
+        if what == "check":
+            with np.load(folder / "reference.npz") as reference:
+                reply["error"] = max(_relative_error(np.asarray(out[name]), reference[name]) for name in reference)
+            for _ in range(2):  # what is compiled or allocated late
+                if reply["seconds"] < 5:
+                    call()
+        del out
+        pipe.send(reply)
+
+
+def _relative_error(value: np.ndarray, reference: np.ndarray) -> float:
+    error = float(np.linalg.norm(value - reference) / np.linalg.norm(reference))
+    return error if np.isfinite(error) else float("inf")
+
+
+def _memory(field: str) -> int:
+    """Bytes of resident memory, or its peak, on Linux; 0 elsewhere."""
+    try:
+        text = Path("/proc/self/status").read_text(encoding="ascii")
+    except OSError:
+        return 0
+    found = re.search(rf"{field}:\s+(\d+) kB", text)
+    return int(found[1]) * 1024 if found else 0
+
+
+def _reset_peak() -> None:
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except OSError:
+        return
+
+
+def machine() -> str:
+    """One paragraph: processor, cores, Python and the versions of everything compared."""
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file() and (found := re.search(r"model name\s*: (.*)", cpuinfo.read_text(encoding="utf-8"))):
+        name = found[1]
+    versions = []
+    for peer in PEERS:
+        try:
+            versions.append(f"{peer} {metadata.version(peer)}")
+        except metadata.PackageNotFoundError:
+            versions.append(f"{peer} missing")
+    system = f"{os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}"
+    return f"{name}, {system}; {', '.join(versions)}."
+
+
+COLUMNS = {
+    "candidate": "candidate",
+    "threads": "threads",
+    "median": "median ms",
+    "min": "min",
+    "max": "max",
+    "ratio": "to best peer",
+    "peak_mib": "peak MiB",
+    "bandwidth": "of bandwidth",
+    "error": "rel. error",
+    "note": "note",
+}
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """A table per case; columns that no row of the case fills are left out."""
+    parts = []
+    for case in dict.fromkeys((row["benchmark"], row["case"]) for row in rows):
+        chosen = [row for row in rows if (row["benchmark"], row["case"]) == case]
+        columns = [key for key in COLUMNS if any(row.get(key) is not None for row in chosen)]
+        parts.append(f"**{case[0]}**: {case[1]}\n")
+        parts.append("| " + " | ".join(COLUMNS[key] for key in columns) + " |")
+        parts.append("|" + "---|" * len(columns))
+        parts += ["| " + " | ".join(_cell(row, key) for key in columns) + " |" for row in chosen]
+        parts.append("")
+    return "\n".join(parts)
+
+
+def _cell(row: Row, key: str) -> str:
+    value = row.get(key)
+    if key == "median" and value is None:
+        return str(row["status"])
+    if value is None:
+        return ""
+    if key in ("median", "min", "max"):
+        return f"{1e3 * value:.3g}" if value < 100 else f"{1e3 * value:.0f}"
+    if key == "bandwidth":
+        return f"{100 * value:.0f} %"
+    if key == "error":
+        return f"{value:.0e}"
+    if key == "peak_mib":
+        return f"{value:.0f}"
+    return f"{value:.2f}" if isinstance(value, float) else str(value)
+
+
+def refresh(page: Path, suite: str, text: str) -> None:
+    """Replace what stands between the markers of a suite in a page."""
+    begin, end = f"<!-- {suite}: begin -->", f"<!-- {suite}: end -->"
+    before, rest = page.read_text(encoding="utf-8").split(begin)
+    after = rest.split(end)[1]
+    page.write_text(f"{before}{begin}\n{text.strip()}\n{end}{after}", encoding="utf-8")
+
+
+def write_json(path: Path, rows: Sequence[Row]) -> None:
+    """All rows, with the machine they were measured on."""
+    path.write_text(json.dumps({"machine": machine(), "rows": list(rows)}, indent=1, default=float), encoding="utf-8")
+
+
+def progress(message: str) -> None:
+    """One line to stderr."""
+    print(message, file=sys.stderr, flush=True)

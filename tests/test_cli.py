@@ -1,0 +1,122 @@
+"""The command line: what it prints, its exit codes, and one-line errors without a traceback."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from attnembed.__main__ import main
+from attnembed.verify import claims
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    try:
+        code = main(list(arguments))
+    except SystemExit as stop:
+        code = int(stop.code or 0)
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_list_names_every_claim_and_experiment(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "list")
+    assert code == 0
+    names = [line.split()[0] for line in out.splitlines()]
+    assert [entry.id for entry in claims()] == names[: len(claims())]
+    for name in ("alignment", "selection", "phase-diagram", "imdb", "yelp"):
+        assert f"reproduce {name} " in out
+
+
+def test_verify_prints_a_table_and_writes_json(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    target = tmp_path / "report.json"
+    code, out, err = run(
+        capsys, "verify", "attention", "--ids", "attention/step-in-span", "alpha-phi-delta", "--json", str(target)
+    )
+    assert (code, err) == (0, "")
+    assert out.splitlines()[0].split() == ["claim", "measured", "bound", "ratio", "control", "verdict", "seconds"]
+    assert [result["id"] for result in json.loads(target.read_text())["results"]] == [
+        "attention/step-in-span",
+        "attention/alpha-phi-delta",
+    ]
+
+
+def test_verify_exits_with_1_when_a_claim_fails(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from attnembed.verify import registry
+
+    entry = registry._registry["attention/step-in-span"]
+    failing = registry.Evidence(measured=2.0, bound=1.0, control=3.0)
+    changed = {**vars(entry), "measure": lambda rng: failing}
+    monkeypatch.setitem(registry._registry, entry.id, registry.Claim(**changed))
+    assert run(capsys, "verify", "--ids", entry.id)[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("verify", "physics"), "subject"),
+        (("verify", "--ids", "nothing"), "ids"),
+        (("verify", "--seed", "-1"), "rng"),
+        (("verify", "--seed", "many"), "--seed"),
+        (("reproduce", "nothing"), "name"),
+        (("reproduce", "imdb"), "--data"),
+        (("reproduce", "imdb", "--data", "missing-file"), "missing-file"),
+        (("reproduce", "alignment", "--seed", "-3"), "rng"),
+        ((), "COMMAND"),
+        (("dance",), "dance"),
+    ],
+)
+def test_errors_are_one_line_and_exit_with_2(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], words: str
+) -> None:
+    monkeypatch.delenv("ATTNEMBED_DATA", raising=False)
+    code, out, err = run(capsys, *arguments)
+    assert (code, out) == (2, "")
+    assert len(err.splitlines()) == 1
+    assert words in err
+
+
+def test_a_malformed_review_file_is_named_with_its_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file = tmp_path / "reviews.tsv"
+    file.write_text("1\tgood\n0\tbad\n7\tugly\n")
+    code, out, err = run(capsys, "reproduce", "imdb", "--data", str(file), "--out", str(tmp_path / "out"))
+    assert (code, out) == (2, "")
+    assert len(err.splitlines()) == 1
+    assert "reviews.tsv, line 3" in err
+
+
+def test_a_folder_that_cannot_be_written_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    code, _, err = run(capsys, "reproduce", "selection", "--quick", "--out", str(blocked))
+    assert code == 2
+    assert str(blocked) in err
+
+
+def test_an_interrupt_is_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*args: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys.modules["attnembed.verify"], "verify", interrupted)
+    code, out, err = run(capsys, "verify")
+    assert (code, out) == (2, "")
+    assert err.startswith("attnembed: error: interrupted")
+
+
+def test_a_closed_pipe_is_silent() -> None:
+    command = f"{sys.executable} -m attnembed list | head -n 1"
+    done = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    assert done.stdout.startswith("attention/")
+
+
+def test_module_and_script_are_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    out = subprocess.run(
+        [sys.executable, "-m", "attnembed", "--version"], capture_output=True, text=True, check=True
+    ).stdout
+    assert out == run(capsys, "--version")[1]
