@@ -199,6 +199,26 @@ def test_online_scaling_finds_the_scale_in_one_epoch():
     assert result.model.pairwise_scale == 1.0
 
 
+def test_online_scaling_does_not_see_the_multiplier():
+    """The same functions, written with different multipliers, are trained to the same model."""
+    trained = []
+    for c in (1.0, 0.05, 20.0):
+        model = ChainCRF(make_model().network, make_model().pairwise / c, pairwise_scale=c)
+        trained.append(train_structured(model, TRAIN, scaling=OnlineScaling(), n_epochs=3, rng=0))
+    first = trained[0].model
+    for result in trained[1:]:
+        assert result.model.pairwise_scale == 1.0
+        assert_allclose(result.model.pairwise, first.pairwise, rtol=1e-3, atol=1e-4)
+        assert_allclose(result.history.ratio, trained[0].history.ratio, rtol=1e-3)
+    naive = [
+        train_structured(
+            ChainCRF(make_model().network, make_model().pairwise / c, pairwise_scale=c), TRAIN, n_epochs=3, rng=0
+        ).history.ratio[-1]
+        for c in (1.0, 20.0)
+    ]
+    assert abs(np.log(naive[0] / naive[1])) > 0.1
+
+
 def test_offline_ratio_holds_throughout():
     ratios = []
     train_structured(
@@ -305,3 +325,22 @@ def test_layer_norm_can_be_folded():
             n_epochs=2,
             rng=0,
         )
+
+
+def test_resuming_keeps_the_best_model(tmp_path):
+    """The best epoch lies before the interruption."""
+    start = make_model().parameters()
+
+    def near_the_start(model, data):
+        return -sum(float(np.abs(value - start[name]).sum()) for name, value in model.parameters().items())
+
+    options = {"n_epochs": 4, "validation": VALIDATION, "metric": near_the_start}
+    whole = train_structured(make_model(), TRAIN, rng=3, **options)
+    assert whole.best_epoch == 0
+    path = tmp_path / "run.npz"
+    train_structured(
+        make_model(), TRAIN, rng=3, checkpoint=path, callback=lambda epoch, model, record: epoch == 1, **options
+    )
+    resumed = train_structured(make_model(), TRAIN, rng=3, checkpoint=path, resume=True, **options)
+    assert resumed.best_epoch == 0
+    assert_same(resumed.model, whole.model)
