@@ -12,7 +12,7 @@ from attnembed.results import Status
 from attnembed.structured.data import make_chain_dataset, make_grid_dataset
 from attnembed.structured.model import ChainCRF, GridCRF
 from attnembed.structured.networks import LayerNorm, Network, conv_net, identity, mlp
-from attnembed.structured.scaling import OfflineScaling, OnlineScaling
+from attnembed.structured.scaling import OfflineScaling, OnlineScaling, normalised, normalised_gradient
 from attnembed.structured.theory import component_norms
 from attnembed.structured.training import compare_arms, train_structured
 
@@ -153,6 +153,7 @@ def test_validation_selects_the_model():
     assert_same(result.model, seen[1])
     assert_same(result.last_model, seen[3])
     assert (result.model.pairwise != result.last_model.pairwise).any()
+    assert (result.model.network.params["0.W"] != result.last_model.network.params["0.W"]).any()
 
 
 def test_same_seed_same_run():
@@ -170,8 +171,11 @@ def test_the_given_model_is_left_alone():
         assert_array_equal(value, model.parameters()[name])
 
 
-def test_overflow_is_a_status():
-    result = train_structured(make_model(), TRAIN, optimizer=SGD(step_size=1e300), n_epochs=3, rng=0)
+@pytest.mark.parametrize("rates", [None, {"pairwise": 1e300}])
+def test_overflow_is_a_status(rates):
+    result = train_structured(
+        make_model(), TRAIN, optimizer=SGD(step_size=1e300 if rates is None else 1e10), rates=rates, n_epochs=3, rng=0
+    )
     assert result.status is Status.NOT_FINITE
     assert not result.success
     assert np.isfinite(result.model.pairwise).all()
@@ -238,6 +242,24 @@ def test_offline_ratio_holds_throughout():
     assert_allclose(component_norms(np.zeros((1, 1)), train_offline(3.0).pairwise)[1], 1.0, rtol=1e-14)
 
 
+def test_first_offline_step_by_hand():
+    model, eta, ratio = make_model(), 0.1, 3.0
+    unit, n = normalised(model.pairwise)
+    scale = component_norms(model.unary(TRAIN), np.zeros((1, 1)))[0] / ratio
+    gradient = ChainCRF(model.network, unit, pairwise_scale=scale).loss_and_grads(TRAIN)[1].pairwise
+    expected = normalised(model.pairwise - eta * normalised_gradient(gradient, unit, n))[0]
+    result = train_structured(
+        model,
+        TRAIN,
+        scaling=OfflineScaling(ratio=ratio),
+        optimizer=SGD(step_size=eta),
+        batch_size=40,
+        n_epochs=1,
+        rng=0,
+    )
+    assert_allclose(result.model.pairwise, expected, rtol=1e-10)
+
+
 def train_offline(ratio):
     return train_structured(make_model(), TRAIN, scaling=OfflineScaling(ratio=ratio), n_epochs=1, rng=0).model
 
@@ -265,6 +287,7 @@ def test_equal_budgets():
     arms = {
         "joint": {},
         "stage": {"strategy": "stage"},
+        "the same": {},
         "small": {"prepare": lambda model: ChainCRF(model.network, 0 * model.pairwise)},
     }
     comparison = compare_arms(
@@ -275,7 +298,9 @@ def test_equal_budgets():
         assert len(arm.results) == 2
         assert all(len(result.history) == 3 for result in arm.results)
         assert_allclose(arm.mean, np.mean([r.model.accuracy(TEST) for r in arm.results]), rtol=1e-15)
-    assert "6 runs" not in str(comparison)
+    # Equal arms get equal results: same initial models, same batches.
+    assert_array_equal(comparison["joint"].test_scores, comparison["the same"].test_scores)
+    assert_same(comparison["joint"].results[1].model, comparison["the same"].results[1].model)
     assert "4 runs per arm" in str(comparison)
     for option in ({"n_epochs": 9}, {"batch_size": 1}, {"optimizer": Adam(step_size=1.0)}, {"rng": 0}):
         with pytest.raises(InputError, match="`arms` must leave the budget alone"):
