@@ -79,7 +79,7 @@ def _as_float(name: str, value: Any) -> float:
     try:
         return float(value)
     except OverflowError:
-        return math.inf if value > 0 else -math.inf
+        return math.inf if operator.gt(value, 0) else -math.inf
 
 
 def check_positive(name: str, value: Any, *, zero_ok: bool = False) -> float:
@@ -121,7 +121,7 @@ def check_choice(name: str, value: Any, choices: Iterable[str]) -> str:
 
 def as_signs(name: str, value: ArrayLike, *, n: int | None = None) -> NDArray[np.float64]:
     """Labels in {-1, +1} as float64, with both classes present."""
-    signs = np.array(as_real_array(name, value, ndim=1, dtype=np.float64))
+    signs = as_real_array(name, value, ndim=1).astype(np.float64)
     if n is not None and signs.size != n:
         raise InputError(name, f"must have one entry per sequence ({n})", got=signs.size)
     values = np.unique(signs)

@@ -7,7 +7,9 @@
 A flow whose solution runs to infinity like log t needs e^100 units of time before its direction shows; in log time it
 takes a few hundred steps. Forces are passed as (array, log_scale), so that no clock underflows.
 
-The state carries one more coordinate than x: the arc length in the first two clocks, log time in the third.
+The state carries one more coordinate than x: the arc length in the first two clocks, log time in the third. The steps
+of LSODA, solve_ivp's own class, are taken one by one: inside solve_ivp a NaN passes for success, and a step that never
+ends or a stop that holds at the start cannot be seen.
 """
 
 from __future__ import annotations
@@ -135,7 +137,8 @@ def integrate(
         status, what = run(progress)
     path = np.array(states)
     log_time, arclength = system.observe(np.array(times), path[:, -1])
-    reading = {"time": times, "log_time": log_time, "arclength": arclength}[clock][-1]
+    readings: dict[str, Vector] = {"time": np.array(times), "log_time": log_time, "arclength": arclength}
+    reading = readings[clock][-1]
     return Trajectory(
         x=path[:, :-1],
         log_time=log_time,

@@ -95,7 +95,7 @@ class _PairRows:
         self.first, self.second = pairs[:, 0].copy(), pairs[:, 1].copy()
         self.shape = (len(pairs), self.E.shape[1])
         lengths = _lengths(self.E)
-        self.sizes = lengths[self.first] + lengths[self.second]
+        self.sizes: Array = lengths[self.first] + lengths[self.second]
 
     def price(self, p: Array) -> Array:
         scores = self.E @ p

@@ -32,7 +32,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 MUTED = "#767676"
 DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
 
-_STYLE = {
+_STYLE: Any = {
     "font.size": 12,
     "axes.titlesize": 13,
     "axes.labelsize": 12,

@@ -24,9 +24,10 @@ from attnembed.attention.passes import TokenPasses
 from benchmarks.passes import Call, Problem, csr
 from benchmarks.runner import Row, compare, progress
 
-SIZES = ((1000, 32, 200, 256), (1000, 32, 2000, 512))
-QUICK = ((100, 8, 60, 64),)
-STEP_SIZE = 100.0
+# n, T, V, d and the step on E: large steps lead into the basin of selection, where the flow is stiff; after the small
+# one attention stays spread and explicit methods do well.
+SIZES = ((1000, 32, 200, 256, 1e4), (1000, 32, 2000, 512, 1e4), (1000, 32, 200, 256, 300.0))
+QUICK = ((100, 8, 60, 64, 3000.0),)
 END = float(np.log1p(1e8))
 TOLERANCE = 1e-6
 
@@ -39,12 +40,12 @@ CANDIDATES = {
 }
 
 
-def run(quick: bool, threads: tuple[int, ...] = (1, 2)) -> list[Row]:
+def run(quick: bool, threads: tuple[int, ...] = (2,)) -> list[Row]:
     """Every size at every number of threads."""
     rows: list[Row] = []
     for size in QUICK if quick else SIZES:
         problem = make_problem(*size)
-        case = "n={}, T={}, V={}, d={}, to t = 1e8".format(*size)
+        case = "n={}, T={}, V={}, d={}, step on E {:g}, to t = 1e8".format(*size)
         progress(f"flow: {case}: reference")
         problem["end"] = explicit_reference(problem)
         reference = {"p": problem["end"]}
@@ -87,12 +88,10 @@ def run(quick: bool, threads: tuple[int, ...] = (1, 2)) -> list[Row]:
     return rows
 
 
-def make_problem(n: int, T: int, V: int, d: int) -> dict[str, Any]:
+def make_problem(n: int, T: int, V: int, d: int, step_size: float) -> dict[str, Any]:
     """A balanced data set and the model after one step on E from p = 0."""
-    data = make_balanced_dataset(
-        n_samples=n, length=T, n_positive=5, n_negative=5, n_irrelevant=V - 10, zipf=0.5, rng=0
-    )
-    model = one_step(AttentionModel.random(V, d, cls_scale=0.0, rng=0), data, STEP_SIZE).model
+    data = make_balanced_dataset(n_samples=n, length=T, n_positive=5, n_negative=5, n_irrelevant=V - 10, rng=0)
+    model = one_step(AttentionModel.random(V, d, cls_scale=0.0, rng=0), data, step_size).model
     arrays = {"data": data.counts.data, "indices": data.counts.indices, "indptr": data.counts.indptr}
     return arrays | {"labels": data.labels, "E": model.E, "p": model.p, "v": model.v}
 
@@ -118,8 +117,7 @@ def loosest(problem: Problem, solve: Callable[[float], np.ndarray]) -> Call:
     """The run with the loosest tolerance that is accurate enough."""
     reference = problem["end"]
     for tolerance in 10.0 ** -np.arange(4, 11):
-        error = np.linalg.norm(solve(tolerance) - reference) / np.linalg.norm(reference)
-        if error <= TOLERANCE:
+        if np.linalg.norm(solve(tolerance) - reference) <= TOLERANCE * np.linalg.norm(reference):
             break
     return lambda: {"p": solve(tolerance)}
 

@@ -1,8 +1,9 @@
 """Tokenising and counting reviews, against scikit-learn's CountVectorizer with the same rule.
 
 ``run(quick, data)`` returns one row a candidate: ``benchmark``, ``case``, ``candidate``, ``status`` ("ok", "differs" or
-"missing"), ``median``, ``min`` and ``max`` in seconds and ``peak_mib`` (None unless the status is "ok"). Each candidate
-must first give the counts of a plain Python loop; only then is it timed, in rounds that take every candidate once.
+"missing") and, if "ok", ``median``, ``min`` and ``max`` in seconds, ``peak_mib`` and ``ratio``, the median over that of
+the best peer. Each candidate must first give the counts of a plain Python loop; only then is it timed, in rounds that
+take every candidate once. (`runner.compare` checks arrays; here the columns are words and come in any order.)
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import scipy.sparse as sp
 
 from attnembed.attention.reviews import load_reviews
 from attnembed.attention.text import Tokenizer, count_reviews
+from benchmarks.runner import Row, add_ratios
 
 Counted = tuple[tuple[str, ...], Any]  # words in the order of the columns, sparse counts
 
@@ -30,7 +32,7 @@ FILES = ("imdb_train.tsv.gz", "imdb_test.tsv.gz")
 WORD = r"[^\W_]+(?:'[^\W_]+)*"
 
 
-def run(quick: bool, data: Path | None) -> list[dict[str, Any]]:
+def run(quick: bool, data: Path | None) -> list[Row]:
     """Count the 50,000 IMDB reviews in the folder ``data`` (2,000 if ``quick``), or made-up ones without it."""
     if data is not None and all((data / name).is_file() for name in FILES):
         documents = [text for name in FILES for text in load_reviews(data / name).documents]
@@ -40,8 +42,8 @@ def run(quick: bool, data: Path | None) -> list[dict[str, Any]]:
         documents = made_up_reviews(2000 if quick else 10_000)
         case = f"{len(documents)} made-up reviews"
     candidates: dict[str, Callable[[list[str]], Counted] | None] = {
-        "Tokenizer.fit_transform": fit_transform,
-        "Tokenizer.fit, then transform": fit_then_transform,
+        "attnembed fit_transform": fit_transform,
+        "attnembed fit, then transform": fit_then_transform,
         "plain Python loop": plain_loop,
         "CountVectorizer.fit_transform": count_vectorizer(passes=1),
         "CountVectorizer.fit, then transform": count_vectorizer(passes=2),
@@ -52,8 +54,8 @@ def run(quick: bool, data: Path | None) -> list[dict[str, Any]]:
         lines = (f"{k % 2}\t{' '.join(text.split())}\n" for k, text in enumerate(documents))
         file.write_text("".join(lines), encoding="utf-8")
         from_file: dict[str, Callable[[list[str]], Counted] | None] = {
-            "count_reviews without a cache": lambda _: counted_file(file, None),
-            "count_reviews, found in the cache": lambda _: counted_file(file, folder),
+            "attnembed count_reviews": lambda _: counted_file(file, None),
+            "attnembed count_reviews, from its cache": lambda _: counted_file(file, folder),
         }
         rows += compare(f"{case}, from a file", from_file, documents, rounds=3)
     return rows
@@ -61,19 +63,21 @@ def run(quick: bool, data: Path | None) -> list[dict[str, Any]]:
 
 def compare(
     case: str, candidates: dict[str, Callable[[list[str]], Counted] | None], documents: list[str], rounds: int
-) -> list[dict[str, Any]]:
+) -> list[Row]:
     """Check every candidate against the plain loop, then time those that agree, interleaved."""
     expected = alphabetical(*plain_loop(documents))
     rows, valid = [], {}
     for name, count in candidates.items():
-        row = {"benchmark": "text", "case": case, "candidate": name, "status": "missing"}
-        rows.append(row | dict.fromkeys(("median", "min", "max", "peak_mib")))
-        if count is not None:
-            words, counts = alphabetical(*count(documents))
-            same = words == expected[0] and (counts != expected[1]).nnz == 0
-            rows[-1]["status"] = "ok" if same else "differs"
-            if same:
-                valid[name] = count
+        row: Row = {"benchmark": "text", "case": case, "candidate": name, "status": "missing"}
+        rows.append(row)
+        if count is None:
+            row["note"] = "scikit-learn is not installed"
+            continue
+        words, counts = alphabetical(*count(documents))
+        same = words == expected[0] and (counts != expected[1]).nnz == 0
+        row["status"] = "ok" if same else "differs"
+        if same:
+            valid[name] = count
     seconds: dict[str, list[float]] = {name: [] for name in valid}
     for _ in range(rounds):
         for name, count in valid.items():
@@ -85,6 +89,7 @@ def compare(
             taken = seconds[name]
             row.update(median=statistics.median(taken), min=min(taken), max=max(taken))
             row["peak_mib"] = peak(lambda count=valid[name]: count(documents))
+    add_ratios(rows, own="attnembed")
     return rows
 
 

@@ -203,7 +203,7 @@ class AttentionModel:
 
     def accuracy(self, data: TokenDataset) -> float:
         """Share of sequences with y_i f_i > 0, in [0, 1]; an output of exactly 0 counts as wrong."""
-        return float(np.mean(data.labels * self.output(data) > 0))
+        return float(np.mean(self.output(data) * data.labels > 0))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write E, p and v to an npz archive (no pickle), whole or not at all."""

@@ -189,7 +189,7 @@ class AnchoredPass:
 
     def _over_tokens(self, per_position: Floats) -> Floats:
         """Sum positions by token, (nnz,) -> (V,)."""
-        return np.bincount(self.data.counts.indices, weights=per_position, minlength=self.data.vocab_size)
+        return np.asarray(np.bincount(self.data.counts.indices, per_position, self.data.vocab_size), dtype=np.float64)
 
     @cached_property
     def scaled_B(self) -> Floats:

@@ -115,7 +115,8 @@ def margin_constraints(model: Parameters, data: TokenDataset, selected: ArrayLik
            [1, 2]])
     """
     check_data(data, len(model.E))
-    chosen = as_integer_array("selected", getattr(selected, "tokens", selected), ndim=1)
+    tokens: Any = selected.tokens if isinstance(selected, Selection) else selected
+    chosen = as_integer_array("selected", tokens, ndim=1)
     check_shape("selected", chosen, (data.n_samples,), "one token per sequence")
     columns = data.counts.indices.astype(np.int64)
     winner = data.segments.spread(chosen)

@@ -24,7 +24,7 @@ from attnembed.attention.model import AttentionModel
 from attnembed.attention.one_step import one_step
 from attnembed.attention.reviews import iter_reviews
 from attnembed.attention.text import Tokenizer, count_reviews, drop_empty
-from attnembed.attention.training import split_dataset, train
+from attnembed.attention.training import TrainResult, split_dataset, train
 from attnembed.errors import DataFileError
 from attnembed.experiments.registry import Outcome, Request, experiment, require_data
 from attnembed.losses import logistic, logistic_derivative
@@ -33,7 +33,7 @@ from attnembed.optim import Adam, Cosine
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Vector = NDArray[np.float64]
+Vector = NDArray[np.floating[Any]]
 
 # Tokens in fewer reviews than this are left out of the picture: their posterior difference is noise.
 MIN_DOCUMENTS = 50
@@ -41,18 +41,19 @@ MIN_DOCUMENTS = 50
 
 @dataclass(frozen=True, eq=False)
 class Corpus:
-    """Training and test reviews as counts over one vocabulary, and where the texts of the test reviews are."""
+    """Reviews as counts over one vocabulary, with texts at ``source``; ``test`` is None where they come in one part."""
 
     train: TokenDataset
-    test: TokenDataset
-    test_source: tuple[Path, str | None]
+    test: TokenDataset | None
+    source: tuple[Path, str | None]
+
+    def split(self, rng: np.random.Generator) -> tuple[TokenDataset, TokenDataset]:
+        """Training and test reviews; where there is no test part, a fifth of each class is drawn and held out."""
+        return (self.train, self.test) if self.test is not None else split_dataset(self.train, 0.2, rng=rng)
 
 
-def load_corpus(path: Path, known: tuple[tuple[str, ...], ...], *, vocabulary: int, cache: Path, seed: int) -> Corpus:
-    """Count the reviews under ``path``: a file, a folder with one of the ``known`` files, or an aclImdb folder.
-
-    Where there is no test part, a fifth of the reviews, drawn per class, is held out.
-    """
+def load_corpus(path: Path, known: tuple[tuple[str, ...], ...], *, vocabulary: int, cache: Path) -> Corpus:
+    """Count the reviews under ``path``: a file, a folder with one of the ``known`` files, or an aclImdb folder."""
     tokenizer = Tokenizer(max_vocabulary=vocabulary)
     parts = _parts(path, known)
     data = []
@@ -63,9 +64,7 @@ def load_corpus(path: Path, known: tuple[tuple[str, ...], ...], *, vocabulary: i
             counted = count_reviews(source, tokenizer, cache=cache, **options)
             counts, labels, _ = drop_empty(counted.counts, counted.labels)
             data.append(TokenDataset.from_counts(counts, labels, vocab=counted.vocabulary))
-    if len(data) == 1:
-        data = list(split_dataset(data[0], 0.2, rng=seed))
-    return Corpus(data[0], data[1], parts[-1])
+    return Corpus(data[0], data[1] if len(data) == 2 else None, parts[-1])
 
 
 def _parts(path: Path, known: tuple[tuple[str, ...], ...]) -> list[tuple[Path, str | None]]:
@@ -193,7 +192,7 @@ def _spearman(x: Vector, y: Vector) -> float:
 
 @dataclass(frozen=True, eq=False)
 class ExampleReview:
-    """A test review as words, with the attention on each of them; words outside the vocabulary have none."""
+    """A review as words, with the attention on each of them; words outside the vocabulary have none."""
 
     words: list[str]
     attention: Vector
@@ -204,11 +203,11 @@ class ExampleReview:
 def example_reviews(
     model: AttentionModel, corpus: Corpus, *, per_class: int = 2, length: int = 45
 ) -> list[ExampleReview]:
-    """The first test reviews of either label that the model gets right and that have at most ``length`` words."""
+    """The first reviews of either label that the model gets right and that have at most ``length`` words."""
     index = {word: s for s, word in enumerate(corpus.train.vocab or ())}
     tokenizer = Tokenizer()
     found: dict[float, list[ExampleReview]] = {1.0: [], -1.0: []}
-    source, split = corpus.test_source
+    source, split = corpus.source
     options: Any = {} if split is None else {"split": split}
     u, g = model.token_scores, model.token_values
     for text, label in iter_reviews(source, **options):
@@ -239,54 +238,65 @@ def balanced(data: TokenDataset, rng: np.random.Generator) -> TokenDataset:
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """One repetition: the data it was fitted on, the model after one step and the trained one, and accuracies."""
+    """One repetition: its training and test reviews, the model after one step and the trained one, and accuracies."""
 
     data: TokenDataset
-    validation: TokenDataset
+    test: TokenDataset
     stepped: AttentionModel
     trained: AttentionModel
     numbers: dict[str, float]
 
     @classmethod
     def draw(cls, corpus: Corpus, parameters: dict[str, Any], rng: np.random.Generator) -> Run:
-        """Split off a validation part, take one step on E from a random start, then train E and p."""
-        data, validation = (balanced(part, rng) for part in split_dataset(corpus.train, 0.1, rng=rng))
-        dim, epochs = parameters["dim"], parameters["epochs"]
+        """One step on E from a random start, then Adam on E and p.
+
+        The number of epochs is chosen on a validation part of the training reviews; then all of them are used.
+        """
+        dim, epochs, share = parameters["dim"], parameters["epochs"], parameters["validation_share"]
+        reviews, test = corpus.split(rng)
+        part, validation = (balanced(piece, rng) for piece in split_dataset(reviews, share, rng=rng))
+        data = balanced(reviews, rng)
         scale = parameters["embedding_scale"] / np.sqrt(dim)
         start = AttentionModel.random(data.vocab_size, dim, embedding_scale=scale, rng=rng)
-        stepped = one_step(start, data, parameters["relative_step"] / np.abs(data.signed_frequency).max()).model
-        optimizer = Adam(
-            step_size=parameters["adam_step_size"],
-            epsilon=parameters["relative_epsilon"] / data.lengths.sum(),
-            weight_decay=parameters["weight_decay"],
-        )
 
-        def fit(model: AttentionModel, params: tuple[str, ...]) -> tuple[AttentionModel, int]:
-            result = train(
-                model,
-                data,
-                params=params,
-                method=optimizer,
-                epochs=epochs,
-                schedule=Cosine(epochs),
-                validation=validation,
-                rng=rng,
+        def step(piece: TokenDataset) -> AttentionModel:
+            eta = parameters["relative_step"] / np.abs(piece.signed_frequency).max()
+            return one_step(start, piece, float(eta)).model
+
+        def fit(
+            piece: TokenDataset, model: AttentionModel, params: tuple[str, ...], epochs: int, held_out: Any = None
+        ) -> TrainResult:
+            optimizer = Adam(
+                step_size=parameters["adam_step_size"],
+                multipliers={"p": parameters["adam_multiplier_p"]},
+                epsilon=parameters["relative_epsilon"] / piece.lengths.sum(),
+                weight_decay=parameters["weight_decay"],
             )
-            return result.model, result.best_epoch
+            schedule = Cosine(parameters["epochs"])
+            return train(
+                model, piece, params=params, method=optimizer, epochs=epochs, schedule=schedule, validation=held_out
+            )
 
-        trained, best_epoch = fit(stepped, ("E", "p"))
-        pooling, _ = fit(stepped.replace(p=np.zeros(dim)), ("E",))
-        after_step, after_training = Picture.of(stepped, data).numbers, Picture.of(trained, data).numbers
-        numbers = {f"one_step.{name}": value for name, value in after_step.items()}
-        numbers |= {f"trained.{name}": value for name, value in after_training.items()}
-        numbers |= {
-            "test_accuracy.attention": trained.accuracy(corpus.test),
-            "test_accuracy.uniform_pooling": pooling.accuracy(corpus.test),
-            "test_balanced_accuracy.attention": balanced_accuracy(corpus.test, trained.output(corpus.test)),
-            "test_balanced_accuracy.uniform_pooling": balanced_accuracy(corpus.test, pooling.output(corpus.test)),
-            "best_epoch": float(best_epoch),
-        }
-        return cls(data, validation, stepped, trained, numbers)
+        def best(
+            model: Callable[[TokenDataset], AttentionModel], params: tuple[str, ...]
+        ) -> tuple[AttentionModel, int]:
+            chosen = max(fit(part, model(part), params, epochs, validation).best_epoch, 1)
+            return fit(data, model(data), params, chosen).model, chosen
+
+        stepped = step(data)
+        trained, best_epoch = best(step, ("E", "p"))
+        pooling, _ = best(lambda piece: step(piece).replace(p=np.zeros(dim)), ("E",))
+        numbers = {f"one_step.{name}": value for name, value in Picture.of(stepped, data).numbers.items()}
+        numbers |= {f"trained.{name}": value for name, value in Picture.of(trained, data).numbers.items()}
+        for name, model in (("attention", trained), ("uniform_pooling", pooling)):
+            output = model.output(test)
+            numbers[f"test_accuracy.{name}"] = float(np.mean(test.labels * output > 0))
+            numbers[f"test_balanced_accuracy.{name}"] = balanced_accuracy(test, output)
+        baseline = BagOfWords.fit(part, validation).output(test)
+        numbers["test_accuracy.bag_of_words"] = float(np.mean(test.labels * baseline > 0))
+        numbers["test_balanced_accuracy.bag_of_words"] = balanced_accuracy(test, baseline)
+        numbers["best_epoch"] = float(best_epoch)
+        return cls(data, test, stepped, trained, numbers)
 
 
 def flow_on_p(data: TokenDataset, words: int, relative_step: float, arclength: float) -> AttentionModel:
@@ -302,7 +312,7 @@ def flow_on_p(data: TokenDataset, words: int, relative_step: float, arclength: f
     return flow.model
 
 
-def study(request: Request, name: str, known: tuple[tuple[str, ...], ...]) -> Outcome:
+def study(request: Request, name: str, known: tuple[tuple[str, ...], ...], **overrides: float) -> Outcome:
     """The protocol, repeated over seeds; the pictures and the examples are those of the first repetition."""
     parameters: dict[str, Any] = {
         "vocabulary": 20_000,
@@ -310,7 +320,10 @@ def study(request: Request, name: str, known: tuple[tuple[str, ...], ...]) -> Ou
         "embedding_scale": 1e-3,  # times 1/sqrt(dim): the token values after one step are then those of the step
         "relative_step": 0.5,  # eta = relative_step / max |alpha_s|
         "adam_step_size": 0.03,
-        "relative_epsilon": 0.75,  # Adam's epsilon, times the number of words in the training reviews
+        "adam_multiplier_p": 1.0,
+        # Adam's epsilon, times the number of words in the training reviews: tokens with fewer occurrences than about
+        # ten move in proportion to their gradient and not to its sign.
+        "relative_epsilon": 0.75,
         "weight_decay": 0.5,
         "epochs": 30,
         "validation_share": 0.1,
@@ -319,10 +332,11 @@ def study(request: Request, name: str, known: tuple[tuple[str, ...], ...]) -> Ou
         "flow_words": 2000,
         "flow_relative_step": 2.0,
         "flow_arclength": 5.0,
+        **overrides,
     }
     path = require_data(request, f"the {name} reviews")
     vocabulary, cache = parameters["vocabulary"], request.out / "cache"
-    corpus = load_corpus(path, known, vocabulary=vocabulary, cache=cache, seed=request.seed)
+    corpus = load_corpus(path, known, vocabulary=vocabulary, cache=cache)
     runs = []
     with Progress("repetitions", total=parameters["repetitions"]) as progress:
         for k in range(parameters["repetitions"]):
@@ -330,18 +344,14 @@ def study(request: Request, name: str, known: tuple[tuple[str, ...], ...]) -> Ou
             progress.update(k + 1)
     first = runs[0]
     stepped, trained = Picture.of(first.stepped, first.data), Picture.of(first.trained, first.data)
-    baseline = BagOfWords.fit(first.data, first.validation).output(corpus.test)
-
     numbers: dict[str, Any] = {
-        "training_reviews": corpus.train.n_samples,
-        "test_reviews": corpus.test.n_samples,
+        "training_reviews": first.data.n_samples,
+        "test_reviews": first.test.n_samples,
         "tokens_shown": int(trained.delta.size),
     }
     for key in first.numbers:
         values = [run.numbers[key] for run in runs]
         numbers[key] = {"mean": float(np.mean(values)), "std": float(np.std(values, ddof=min(1, len(values) - 1)))}
-    numbers["test_accuracy.bag_of_words"] = float(np.mean(corpus.test.labels * baseline > 0))
-    numbers["test_balanced_accuracy.bag_of_words"] = balanced_accuracy(corpus.test, baseline)
     if not request.quick:
         options = (min(parameters["flow_words"], vocabulary), parameters["flow_relative_step"])
         flowed = flow_on_p(first.data, *options, parameters["flow_arclength"])
@@ -397,7 +407,8 @@ def _side_by_side(out: Path, name: str, stepped: Picture, trained: Picture) -> d
 
         figure, axes = new_figure(2, 3, panel=(3.7, 3.6))
         for row, key in zip(axes, names):
-            _draw_panels(row, *map(load, files[key]), key)
+            step, trained_picture = map(load, files[key])
+            _draw_panels(row, step, trained_picture, key)
         return figure
 
     return {"reviews": draw}

@@ -134,6 +134,18 @@ def test_transient_rate() -> None:
     np.testing.assert_allclose(rate, predicted.transient_rate, rtol=0.02)
 
 
+def test_an_inactive_row_can_be_the_slowest() -> None:
+    # d = (1, 0) is active, d = (1.3, 1) has margin 1.3 and pushes the second coordinate like t^-1.3.
+    data = TokenDataset.from_tokens([[0, 1], [0, 2], [3]], [1, 1, -1])
+    model = AttentionModel([[0.0, 0.0], [-1.0, 0.0], [-1.3, -1.0], [0.0, 0.0]], [0.0, 0.0], [1.0, 0.0])
+    predicted = asymptotics(model, data)
+    np.testing.assert_allclose((predicted.next_margin, predicted.transient_rate), (1.3, 0.3), rtol=1e-9)
+    flow = late(model, data, 60.0)
+    when = np.searchsorted(flow.log_time, [15.0, 30.0])
+    left = flow.path[-1, 1] - flow.path[when, 1]
+    np.testing.assert_allclose(-np.log(left[1] / left[0]) / np.diff(flow.log_time[when])[0], 0.3, rtol=0.02)
+
+
 def test_multipliers_that_the_flow_selects_are_not_any_solution() -> None:
     # Two important tokens against the same two irrelevant ones: a square, its multipliers have one degree of freedom.
     data = TokenDataset.from_tokens([[0, 2], [0, 3, 3], [1, 2, 2, 2], [1, 3]], [1, 1, -1, -1])

@@ -185,6 +185,11 @@ def test_large_step_holds_on_an_instance_and_not_with_a_smaller_margin() -> None
     assert not condition.holds
 
 
+def test_theta_is_the_least_attention_on_a_top_token() -> None:
+    data = TokenDataset.from_tokens([[0, 2], [1, 1, 1, 2]], [1, -1])
+    assert large_step_condition(unit_model([1.0, -1.0, 0.0]), data).theta == 0.5
+
+
 def test_large_step_inequality_alone_does_not_make_the_program_feasible() -> None:
     # 99 of 100 tokens are the important one, so that n l(theta Gamma) is far below log 2; yet no p selects both.
     data = TokenDataset.from_tokens([[0] * 99 + [2], [1] * 99 + [2]], [1, -1])

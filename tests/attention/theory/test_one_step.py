@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from attnembed.attention.data import TokenDataset, make_balanced_dataset
 from attnembed.attention.model import AttentionModel
 from attnembed.attention.theory import gaussian_one_step_bound, one_step_bound, one_step_prediction
-from attnembed.errors import InputError
+from attnembed.errors import InputError, InputTypeError
 from tests.attention.theory.instances import as_model, random_instance
 from tests.strategies import AttentionProblem, attention_problems
 
@@ -160,3 +160,5 @@ def test_vocabularies_must_match() -> None:
     model, _ = random_instance(np.random.default_rng(6))
     with pytest.raises(InputError, match="vocabulary"):
         one_step_prediction(model, make_balanced_dataset(n_samples=4, length=3, rng=0), 1.0)
+    with pytest.raises(InputTypeError, match="TokenDataset"):
+        one_step_prediction(model, [[0, 1], [1, 2]], 1.0)  # type: ignore[arg-type]
