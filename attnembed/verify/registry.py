@@ -27,7 +27,7 @@ from attnembed.results import to_plain
 __all__ = ["Claim", "ClaimResult", "Evidence", "Report", "claim", "claims", "verify"]
 
 # Importing these modules registers their claims.
-_MODULES = {"attention": "attnembed.verify.attention"}
+_MODULES = {"attention": "attnembed.verify.attention", "structured": "attnembed.verify.structured"}
 SUBJECTS = tuple(_MODULES)
 
 
@@ -155,15 +155,16 @@ def claim(
 
 
 def claims(subject: str = "all") -> tuple[Claim, ...]:
-    """The registered claims of a subject ("attention" or "all"), in the order of the theory.
+    """The registered claims of a subject ("attention", "structured" or "all"), in the order of the theory.
 
     >>> claims("attention")[0].id
     'attention/gradients-exact'
     """
     check_choice("subject", subject, (*SUBJECTS, "all"))
-    for module in _MODULES.values():
-        importlib.import_module(module)
-    return tuple(entry for entry in _registry.values() if subject in ("all", entry.subject))
+    wanted = [name for name in _MODULES if subject in ("all", name)]
+    for name in wanted:
+        importlib.import_module(_MODULES[name])
+    return tuple(entry for name in wanted for entry in _registry.values() if entry.subject == name)
 
 
 def verify(subject: str = "all", *, ids: Iterable[str] | None = None, rng: RNGLike = 0) -> Report:

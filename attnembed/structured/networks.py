@@ -1,0 +1,511 @@
+"""Networks from hand-written parts: every layer has a forward and a backward pass, and no more.
+
+The protocol of a layer (parameters are dicts of arrays, held by the caller):
+
+    init(rng) -> params
+    forward(params, x, packing) -> output, cache
+    backward(cache, upstream, inputs=True) -> grads, gradient with respect to x (or None if ``inputs`` is false)
+
+``x`` has one row per position or image; ``packing`` says which rows form sequences and is read by recurrent layers
+only (None: the rows are one sequence). ``upstream`` is the gradient of the loss in the output. A layer of your own
+needs these three methods, and can be checked with `attnembed.gradcheck`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any, Protocol
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import DTypeLike, NDArray
+
+from attnembed._validation import RNGLike, as_rng, check_integer
+from attnembed.errors import InputError
+from attnembed.structured.packing import Packing
+
+__all__ = [
+    "BiRecurrent",
+    "Conv2D",
+    "Dense",
+    "Embedding",
+    "Layer",
+    "LayerNorm",
+    "MaxPool2D",
+    "Network",
+    "ReLU",
+    "Reshape",
+    "Sequential",
+    "Tanh",
+    "birnn",
+    "conv_net",
+    "identity",
+    "lenet",
+    "mlp",
+]
+
+Array = NDArray[Any]
+Params = dict[str, Array]
+
+
+class Layer(Protocol):
+    """What `Sequential` and `Network` are built from."""
+
+    def init(self, rng: np.random.Generator) -> Params:
+        """Random initial parameters."""
+
+    def forward(self, params: Params, x: Array, packing: Packing | None = None) -> tuple[Array, Any]:
+        """Output and whatever the backward pass needs."""
+
+    def backward(self, cache: Any, upstream: Array, *, inputs: bool = True) -> tuple[Params, Array | None]:
+        """Gradients in the parameters and, if ``inputs``, in the input."""
+
+
+@dataclass(frozen=True)
+class Dense:
+    """y = x W + b over the last axis; (..., n_in) -> (..., n_out). W ~ N(0, 2/n_in) (He et al. 2015), b = 0.
+
+    Outputs are stored label by label (Fortran order), as the chain recursions read them.
+    """
+
+    n_in: int
+    n_out: int
+
+    def init(self, rng: np.random.Generator) -> Params:
+        scale = np.sqrt(2 / self.n_in)
+        return {"W": scale * rng.normal(size=(self.n_in, self.n_out)), "b": np.zeros(self.n_out)}
+
+    def forward(self, params: Params, x: Array, packing: Packing | None = None) -> tuple[Array, Any]:
+        _expect(x.shape[-1] == self.n_in, f"must have {self.n_in} features for Dense", x)
+        rows = x.reshape(-1, self.n_in)
+        out = params["W"].T @ rows.T
+        out += params["b"][:, None]
+        return out.T.reshape(*x.shape[:-1], self.n_out), (params["W"], x)
+
+    def backward(self, cache: Any, upstream: Array, *, inputs: bool = True) -> tuple[Params, Array | None]:
+        w, x = cache
+        up = upstream.reshape(-1, self.n_out).T
+        grads = {"W": (up @ x.reshape(-1, self.n_in)).T, "b": up.sum(axis=1)}
+        return grads, (w @ up).T.reshape(x.shape) if inputs else None
+
+
+@dataclass(frozen=True)
+class ReLU:
+    """y = max(x, 0); the derivative at 0 is taken as 0."""
+
+    def init(self, rng: np.random.Generator) -> Params:
+        return {}
+
+    def forward(self, params: Params, x: Array, packing: Packing | None = None) -> tuple[Array, Any]:
+        y = np.maximum(x, 0)
+        return y, y
+
+    def backward(self, cache: Any, upstream: Array, *, inputs: bool = True) -> tuple[Params, Array | None]:
+        return {}, upstream * (cache > 0)
+
+
+@dataclass(frozen=True)
+class Tanh:
+    """y = tanh x, with derivative 1 - y^2."""
+
+    def init(self, rng: np.random.Generator) -> Params:
+        return {}
+
+    def forward(self, params: Params, x: Array, packing: Packing | None = None) -> tuple[Array, Any]:
+        y = np.tanh(x)
+        return y, y
+
+    def backward(self, cache: Any, upstream: Array, *, inputs: bool = True) -> tuple[Params, Array | None]:
+        return {}, upstream * (1 - cache * cache)
+
+
+@dataclass(frozen=True)
+class Reshape:
+    """Give every row the shape ``shape``; Reshape((n,)) flattens."""
+
+    shape: tuple[int, ...]
+
+    def init(self, rng: np.random.Generator) -> Params:
+        return {}
+
+    def forward(self, params: Params, x: Array, packing: Packing | None = None) -> tuple[Array, Any]:
+        _expect(x[:1].size == np.prod(self.shape), f"must have rows of shape {self.shape}, or of that size,", x)
+        return x.reshape(len(x), *self.shape), x.shape
+
+    def backward(self, cache: Any, upstream: Array, *, inputs: bool = True) -> tuple[Params, Array | None]:
+        return {}, upstream.reshape(cache)
+
+
+@dataclass(frozen=True)
+class Conv2D:
+    """Correlation with ``n_out`` kernels of odd ``size``, zero padding that keeps height and width.
+
+    y[h, w, o] = b[o] + sum_{c,i,j} W[c, i, j, o] x[h+i-r, w+j-r, c], r = size // 2;
+    (n, H, W, n_in) -> (n, H, W, n_out). One matrix product over the windows; the input gradient is the same with the
+    flipped kernel.
+    """
+
+    n_in: int
+    n_out: int
+    size: int = 5
+
+    def init(self, rng: np.random.Generator) -> Params:
+        shape = (self.n_in, self.size, self.size, self.n_out)
+        scale = np.sqrt(2 / (self.n_in * self.size**2))
+        return {"W": scale * rng.normal(size=shape), "b": np.zeros(self.n_out)}
+
+    def forward(self, params: Params, x: Array, packing: Packing | None = None) -> tuple[Array, Any]:
+        _expect(x.ndim == 4 and x.shape[3] == self.n_in, f"must be (n, H, W, {self.n_in}) for Conv2D", x)
+        windows = self._windows(x)
+        out = windows @ params["W"].reshape(-1, self.n_out)
+        out += params["b"]
+        return out.reshape(*x.shape[:3], self.n_out), (params["W"], windows)
+
+    def backward(self, cache: Any, upstream: Array, *, inputs: bool = True) -> tuple[Params, Array | None]:
+        w, windows = cache
+        up = upstream.reshape(-1, self.n_out)
+        grads = {"W": (windows.T @ up).reshape(w.shape), "b": up.sum(axis=0)}
+        if not inputs:
+            return grads, None
+        flipped = w[:, ::-1, ::-1].transpose(3, 1, 2, 0).reshape(-1, self.n_in)
+        return grads, (self._windows(upstream) @ flipped).reshape(*upstream.shape[:3], self.n_in)
+
+    def _windows(self, x: Array) -> Array:
+        """Every window as a row, (n H W, channels * size^2)."""
+        r = self.size // 2
+        padded = np.pad(x, ((0, 0), (r, r), (r, r), (0, 0)))
+        view = sliding_window_view(padded, (self.size, self.size), axis=(1, 2))
+        return view.reshape(-1, x.shape[3] * self.size**2)
+
+
+@dataclass(frozen=True)
+class MaxPool2D:
+    """Maximum over blocks of 2 x 2; (n, H, W, C) -> (n, H // 2, W // 2, C), an odd last row or column dropped.
+
+    Of equal entries the first takes the gradient.
+    """
+
+    def init(self, rng: np.random.Generator) -> Params:
+        return {}
+
+    def forward(self, params: Params, x: Array, packing: Packing | None = None) -> tuple[Array, Any]:
+        corners = np.stack([x[:, i : self._even(x, 1) : 2, j : self._even(x, 2) : 2] for i in (0, 1) for j in (0, 1)])
+        best = corners.argmax(axis=0)
+        return np.take_along_axis(corners, best[None], axis=0)[0], (best, x.shape)
+
+    def backward(self, cache: Any, upstream: Array, *, inputs: bool = True) -> tuple[Params, Array | None]:
+        best, shape = cache
+        out = np.zeros(shape, dtype=upstream.dtype)
+        for corner in range(4):
+            i, j = divmod(corner, 2)
+            out[:, i : self._even(out, 1) : 2, j : self._even(out, 2) : 2] = upstream * (best == corner)
+        return {}, out
+
+    @staticmethod
+    def _even(x: Array, axis: int) -> int:
+        return x.shape[axis] // 2 * 2
+
+
+@dataclass(frozen=True)
+class LayerNorm:
+    """y = gain * (x - mean) / sqrt(var + 1e-5) + bias over the last axis (Ba et al. 2016); gain 1, bias 0 at first."""
+
+    size: int
+
+    def init(self, rng: np.random.Generator) -> Params:
+        return {"gain": np.ones(self.size), "bias": np.zeros(self.size)}
+
+    def forward(self, params: Params, x: Array, packing: Packing | None = None) -> tuple[Array, Any]:
+        centred = x - x.mean(axis=-1, keepdims=True)
+        inverse = 1 / np.sqrt(np.mean(centred**2, axis=-1, keepdims=True) + 1e-5)
+        unit = centred * inverse
+        return params["gain"] * unit + params["bias"], (params["gain"], unit, inverse)
+
+    def backward(self, cache: Any, upstream: Array, *, inputs: bool = True) -> tuple[Params, Array | None]:
+        gain, unit, inverse = cache
+        rows = tuple(range(upstream.ndim - 1))
+        grads = {"gain": (upstream * unit).sum(axis=rows), "bias": upstream.sum(axis=rows)}
+        g = upstream * gain
+        g = g - g.mean(axis=-1, keepdims=True) - unit * np.mean(g * unit, axis=-1, keepdims=True)
+        return grads, g * inverse
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """Rows of a table, laid side by side; int (N, m) -> (N, m * dim). Several vocabularies share it by offset ids."""
+
+    vocab_size: int
+    dim: int
+
+    def init(self, rng: np.random.Generator) -> Params:
+        return {"E": rng.normal(size=(self.vocab_size, self.dim)) / np.sqrt(self.dim)}
+
+    def forward(self, params: Params, x: Array, packing: Packing | None = None) -> tuple[Array, Any]:
+        _expect(x.dtype.kind in "iu" and x.ndim == 2, "must be integers (N, m) for Embedding", x)
+        if x.size and (x.min() < 0 or x.max() >= self.vocab_size):
+            bad = x[(x < 0) | (x >= self.vocab_size)][0]
+            raise InputError("inputs", f"must be ids in 0..{self.vocab_size - 1}", got=bad)
+        return params["E"][x].reshape(len(x), -1), x
+
+    def backward(self, cache: Any, upstream: Array, *, inputs: bool = True) -> tuple[Params, Array | None]:
+        ids = cache.ravel()
+        pick = sp.csr_array(
+            (np.ones(ids.size, upstream.dtype), ids, np.arange(ids.size + 1)), shape=(ids.size, self.vocab_size)
+        )
+        # Ids have no gradient; zeros keep the protocol.
+        return {"E": pick.T @ upstream.reshape(ids.size, self.dim)}, np.zeros(cache.shape)
+
+
+@dataclass(frozen=True)
+class BiRecurrent:
+    """h_t = tanh(x_t W_x + h_{t-1} W_h + b), once in each direction (Elman 1990); (N, n_in) -> (N, 2 n_hidden).
+
+    The first n_hidden outputs have read the sequence up to t, the others from its end down to t.
+    """
+
+    n_in: int
+    n_hidden: int
+
+    def init(self, rng: np.random.Generator) -> Params:
+        params = {}
+        for way in ("forward", "backward"):
+            params[f"{way}_Wx"] = rng.normal(size=(self.n_in, self.n_hidden)) / np.sqrt(self.n_in)
+            # An orthogonal W_h keeps gradients alive over long sequences.
+            params[f"{way}_Wh"] = np.linalg.qr(rng.normal(size=(self.n_hidden, self.n_hidden)))[0]
+            params[f"{way}_b"] = np.zeros(self.n_hidden)
+        return params
+
+    def forward(self, params: Params, x: Array, packing: Packing | None = None) -> tuple[Array, Any]:
+        packing = Packing(np.array([len(x)])) if packing is None else packing
+        _expect(x.ndim == 2 and x.shape[1] == self.n_in, f"must be (N, {self.n_in}) for BiRecurrent", x)
+        h = np.empty((len(x), 2 * self.n_hidden), dtype=np.result_type(x, params["forward_Wx"]))
+        for way, out in self._ways(h):
+            out[:] = x @ params[f"{way}_Wx"] + params[f"{way}_b"]
+            for here, before, fresh in self._order(way, packing):
+                np.tanh(out[fresh], out=out[fresh])
+                out[here] = np.tanh(out[here] + out[before] @ params[f"{way}_Wh"])
+        return h, (params, x, packing, h)
+
+    def backward(self, cache: Any, upstream: Array, *, inputs: bool = True) -> tuple[Params, Array | None]:
+        params, x, packing, h = cache
+        grads: Params = {}
+        dx = np.zeros(x.shape, dtype=h.dtype)
+        g = upstream.astype(h.dtype)  # a copy: the gradient in h_t collects what comes back from h_{t+1}
+        for (way, out), (_, dh) in zip(self._ways(h), self._ways(g)):
+            wh = params[f"{way}_Wh"]
+            dwh = np.zeros_like(wh)
+            for here, before, fresh in reversed(self._order(way, packing)):
+                for rows in (here, fresh):
+                    dh[rows] *= 1 - out[rows] ** 2
+                dwh += out[before].T @ dh[here]
+                dh[before] += dh[here] @ wh.T
+            grads |= {f"{way}_Wx": x.T @ dh, f"{way}_Wh": dwh, f"{way}_b": dh.sum(axis=0)}
+            dx += dh @ params[f"{way}_Wx"].T
+        return grads, dx
+
+    def _ways(self, h: Array) -> list[tuple[str, Array]]:
+        return [("forward", h[:, : self.n_hidden]), ("backward", h[:, self.n_hidden :])]
+
+    @staticmethod
+    def _order(way: str, packing: Packing) -> list[tuple[slice, slice, slice]]:
+        """Per step: rows to compute, the rows that they follow, and the rows that start a sequence."""
+        o, steps = packing.offsets, packing.steps()
+        nothing = slice(0, 0)
+        if way == "forward":
+            return [(nothing, nothing, slice(0, o[1])), *((here, left, nothing) for here, left in steps)]
+        # Backwards, a sequence starts at its last row: the rows of time t beyond those that go on at t + 1.
+        last = slice(o[-2], o[-1])
+        return [
+            (nothing, nothing, last),
+            *((left, here, slice(left.stop, here.start)) for here, left in reversed(steps)),
+        ]
+
+
+def _expect(fits: bool, expected: str, x: Array) -> None:
+    if not fits:
+        raise InputError("inputs", expected, got=f"shape {x.shape}, dtype {x.dtype}")
+
+
+@dataclass(frozen=True)
+class Sequential:
+    """Layers one after another; the parameters of layer i are named "i.name"."""
+
+    layers: tuple[Layer, ...]
+
+    def init(self, rng: np.random.Generator) -> Params:
+        return {f"{i}.{name}": value for i, layer in enumerate(self.layers) for name, value in layer.init(rng).items()}
+
+    def forward(self, params: Params, x: Array, packing: Packing | None = None) -> tuple[Array, Any]:
+        caches = []
+        for i, layer in enumerate(self.layers):
+            x, cache = layer.forward(_part(params, i), x, packing)
+            caches.append(cache)
+        return x, _Caches(caches, min((int(name.split(".")[0]) for name in params), default=0))
+
+    def backward(self, cache: Any, upstream: Array, *, inputs: bool = True) -> tuple[Params, Array | None]:
+        grads: Params = {}
+        # Without a gradient in the input, the first layer with parameters is the last one to visit.
+        end = 0 if inputs else cache.first
+        gradient: Array | None = upstream
+        for i in range(len(self.layers) - 1, end - 1, -1):
+            assert gradient is not None
+            part, gradient = self.layers[i].backward(cache.layers[i], gradient, inputs=inputs or i > end)
+            grads |= {f"{i}.{name}": value for name, value in part.items()}
+        return grads, gradient if inputs else None
+
+
+@dataclass(frozen=True)
+class _Caches:
+    """The caches of the layers, and the first layer with parameters."""
+
+    layers: list[Any]
+    first: int
+
+
+def _part(params: Params, i: int) -> Params:
+    prefix = f"{i}."
+    return {name[len(prefix) :]: value for name, value in params.items() if name.startswith(prefix)}
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A layer with its parameters.
+
+    ``output`` names the parameters in which the output is linear and homogeneous (those of the last layer):
+    multiplying them by a multiplies the output by a.
+
+    >>> network = mlp(3, (4,), 2, rng=0)
+    >>> network(np.ones((5, 3))).shape
+    (5, 2)
+    """
+
+    layer: Layer
+    params: Params
+    output: tuple[str, ...] = ()
+
+    @classmethod
+    def create(
+        cls,
+        layers: Sequence[Layer],
+        *,
+        dtype: DTypeLike = np.float64,
+        rng: RNGLike = None,
+    ) -> Network:
+        """Initialise a `Sequential`; the last layer with parameters must be Dense, Conv2D or LayerNorm, and last."""
+        layer = Sequential(tuple(layers))
+        params = {name: value.astype(dtype) for name, value in layer.init(as_rng(rng)).items()}
+        last = len(layers) - 1
+        linear = bool(layers) and isinstance(layers[-1], (Dense, Conv2D, LayerNorm))
+        return cls(layer, params, tuple(n for n in params if linear and n.startswith(f"{last}.")))
+
+    def __call__(self, x: Array, packing: Packing | None = None) -> Array:
+        """The output alone."""
+        return self.layer.forward(self.params, x, packing)[0]
+
+    def with_params(self, params: Params) -> Network:
+        """The same layer with other parameters."""
+        return replace(self, params=params)
+
+
+def identity() -> Network:
+    """The network that returns its input: for potentials computed elsewhere."""
+    return Network(Sequential(()), {})
+
+
+def mlp(
+    n_inputs: int,
+    hidden: Sequence[int],
+    n_labels: int,
+    *,
+    dtype: DTypeLike = np.float64,
+    rng: RNGLike = None,
+) -> Network:
+    """Dense layers with ReLU between them; (N, n_inputs) -> (N, n_labels). No hidden layer: a linear model.
+
+    >>> sorted(mlp(3, (4,), 2, rng=0).params)
+    ['0.W', '0.b', '2.W', '2.b']
+    """
+    sizes = [check_integer("sizes", size, minimum=1) for size in (n_inputs, *hidden, n_labels)]
+    layers: list[Layer] = []
+    for a, b in pairwise(sizes):
+        layers += [Dense(a, b), ReLU()]
+    return Network.create(layers[:-1], dtype=dtype, rng=rng)
+
+
+def lenet(
+    n_labels: int = 26,
+    *,
+    height: int = 16,
+    width: int = 8,
+    channels: tuple[int, int] = (10, 20),
+    hidden: int = 140,
+    dtype: DTypeLike = np.float64,
+    rng: RNGLike = None,
+) -> Network:
+    """(conv 5 x 5, ReLU, max-pool) twice, dense, ReLU, dense (LeCun et al. 1998); (N, height * width) -> (N, n_labels).
+
+    >>> lenet(rng=0)(np.zeros((2, 128))).shape
+    (2, 26)
+    """
+    flat = (height // 4) * (width // 4) * channels[1]
+    if flat == 0:
+        raise InputError("height", "and `width` must be at least 4", got=(height, width))
+    layers: list[Layer] = [
+        Reshape((height, width, 1)),
+        Conv2D(1, channels[0]),
+        ReLU(),
+        MaxPool2D(),
+        Conv2D(channels[0], channels[1]),
+        ReLU(),
+        MaxPool2D(),
+        Reshape((flat,)),
+        Dense(flat, hidden),
+        ReLU(),
+        Dense(hidden, n_labels),
+    ]
+    return Network.create(layers, dtype=dtype, rng=rng)
+
+
+def birnn(
+    vocab_size: int,
+    n_ids: int,
+    n_labels: int,
+    *,
+    dim: int = 50,
+    hidden: int = 100,
+    dtype: DTypeLike = np.float64,
+    rng: RNGLike = None,
+) -> Network:
+    """Embedding, bidirectional recurrence, dense; int (N, n_ids) -> (N, n_labels).
+
+    >>> birnn(10, 2, 3, dim=4, hidden=5, rng=0)(np.zeros((6, 2), dtype=int)).shape
+    (6, 3)
+    """
+    layers: list[Layer] = [Embedding(vocab_size, dim), BiRecurrent(n_ids * dim, hidden), Dense(2 * hidden, n_labels)]
+    return Network.create(layers, dtype=dtype, rng=rng)
+
+
+def conv_net(
+    n_channels: int,
+    hidden: Sequence[int],
+    n_labels: int = 2,
+    *,
+    size: int = 5,
+    dtype: DTypeLike = np.float64,
+    rng: RNGLike = None,
+) -> Network:
+    """Convolutions with ReLU between them, the size of the image kept; (n, H, W, n_channels) -> (n, H, W, n_labels).
+
+    >>> conv_net(3, (4,), 2, rng=0)(np.zeros((1, 6, 7, 3))).shape
+    (1, 6, 7, 2)
+    """
+    if check_integer("size", size, minimum=1) % 2 == 0:
+        raise InputError("size", "must be odd", got=size)
+    layers: list[Layer] = []
+    widths = [n_channels, *hidden, n_labels]
+    for a, b in pairwise(widths):
+        layers += [Conv2D(a, b, size), ReLU()]
+    return Network.create(layers[:-1], dtype=dtype, rng=rng)

@@ -1,0 +1,312 @@
+"""The relative scale of the unary and the pairwise part: diagnosis, online scaling, offline scaling.
+
+[SO19] finds that joint training of deep structured models fails when the components of the score are scaled wrongly
+against each other, and repairs it by an online and an offline algorithm. Its pseudo-code was not at hand: both
+algorithms here are reconstructions from its abstract and stated aims (see docs/derivations/provenance.md).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+
+from attnembed._validation import RNGLike, as_rng, check_integer, check_positive
+from attnembed.errors import InputError
+from attnembed.optim import Optimizer, OptimizerState
+from attnembed.results import Status
+from attnembed.structured.data import ChainDataset
+from attnembed.structured.model import NETWORK, ChainCRF, StructuredModel
+from attnembed.structured.theory import ScaleFit, component_norms, fit_scales
+
+__all__ = [
+    "OfflineScaling",
+    "OnlineScaling",
+    "Parametrisation",
+    "ScaleDiagnosis",
+    "ScaleSearch",
+    "best_pairwise_factor",
+    "bigram_potentials",
+    "fixed_subset",
+    "fold",
+    "normalised",
+    "normalised_gradient",
+    "output_names",
+    "scale_diagnosis",
+    "suggest_ratio",
+]
+
+Floats = NDArray[np.floating[Any]]
+Model = TypeVar("Model", bound=StructuredModel[Any])
+
+# Exponent of two: beyond a thousandfold, one part of the score decides alone.
+WIDEST = 10.0
+
+
+@dataclass(frozen=True, eq=False)
+class ScaleSearch:
+    """The best factor for the pairwise part with the unary part fixed, and the objective at 1 and there."""
+
+    factor: float
+    before: float
+    after: float
+
+
+def best_pairwise_factor(
+    model: StructuredModel[Any],
+    data: Any,
+    objective: str = "nll",
+    *,
+    unary: Floats | None = None,
+    low: float = -2.0,
+    high: float = 2.0,
+    tolerance: float = 1e-3,
+) -> ScaleSearch:
+    """Minimise the objective over the factor 2^x of the pairwise part, x in [low, high], U fixed.
+
+    Nine points, then a bounded search between the neighbours of the best one: the objectives nll, ssvm and
+    pseudolikelihood are convex in the factor, so that it has one valley. Factor 1 is always among the candidates, and
+    hence ``after <= before``.
+
+    Parameters
+    ----------
+    unary : U of ``data``, where it is known already
+    tolerance : of x
+    """
+    u = model.unary_scale * (model.unary(data) if unary is None else unary)
+    w = model.pairwise_scale * model.pairwise
+
+    def value(x: float) -> float:
+        return model.potential_objective(data, u, 2.0**x * w, objective).value
+
+    grid = np.linspace(low, high, 9)
+    values = np.array([value(x) for x in grid])
+    best = int(np.argmin(values))
+    bounds = (grid[max(best - 1, 0)], grid[min(best + 1, 8)])
+    refined = minimize_scalar(value, bounds=bounds, method="bounded", options={"xatol": tolerance})
+    before = value(0.0)
+    candidates = ((before, 0.0), (float(values[best]), float(grid[best])), (float(refined.fun), float(refined.x)))
+    after, x = min(candidates, key=lambda candidate: candidate[0])
+    return ScaleSearch(2.0**x, before, after)
+
+
+@dataclass(frozen=True, eq=False)
+class ScaleDiagnosis:
+    """How large the two parts of the score are, and what pairwise scale the data would prefer.
+
+    Attributes
+    ----------
+    unary_norm, pairwise_norm : `theory.component_norms` of the scaled potentials
+    ratio : unary_norm / pairwise_norm (inf where the pairwise part is constant)
+    best_pairwise_scale : the ``pairwise_scale`` of least objective with everything else fixed
+    factor : best_pairwise_scale / pairwise_scale, searched in 2^-10..2^10; a value far from 1 says that the relative
+        scale is off
+    gain : how much the objective would fall
+    """
+
+    unary_norm: float
+    pairwise_norm: float
+    ratio: float
+    best_pairwise_scale: float
+    factor: float
+    gain: float
+
+    def __str__(self) -> str:
+        return (
+            f"unary norm {self.unary_norm:.3g}, pairwise norm {self.pairwise_norm:.3g}, ratio {self.ratio:.3g}; "
+            f"best pairwise scale {self.best_pairwise_scale:.3g} ({self.factor:.3g} times the present one), "
+            f"which lowers the objective by {self.gain:.3g}"
+        )
+
+
+def scale_diagnosis(model: StructuredModel[Any], data: Any, objective: str = "nll") -> ScaleDiagnosis:
+    """Whether the relative scale of a model is off on ``data`` (held-out data where the model was trained on some).
+
+    >>> from attnembed.structured.networks import identity
+    >>> from attnembed.structured.data import ChainDataset
+    >>> data = ChainDataset([np.array([[1.0, -1.0], [0.0, 0.0]])] * 2, [[0, 0], [0, 1]])
+    >>> diagnosis = scale_diagnosis(ChainCRF(identity(), np.eye(2) - 0.5, pairwise_scale=4.0), data)
+    >>> diagnosis.pairwise_norm, diagnosis.best_pairwise_scale < 0.1
+    (2.0, True)
+    """
+    unary = model.unary(data)
+    n_u, n_w = component_norms(model.unary_scale * unary, model.pairwise_scale * model.pairwise)
+    found = best_pairwise_factor(model, data, objective, unary=unary, low=-WIDEST, high=WIDEST)
+    return ScaleDiagnosis(
+        n_u,
+        n_w,
+        n_u / n_w if n_w > 0 else np.inf,
+        found.factor * model.pairwise_scale,
+        found.factor,
+        found.before - found.after,
+    )
+
+
+def fold(
+    params: dict[str, Floats],
+    names: tuple[str, ...],
+    factor: float,
+    optimizer: Optimizer | None = None,
+    state: OptimizerState | None = None,
+) -> None:
+    """Multiply parameters by ``factor`` in place, and let the optimiser's state follow.
+
+    If the score is linear in these parameters, that is the same as scaling its component. The state becomes what the
+    optimiser would hold had it seen the gradients of the new parameters (the old ones over ``factor``) from the start.
+    """
+    for name in names:
+        params[name] *= factor
+        if optimizer is not None and state is not None:
+            optimizer.rescale(state, name, factor)
+
+
+@dataclass(frozen=True)
+class OnlineScaling:
+    """Before training and every ``period`` epochs, fit the relative scale on a fixed subset and fold it into W.
+
+    Only the pairwise part is scaled, with the unary part held: on separable training data a common scale would run
+    away. A fit never raises the objective on the subset (`best_pairwise_factor`). What is folded is the factor found
+    times the model's ``pairwise_scale``, which becomes 1 (unless it is learned). Reconstructed from [SO19].
+
+    Parameters
+    ----------
+    period : epochs between fits
+    subset : how many sequences of the training data, drawn once
+    low, high : the factor lies in 2^low..2^high; before training in 2^-10..2^10
+    """
+
+    period: int = 1
+    subset: int = 500
+    low: float = -2.0
+    high: float = 2.0
+
+    def __post_init__(self) -> None:
+        check_integer("period", self.period, minimum=1)
+        check_integer("subset", self.subset, minimum=1)
+        if not self.low < 0 < self.high:
+            raise InputError("low", "and `high` must enclose 0, the exponent of no change", got=(self.low, self.high))
+
+
+@dataclass(frozen=True)
+class OfflineScaling:
+    """A parametrisation of the pairwise part, fixed before training.
+
+    - ``multiplier`` c: W = c W~, a constant.
+    - ``ratio`` rho: W = (nbar_U / rho) (W~ - mean W~) / n(W~), so that n_U / n_W = rho throughout. nbar_U is a running
+      average of the norm of the unary part (``decay`` per step) through which no gradient passes; the gradient through
+      W~ is that of weight normalisation (`normalised_gradient`).
+
+    Give one of the two; by default rho = 2.5. Reconstructed from [SO19].
+    """
+
+    ratio: float | None = None
+    multiplier: float | None = None
+    decay: float = 0.99
+
+    def __post_init__(self) -> None:
+        if self.multiplier is None:
+            object.__setattr__(self, "ratio", check_positive("ratio", 2.5 if self.ratio is None else self.ratio))
+        elif self.ratio is not None:
+            raise InputError("ratio", "and `multiplier` exclude each other: give one of them")
+        else:
+            check_positive("multiplier", self.multiplier)
+        if not 0 <= check_positive("decay", self.decay, zero_ok=True) < 1:
+            raise InputError("decay", "must be in [0, 1)", got=self.decay)
+
+
+def normalised(raw: Floats) -> tuple[Floats, float]:
+    """(W~ - mean W~) / n(W~), of unit norm, and n(W~)."""
+    n = component_norms(np.zeros(1), raw)[1]
+    if not n > 0:
+        raise InputError(
+            "pairwise", "must not be constant for a fixed ratio", hint="start from random values or bigram_potentials"
+        )
+    return (raw - raw.mean(axis=(-2, -1), keepdims=True)) / n, n
+
+
+def normalised_gradient(upstream: Floats, unit: Floats, n: float) -> Floats:
+    """Gradient in W~ of a function of W^ = `normalised` (W~): (g - mean g - W^ mean(g W^)) / n.
+
+    The part along W^ is projected out, as W^ does not depend on the length of W~ (Salimans, Kingma 2016). Derived in
+    docs/derivations/offline-scaling.md.
+    """
+    centred = upstream - upstream.mean(axis=(-2, -1), keepdims=True)
+    return (centred - unit * np.mean(centred * unit)) / n
+
+
+def bigram_potentials(data: ChainDataset, n_labels: int, *, smoothing: float = 1.0) -> Floats:
+    """W[k, l] = log of P(l follows k) / P(l), from counts with ``smoothing`` added to each pair; (K, K).
+
+    >>> from attnembed.structured.data import ChainDataset
+    >>> bigram_potentials(ChainDataset([np.zeros((3, 1))], [[0, 1, 0]]), 2).round(3)
+    array([[-0.405,  0.288],
+           [ 0.288, -0.405]])
+    """
+    k, packing = check_integer("n_labels", n_labels, minimum=1), data.packing
+    pairs = data.labels[packing.left] * k + data.labels[packing.right]
+    counts = np.bincount(pairs, minlength=k * k).reshape(k, k) + check_positive("smoothing", smoothing)
+    joint = counts / counts.sum()
+    return np.log(joint) - np.log(joint.sum(axis=1, keepdims=True)) - np.log(joint.sum(axis=0))
+
+
+def suggest_ratio(model: ChainCRF, data: ChainDataset) -> tuple[float, ScaleFit]:
+    """A ratio n_U / n_W for `OfflineScaling`: that of the best two scales for U and `bigram_potentials`.
+
+    Use a model with a trained network and held-out data, where the common scale has an optimum.
+    """
+    w = bigram_potentials(data, model.n_labels)
+    unary = data.split(model.unary(data))
+    longest = max(len(u) for u in unary)
+    padded = np.stack([np.pad(u, ((0, longest - len(u)), (0, 0))) for u in unary])
+    labels = np.stack([np.pad(y, (0, longest - len(y))) for y in data.split(data.labels)])
+    fit = fit_scales(padded, w, labels, data.packing.lengths)
+    n_u, n_w = component_norms(fit.unary_scale * model.unary(data), fit.pairwise_scale * w)
+    if fit.status is not Status.CONVERGED or not n_w > 0:
+        raise InputError("data", f"must give finite scales: {fit.message}", hint="use held-out data")
+    return n_u / n_w, fit
+
+
+# --- how training applies a scaling -----------------------------------------------------------------------------
+
+
+class Parametrisation:
+    """How the trained array "pairwise" becomes the model's pairwise part: as it is, or normalised to a ratio."""
+
+    def __init__(self, scaling: OnlineScaling | OfflineScaling | None) -> None:
+        self.ratio = scaling.ratio if isinstance(scaling, OfflineScaling) else None
+        self.decay = scaling.decay if isinstance(scaling, OfflineScaling) else 0.0
+        self.unary_norm = np.nan
+        self._unit: Floats | None = None
+        self._n = 1.0
+
+    def observe(self, unary: Floats) -> None:
+        """Take the norm of the scaled unary part of one batch into the running average."""
+        norm = component_norms(unary, np.zeros((1, 1)))[0]
+        start = np.isnan(self.unary_norm)
+        self.unary_norm = norm if start else self.decay * self.unary_norm + (1 - self.decay) * norm
+
+    def apply(self, model: Model) -> Model:
+        """The model whose pairwise array is raw, as the model to evaluate."""
+        if self.ratio is None:
+            return model
+        self._unit, self._n = normalised(model.pairwise)
+        return replace(model, pairwise=self._unit, pairwise_scale=self.unary_norm / self.ratio)
+
+    def pull_back(self, gradient: Floats) -> Floats:
+        """Gradient in the raw array from that in the pairwise array of the last `apply`."""
+        return gradient if self._unit is None else normalised_gradient(gradient, self._unit, self._n)
+
+
+def fixed_subset(data: Any, size: int, rng: RNGLike) -> Any:
+    """At most ``size`` random sequences."""
+    return data if len(data) <= size else data.subset(as_rng(rng).choice(len(data), size, replace=False))
+
+
+def output_names(model: StructuredModel[Any]) -> tuple[str, ...]:
+    """The parameters in which U is linear and homogeneous."""
+    if not model.network.output:
+        raise InputError("network", "must end in a Dense, Conv2D or LayerNorm layer for its output to be scaled")
+    return tuple(NETWORK + name for name in model.network.output)

@@ -1,0 +1,199 @@
+"""What scale does, predicted from potentials alone: component norms, the objective as a function of the two scales,
+and the step that an optimiser makes in the scaled component.
+
+With F = a U + b P (U and P the two totals of a labeling) the negative log-likelihood log Z(a, b) - F(Y) has gradient
+E_P[(U, P)] - (U, P)(Y) and Hessian Cov_P(U, P): it is convex, and its minimum is a two-variable Newton solve.
+Nothing here reads the model or the training that the predictions are compared with.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from attnembed._validation import check_choice, check_integer, check_positive
+from attnembed.errors import InputError
+from attnembed.results import Result, Status
+from attnembed.structured.chain import ChainBatch, posterior, score
+
+__all__ = [
+    "ScaleFit",
+    "ScaleObjective",
+    "component_norms",
+    "effective_step_size",
+    "fit_scales",
+    "scale_objective",
+]
+
+Floats = NDArray[np.floating[Any]]
+
+
+def component_norms(unary: ArrayLike, pairwise: ArrayLike) -> tuple[float, float]:
+    """n_U = sqrt(mean (U_i(y) - mean_y U_i)^2) and n_W = sqrt(mean (W - mean W)^2).
+
+    Only differences between labels count: a constant added to a row of U, or to W, changes no probability.
+
+    Parameters
+    ----------
+    unary : (..., K)
+    pairwise : (..., K, K), the mean taken per matrix
+
+    >>> component_norms([[1.0, -1.0], [5.0, 3.0]], [[2.0, 0.0], [0.0, 2.0]])
+    (1.0, 1.0)
+    """
+    u, w = np.asarray(unary), np.asarray(pairwise)
+    n_u = np.sqrt(np.mean(np.square(u - u.mean(axis=-1, keepdims=True)), dtype=np.float64))
+    n_w = np.sqrt(np.mean(np.square(w - w.mean(axis=(-2, -1), keepdims=True)), dtype=np.float64))
+    return float(n_u), float(n_w)
+
+
+def effective_step_size(method: str, scale: float, step_size: float) -> float:
+    """The step that W = c W~ makes when the optimiser moves W~: c^2 eta with SGD, c eta with Adam.
+
+    The gradient in W~ is c times that in W. SGD moves W~ by eta c g, hence W by eta c^2 g; Adam moves W~ by about eta
+    in every entry whatever the size of the gradient, hence W by c eta. Derived in docs/derivations/effective-steps.md.
+
+    >>> effective_step_size("sgd", 10.0, 0.1), effective_step_size("adam", 10.0, 0.1)
+    (10.0, 1.0)
+    """
+    c, eta = check_positive("scale", scale), check_positive("step_size", step_size)
+    return c * c * eta if check_choice("method", method, ("sgd", "adam")) == "sgd" else c * eta
+
+
+@dataclass(frozen=True, eq=False)
+class ScaleObjective:
+    """Negative log-likelihood at the scales (a, b): value, gradient (2,), Hessian (2, 2), averaged over sequences."""
+
+    value: float
+    gradient: Floats
+    hessian: Floats
+
+
+def scale_objective(
+    unary: ArrayLike,
+    pairwise: ArrayLike,
+    labels: ArrayLike,
+    lengths: ArrayLike | None = None,
+    *,
+    scales: tuple[float, float] = (1.0, 1.0),
+) -> ScaleObjective:
+    """log Z - F(Y) for F = a U + b P with its first two derivatives in (a, b).
+
+    The covariance of the totals follows from the posterior as a Markov chain, from the end to the start: with m_t(k)
+    the mean and V_t(k) the covariance of what the positions from t on contribute, given y_t = k,
+
+        V_t(k) = sum_l P(l | k) [V_{t+1}(l) + d d^T],   d = (0, W[k, l]) + m_{t+1}(l) - their mean,
+
+    a sum of squares, so that it stays non-negative to rounding. Derived in docs/derivations/two-scales.md.
+
+    Potentials, ``labels`` and ``lengths`` as in `objectives.chain_objective`, all finite.
+
+    >>> result = scale_objective([[0.0, 1.0]], np.zeros((2, 2)), [1])
+    >>> result.gradient.round(3), result.hessian.round(3)
+    (array([-0.269,  0.   ]), array([[0.197, 0.   ],
+           [0.   , 0.   ]]))
+    """
+    batch = ChainBatch(unary, pairwise, lengths)
+    for name, values in (("unary", batch.unary), ("pairwise", batch.pairwise)):
+        if not np.isfinite(values).all():
+            raise InputError(name, "must be finite: a forbidden label has no scale")
+    a, b = (float(s) for s in scales)
+    u, w, packing, y = batch.unary.T, batch.pairwise, batch.packing, batch.pack_labels(labels)
+    n = len(packing)
+    p = posterior(a * u.T, b * w, packing)
+    value = np.mean(p.log_partition - score(a * u.T, b * w, y, packing))
+
+    truth = np.array([np.sum(u[y, np.arange(len(y))]), np.sum(w[y[packing.left], y[packing.right]])])
+    mean = np.array([np.sum(p.node * u), np.sum(p.pair_counts() * w)])
+
+    moments = np.zeros((2, *u.shape))  # m_t(k)
+    moments[0] = u
+    covariance = np.zeros((2, 2, *u.shape))  # V_t(k)
+    for here, left, kernel in p.edges("left", backwards=True):
+        step = np.broadcast_to(moments[:, None, :, here], (2, *kernel.shape)).copy()
+        step[1] += w[:, :, None]
+        centre = np.einsum("klb,iklb->ikb", kernel, step)
+        step -= centre[:, :, None]
+        covariance[:, :, :, left] += np.einsum("klb,ijlb->ijkb", kernel, covariance[:, :, :, here])
+        covariance[:, :, :, left] += np.einsum("klb,iklb,jklb->ijkb", kernel, step, step)
+        moments[:, :, left] += centre
+    first = slice(0, n)
+    step = moments[:, :, first] - np.einsum("kb,ikb->ib", p.node[:, first], moments[:, :, first])[:, None]
+    hessian = np.einsum("kb,ijkb->ij", p.node[:, first], covariance[:, :, :, first])
+    hessian += np.einsum("kb,ikb,jkb->ij", p.node[:, first], step, step)
+    return ScaleObjective(float(value), (mean - truth) / n, hessian / n)
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class ScaleFit(Result):
+    """The scales that minimise the negative log-likelihood, with its value and gradient there."""
+
+    unary_scale: float
+    pairwise_scale: float
+    value: float
+    gradient: Floats
+    iterations: int
+
+
+def fit_scales(
+    unary: ArrayLike,
+    pairwise: ArrayLike,
+    labels: ArrayLike,
+    lengths: ArrayLike | None = None,
+    *,
+    tolerance: float = 1e-9,
+    max_iterations: int = 100,
+) -> ScaleFit:
+    """Newton's method for the two scales, with halved steps until the value falls.
+
+    Use labels that the potentials were not trained on: where the scaled scores can separate the data, the common scale
+    has no finite optimum, and the status says so.
+
+    >>> u = np.array([[[1.0, 0.0]]] * 3)
+    >>> fit = fit_scales(u, np.zeros((2, 2)), [[0], [0], [1]])
+    >>> round(fit.unary_scale, 6)  # log 2
+    0.693147
+    """
+    check_positive("tolerance", tolerance)
+    limit = check_integer("max_iterations", max_iterations, minimum=1)
+    scales = np.ones(2)
+
+    def at(point: Floats) -> ScaleObjective:
+        return scale_objective(unary, pairwise, labels, lengths, scales=(point[0], point[1]))
+
+    current, status, iterations = at(scales), Status.MAX_ITERATIONS, 0
+    while iterations < limit:
+        if np.linalg.norm(current.gradient) <= tolerance * max(1.0, abs(current.value)):
+            status = Status.CONVERGED
+            break
+        # The pseudo-inverse leaves a scale alone on which nothing depends (a constant component).
+        direction = -np.linalg.pinv(current.hessian, rcond=1e-14, hermitian=True) @ current.gradient
+        length, slope = 1.0, float(current.gradient @ direction)
+        while True:
+            trial = at(scales + length * direction)
+            if trial.value <= current.value + 1e-4 * length * slope or length < 1e-10:
+                break
+            length /= 2
+        if not trial.value < current.value:
+            # No representable decrease is left: the gradient is at its rounding error.
+            status = Status.CONVERGED if abs(slope) <= 1e-12 * max(1.0, current.value) else Status.FAILED
+            break
+        scales, current, iterations = scales + length * direction, trial, iterations + 1
+    finite = bool(np.isfinite(scales).all() and np.isfinite(current.value))
+    status = status if finite else Status.NOT_FINITE
+    message = {
+        Status.CONVERGED: f"gradient {np.linalg.norm(current.gradient):.1e} after {iterations} steps",
+        Status.MAX_ITERATIONS: "no optimum within max_iterations; on separable data the common scale runs away",
+    }.get(status, "the search broke down; check the potentials")
+    return ScaleFit(
+        status=status,
+        message=message,
+        unary_scale=float(scales[0]),
+        pairwise_scale=float(scales[1]),
+        value=current.value,
+        gradient=current.gradient,
+        iterations=iterations,
+    )

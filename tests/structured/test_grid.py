@@ -1,0 +1,200 @@
+"""Grids: min-cut and its rounding bound, ICM, mean field and the objectives, against enumeration."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
+
+from attnembed.errors import InputError
+from attnembed.gradcheck import check_gradient
+from attnembed.reference import enumerate_grid
+from attnembed.structured.grid import (
+    GRID_OBJECTIVES,
+    contrast_weights,
+    grid_decode,
+    grid_icm,
+    grid_map,
+    grid_mean_field,
+    grid_objective,
+    grid_score,
+)
+
+
+def grid(seed, height, width, k=2, *, spread=1.0, attractive=True):
+    """Random potentials and edge weights of one image."""
+    rng = np.random.default_rng(seed)
+    unary = spread * rng.normal(size=(1, height, width, k))
+    pairwise = spread * rng.normal(size=(2, k, k))
+    if attractive:
+        for w in pairwise:
+            w[0, 0] += max(0.0, w[0, 1] + w[1, 0] - w[0, 0] - w[1, 1])
+    weights = rng.random((1, height, width - 1)), rng.random((1, height - 1, width))
+    return unary, pairwise, weights
+
+
+def enumerated(unary, pairwise, weights):
+    return enumerate_grid(unary[0], *(w * c[0][..., None, None] for w, c in zip(pairwise, weights)))
+
+
+SIZES = st.integers(1, 3)
+
+
+@given(st.integers(0, 2**32), SIZES, SIZES, st.sampled_from((1e-6, 1.0, 1e6)))
+def test_min_cut_equals_enumeration(seed, height, width, spread):
+    problem = grid(seed, height, width, spread=spread)
+    truth, found = enumerated(*problem), grid_map(*problem)
+    assert_allclose(found.score[0], grid_score(*problem[:2], found.labels, problem[2])[0], rtol=1e-13)
+    assert truth.score - found.score[0] <= found.gap
+    assert found.gap <= 1e-7 * spread * height * width * 10
+    assert_allclose(found.score[0], truth.score, rtol=1e-7)
+
+
+def test_rounding_bound_is_needed_and_holds():
+    """Differences below the resolution of the capacities can be decided wrongly, by no more than the gap."""
+    worst = 0.0
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        unary = np.zeros((1, 1, 4, 2))
+        unary[0, 0, 0, 1] = 1e10
+        unary[0, 0, 1:, 1] = 4 * rng.normal(size=3)
+        pairwise = np.array([[1.0, 0.0], [0.0, 1.0]])
+        found = grid_map(unary, pairwise)
+        truth = enumerate_grid(unary[0], pairwise, pairwise).score
+        shortfall = truth - found.score[0]
+        assert shortfall <= found.gap
+        worst = max(worst, shortfall / found.gap)
+    assert worst > 0.01
+
+
+def test_min_cut_of_a_batch_is_that_of_each_image():
+    rng = np.random.default_rng(0)
+    unary, pairwise = rng.normal(size=(4, 6, 5, 2)), np.array([[0.7, 0.0], [0.2, 0.9]])
+    together = grid_map(unary, pairwise).labels
+    for i in range(4):
+        assert_array_equal(together[i], grid_map(unary[i : i + 1], pairwise).labels[0])
+
+
+@given(st.integers(0, 2**32), SIZES, SIZES, st.integers(1, 3))
+def test_icm_finds_a_local_optimum(seed, height, width, k):
+    unary, pairwise, weights = grid(seed, height, width, k, attractive=False)
+    labels = grid_icm(unary, pairwise, weights)
+    score = grid_score(unary, pairwise, labels, weights)[0]
+    assert score >= grid_score(unary, pairwise, unary.argmax(axis=3), weights)[0] - 1e-12
+    for place in np.ndindex(height, width):
+        for other in range(k):
+            changed = labels.copy()
+            changed[0][place] = other
+            assert grid_score(unary, pairwise, changed, weights)[0] <= score + 1e-12
+
+
+@given(st.integers(0, 2**32), SIZES, SIZES)
+def test_mean_field_is_a_fixed_point_below_log_partition(seed, height, width):
+    unary, pairwise, weights = grid(seed, height, width, 2, spread=0.5, attractive=False)
+    truth = enumerated(unary, pairwise, weights)
+    found = grid_mean_field(unary, pairwise, weights)
+    assert found.change <= 1e-8
+    assert found.log_partition[0] <= truth.log_partition + 1e-12
+    q = found.node[0]
+    expected = np.sum(q * unary[0]) - np.sum(q * np.log(q))
+    expected += np.einsum("hwk,hwl,kl,hw->", q[:, :-1], q[:, 1:], pairwise[0], weights[0][0])
+    expected += np.einsum("hwk,hwl,kl,hw->", q[:-1], q[1:], pairwise[1], weights[1][0])
+    assert_allclose(found.log_partition[0], expected, rtol=1e-12, atol=1e-12)
+
+
+def test_mean_field_is_exact_without_edges():
+    unary, pairwise, _ = grid(1, 2, 3)
+    truth = enumerate_grid(unary[0], 0 * pairwise[0], 0 * pairwise[1])
+    found = grid_mean_field(unary, 0 * pairwise)
+    assert_allclose(found.log_partition[0], truth.log_partition, rtol=1e-14)
+    assert_allclose(found.node[0], truth.node, rtol=1e-13)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("name", GRID_OBJECTIVES)
+def test_gradients(name, shared):
+    rng = np.random.default_rng(0)
+    unary, labels = rng.normal(size=(2, 2, 3, 2)), rng.integers(0, 2, size=(2, 2, 3))
+    pairwise = np.eye(2) * 0.6 + 0.2 * rng.normal(size=(2, 2) if shared else (2, 2, 2))
+    weights = rng.random((2, 2, 2)), rng.random((2, 1, 3))
+    out = grid_objective(name, unary, pairwise, labels, weights)
+    # The gradient of the bound is right to the tolerance of its fixed point: remainders below that say nothing.
+    options: dict[str, object] = {"directions": 4, "coordinates": 6}
+    if name == "nll":
+        options["steps"] = [0.1, 0.03, 0.01, 3e-3, 1e-3]
+    report = check_gradient(
+        lambda u: grid_objective(name, u, pairwise, labels, weights).value, out.unary, unary, rng=1, **options
+    )
+    assert report.passed, report.message
+    assert out.pairwise.shape == pairwise.shape
+    if name == "unary":
+        assert not out.pairwise.any()
+        return
+    report = check_gradient(
+        lambda w: grid_objective(name, unary, w, labels, weights).value, out.pairwise, pairwise, rng=1, **options
+    )
+    assert report.passed, report.message
+
+
+def test_values_by_enumeration():
+    unary, pairwise, weights = grid(4, 2, 3)
+    labels = np.array([[[0, 1, 1], [1, 0, 0]]])
+    score = grid_score(unary, pairwise, labels, weights)[0]
+    wrong = (np.arange(2) != labels[..., None]) / 6
+    truth = enumerated(unary + wrong, pairwise, weights)
+    assert_allclose(grid_objective("ssvm", unary, pairwise, labels, weights).value, truth.score - score, rtol=1e-12)
+    expected = 0.0
+    for place in np.ndindex(2, 3):
+        scores = []
+        for k in range(2):
+            changed = labels.copy()
+            changed[0][place] = k
+            scores.append(grid_score(unary, pairwise, changed, weights)[0])
+        expected -= scores[labels[0][place]] - np.log(np.exp(scores).sum())
+    value = grid_objective("pseudolikelihood", unary, pairwise, labels, weights).value
+    assert_allclose(value, expected, rtol=1e-12)
+
+
+def test_contrast_weights():
+    images = np.zeros((1, 2, 3, 1))
+    images[0, :, 2] = 5.0
+    horizontal, vertical = contrast_weights(images, 1.0)
+    assert_allclose(horizontal[0], [[1, np.exp(-12.5)]] * 2, rtol=1e-15)
+    assert_array_equal(vertical, np.ones((1, 1, 3)))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((np.zeros((2, 2, 2)), np.zeros((2, 2))), "`unary` must have 4 axes"),
+        ((np.zeros((1, 2, 2, 2)), np.zeros((3, 3))), r"`pairwise` must have shape \(2, 2\)"),
+        ((np.zeros((1, 2, 2, 2)), np.zeros((1, 2, 2))), r"`pairwise` must have shape \(2, 2, 2\)"),
+        ((np.full((1, 2, 2, 2), np.nan), np.zeros((2, 2))), "`unary` must be finite"),
+        ((np.zeros((1, 2, 2, 2)), np.full((2, 2), -np.inf)), "`pairwise` must be finite"),
+        ((np.zeros((1, 2, 2, 3)), np.zeros((3, 3))), "two labels for min-cut; got 3 labels; use grid_icm"),
+        ((np.zeros((1, 2, 2, 2)), 1 - np.eye(2)), "attractive for min-cut.* got a difference of -2 on horizontal"),
+        ((np.zeros((1, 2, 2, 2)), np.stack([np.eye(2), 1 - np.eye(2)])), "a difference of -2 on vertical edges"),
+        ((np.zeros((1, 2, 2, 2)), np.eye(2), (np.ones((1, 2, 2)), np.ones((1, 1, 2)))), r"`weights\[0\]` must have"),
+        (
+            (np.zeros((1, 2, 2, 2)), np.eye(2), (-np.ones((1, 2, 1)), np.ones((1, 1, 2)))),
+            r"`weights\[0\]` must be >= 0",
+        ),
+    ],
+)
+def test_bad_input_is_named(arguments, message):
+    with pytest.raises(InputError, match=message):
+        grid_map(*arguments)
+
+
+def test_decode_takes_icm_where_min_cut_does_not_apply():
+    unary, pairwise, _ = grid(0, 3, 3, 3, attractive=False)
+    assert_array_equal(grid_decode(unary, pairwise), grid_icm(unary, pairwise))
+
+
+def test_bad_labels_are_named():
+    with pytest.raises(InputError, match=r"`labels` must be in 0..1; got 2"):
+        grid_score(np.zeros((1, 1, 1, 2)), np.zeros((2, 2)), [[[2]]])
+    with pytest.raises(InputError, match="`labels` must have shape"):
+        grid_score(np.zeros((1, 1, 1, 2)), np.zeros((2, 2)), [[0]])

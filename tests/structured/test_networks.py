@@ -1,0 +1,147 @@
+"""Every layer's backward pass against its forward pass, alone and composed, on ragged batches."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from attnembed.errors import InputError
+from attnembed.gradcheck import check_gradient
+from attnembed.structured.networks import (
+    BiRecurrent,
+    Conv2D,
+    Dense,
+    LayerNorm,
+    MaxPool2D,
+    Network,
+    ReLU,
+    Tanh,
+    birnn,
+    conv_net,
+    identity,
+    lenet,
+    mlp,
+)
+from attnembed.structured.packing import Packing
+
+FEW = {"directions": 4, "coordinates": 6}
+PACKING = Packing(np.array([3, 1, 4, 2]))
+IDS = np.random.default_rng(0).integers(0, 7, size=(10, 2))
+
+NETWORKS = {
+    "mlp": (mlp(5, (7,), 3, rng=1), (10, 5)),
+    "lenet": (lenet(4, height=8, width=8, channels=(2, 3), hidden=5, rng=1), (10, 64)),
+    "birnn": (birnn(7, 2, 3, dim=3, hidden=4, rng=1), None),
+    "conv_net": (conv_net(3, (4,), 2, size=3, rng=1), (2, 5, 6, 3)),
+    "even kernel padding": (Network.create([Conv2D(2, 3, 5)], rng=1), (2, 4, 3, 2)),
+    "pool of odd sides": (Network.create([MaxPool2D(), Conv2D(2, 2, 1)], rng=1), (2, 5, 7, 2)),
+    "layer norm": (Network.create([Dense(5, 4), LayerNorm(4)], rng=1), (10, 5)),
+    "layer norm of images": (Network.create([LayerNorm(3)], rng=1), (2, 3, 4, 3)),
+    "recurrent": (Network.create([BiRecurrent(5, 4), Tanh()], rng=1), (10, 5)),
+    "dense on images": (Network.create([Dense(3, 2), ReLU()], rng=1), (2, 3, 4, 3)),
+}
+
+
+@pytest.fixture(params=NETWORKS)
+def case(request):
+    """A network with random parameters, an input, and the gradients of <output, upstream>."""
+    network, shape = NETWORKS[request.param]
+    rng = np.random.default_rng(3)
+    params = {name: value + 0.1 * rng.normal(size=value.shape) for name, value in network.params.items()}
+    x = IDS if shape is None else rng.normal(size=shape)
+    output, cache = network.layer.forward(params, x, PACKING)
+    upstream = rng.normal(size=output.shape)
+    grads, input_gradient = network.layer.backward(cache, upstream)
+
+    def value(params=params, x=x):
+        return float(np.vdot(network.layer.forward(params, x, PACKING)[0], upstream))
+
+    return params, x, grads, input_gradient, value
+
+
+def test_parameter_gradients(case):
+    params, _, grads, _, value = case
+    assert sorted(grads) == sorted(params)
+    for name in params:
+        report = check_gradient(lambda p, name=name: value(params | {name: p}), grads[name], params[name], rng=0, **FEW)
+        assert report.passed, f"{name}: {report.message}"
+
+
+def test_input_gradient(case):
+    _, x, _, input_gradient, value = case
+    assert input_gradient.shape == x.shape
+    if x.dtype.kind == "f":
+        report = check_gradient(lambda x: value(x=x), input_gradient, x, rng=0, **FEW)
+        assert report.passed, report.message
+
+
+def test_recurrence_does_not_cross_sequences():
+    """Running a ragged batch is running its sequences one by one."""
+    network = NETWORKS["recurrent"][0]
+    x = np.random.default_rng(0).normal(size=(10, 5))
+    together = network(x, PACKING)
+    for i in range(4):
+        rows = PACKING.sequence == i
+        assert_allclose(together[rows], network(x[rows]), rtol=0, atol=1e-15)
+    assert np.abs(together - network(x)).max() > 0.1
+
+
+def test_convolution_by_its_definition():
+    layer = Conv2D(2, 1, 3)
+    rng = np.random.default_rng(0)
+    params, x = layer.init(rng), rng.normal(size=(1, 4, 5, 2))
+    y = layer.forward(params, x)[0]
+    padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    for h in range(4):
+        for w in range(5):
+            window = padded[0, h : h + 3, w : w + 3].transpose(2, 0, 1)
+            assert_allclose(y[0, h, w, 0], np.sum(window * params["W"][..., 0]), rtol=1e-13)
+
+
+def test_output_parameters_scale_the_output():
+    for name, (network, shape) in NETWORKS.items():
+        x = IDS if shape is None else np.random.default_rng(0).normal(size=shape)
+        if not network.output:
+            assert name in ("recurrent", "dense on images")
+            continue
+        scaled = network.with_params({k: 3 * v if k in network.output else v for k, v in network.params.items()})
+        assert_allclose(scaled(x, PACKING), 3 * network(x, PACKING), rtol=1e-13, atol=1e-13)
+
+
+def test_identity_and_dtype():
+    x = np.ones((3, 2))
+    assert_array_equal(identity()(x), x)
+    network = lenet(4, height=8, width=8, dtype=np.float32, rng=0)
+    assert network(np.ones((2, 64), dtype=np.float32)).dtype == np.float32
+
+
+def test_same_seed_same_network():
+    for name, value in mlp(3, (4,), 2, rng=5).params.items():
+        assert_array_equal(value, mlp(3, (4,), 2, rng=5).params[name])
+
+
+@pytest.mark.parametrize(
+    ("network", "x", "message"),
+    [
+        (mlp(3, (), 2, rng=0), np.zeros((4, 5)), r"`inputs` must have 3 features for Dense; got shape \(4, 5\)"),
+        (conv_net(3, (), 2, rng=0), np.zeros((1, 4, 4, 2)), r"`inputs` must be \(n, H, W, 3\) for Conv2D"),
+        (lenet(rng=0), np.zeros((4, 100)), r"`inputs` must have rows of shape \(16, 8, 1\)"),
+        (birnn(5, 1, 2, rng=0), np.zeros((4, 1)), r"`inputs` must be integers \(N, m\) for Embedding"),
+        (birnn(5, 1, 2, rng=0), np.array([[5]]), r"`inputs` must be ids in 0..4; got 5"),
+        (birnn(5, 1, 2, rng=0), np.array([[-1]]), r"`inputs` must be ids in 0..4; got -1"),
+        (NETWORKS["recurrent"][0], np.zeros((4, 3)), r"`inputs` must be \(N, 5\) for BiRecurrent"),
+    ],
+)
+def test_bad_inputs_are_named(network, x, message):
+    with pytest.raises(InputError, match=message):
+        network(x)
+
+
+def test_bad_sizes_are_named():
+    with pytest.raises(InputError, match="`height` and `width` must be at least 4"):
+        lenet(height=3, width=8)
+    with pytest.raises(InputError, match="`size` must be odd"):
+        conv_net(1, (), size=4)
+    with pytest.raises(InputError, match="`sizes` must be at least 1"):
+        mlp(3, (0,), 2)
