@@ -276,11 +276,12 @@ def test_the_loss_gap_of_two_tokens_at_a_huge_norm(winner, norm):
 
 
 def test_tokens_of_equal_score_and_value_leave_their_loser_visible():
-    # f = g_0 - 2 a_2 with g_0 = g_1, u_0 = u_1 and a_2 = e^{-norm} / 3: only the loser moves f, however small a_2.
-    E, norm = np.array([[1.0, 1.0, 0.0], [1.0, 1.0, 1.0], [0.0, -1.0, 0.0]]), 1e4
-    gradient = ref.precise_gradient_p(E, [norm, 0.0, 0.0], [0.0, 1.0, 0.0], [[0, 0, 1, 2]], [1])
-    vector = 2 * (E[2] - (2 * E[0] + E[1]) / 3)
-    assert gradient.relative_error(vector, -norm - math.log(3) - math.log1p(math.e)) < 1e-11
+    # Three tokens share the attention and the value c = 0.525; f = c - 2 c a_3 with a_3 = e^{-norm} / 9, so that only
+    # the loser moves f, however small a_3. With f rounded to any number of digits, g_s - f would hide it.
+    E, norm = np.array([[1.0, 0.75, 0.0], [1.0, 0.75, 1.0], [1.0, 0.75, -0.7], [0.0, -0.75, 0.0]]), 1e4
+    gradient = ref.precise_gradient_p(E, [norm, 0.0, 0.0], [0.0, 0.7, 0.0], [[0] * 5 + [1] * 3 + [2, 3]], [1])
+    vector = 2 * 0.525 * (E[3] - np.array([5, 3, 1]) @ E[:3] / 9)
+    assert gradient.relative_error(vector, -norm - math.log(9) - math.log1p(math.exp(0.525))) < 1e-11
 
 
 def test_a_gradient_that_is_zero_by_cancellation_is_zero():
