@@ -19,26 +19,54 @@ from attnembed.attention.text import Tokenizer
 from attnembed.attention.training import train
 from attnembed.errors import NotSeparableError
 from attnembed.margins import max_margin
+from attnembed.structured.chain import chain_log_partition, chain_marginals, chain_sample, chain_viterbi
+from attnembed.structured.data import ChainDataset, GridDataset, make_chain_dataset, make_grid_dataset
+from attnembed.structured.grid import grid_map
+from attnembed.structured.model import ChainCRF, GridCRF
+from attnembed.structured.networks import Network, birnn, conv_net, lenet, mlp
+from attnembed.structured.scaling import OfflineScaling, OnlineScaling, scale_diagnosis
+from attnembed.structured.training import compare_arms, train_structured
 from attnembed.verify import claims, verify
 
 __version__ = "0.1.0"
 
 __all__ = [
     "AttentionModel",
+    "ChainCRF",
+    "ChainDataset",
+    "GridCRF",
+    "GridDataset",
+    "Network",
     "NotSeparableError",
+    "OfflineScaling",
+    "OnlineScaling",
     "TokenDataset",
     "Tokenizer",
+    "birnn",
+    "chain_log_partition",
+    "chain_marginals",
+    "chain_sample",
+    "chain_viterbi",
     "claims",
+    "compare_arms",
+    "conv_net",
     "diagnose",
     "gradient_flow",
+    "grid_map",
+    "lenet",
     "load_reviews",
     "make_balanced_dataset",
+    "make_chain_dataset",
+    "make_grid_dataset",
     "make_iid_dataset",
     "margin_constraints",
     "max_margin",
+    "mlp",
     "one_step",
+    "scale_diagnosis",
     "select",
     "theory",
     "train",
+    "train_structured",
     "verify",
 ]

@@ -200,6 +200,9 @@ class OfflineScaling:
       W~ is that of weight normalisation (`normalised_gradient`).
 
     Give one of the two; by default rho = 2.5. Reconstructed from [SO19].
+
+    >>> OfflineScaling().ratio, OfflineScaling(multiplier=0.1).ratio
+    (2.5, None)
     """
 
     ratio: float | None = None

@@ -531,6 +531,15 @@ def compare_arms(
     ------
     InputError
         if an arm names an option that belongs to the budget.
+
+    >>> from attnembed.structured.data import make_chain_dataset
+    >>> from attnembed.structured.model import ChainCRF
+    >>> from attnembed.structured.networks import mlp
+    >>> data = make_chain_dataset(30, 4, 3, 5, rng=0)
+    >>> make = lambda rng: ChainCRF(mlp(5, (4,), 3, rng=rng), rng.normal(size=(3, 3)))
+    >>> table = compare_arms({"joint": {}, "stage": {"strategy": "stage"}}, make, data, data, data, n_epochs=3)
+    >>> 0 <= table["joint"].mean <= 1
+    True
     """
     budget = {
         "n_epochs": check_integer("n_epochs", n_epochs, minimum=1),

@@ -9,10 +9,15 @@ import pytest
 import attnembed as ae
 from attnembed.verify import Claim
 
+# These train several models; the others take a second at most.
+SLOW = {"structured/scale-decides"}
 DOCS = Path(__file__).parents[2] / "docs"
 
 
-@pytest.mark.parametrize("entry", ae.claims(), ids=lambda entry: entry.id)
+@pytest.mark.parametrize(
+    "entry",
+    [pytest.param(entry, id=entry.id, marks=[pytest.mark.slow] * (entry.id in SLOW)) for entry in ae.claims()],
+)
 def test_claim_holds(entry: Claim) -> None:
     report = ae.verify(entry.subject, ids=[entry.id], rng=1)
     assert report.results[0].passed, str(report)

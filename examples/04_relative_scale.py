@@ -1,10 +1,10 @@
-"""The relative scale decides whether joint training works.
-
-A chain CRF over a small network, F = U + c W~ with a random W~, on synthetic sequences whose labels depend on their
-neighbours more than on their inputs. Naive joint training depends on the multiplier c, although every c describes the
-same functions. Online scaling removes the dependence; offline scaling fixes the ratio of the two parts beforehand.
-All arms have the same epochs, batches, initial networks and selection by validation score.
-"""
+# %% [markdown]
+# # The relative scale decides whether joint training works
+#
+# A chain CRF over a small network, F = U + c W~ with a random W~, on synthetic sequences whose labels depend on their
+# neighbours more than on their inputs. Naive joint training depends on the multiplier c, although every c describes the
+# same functions. Online scaling removes the dependence; offline scaling fixes the ratio of the two parts beforehand.
+# All arms have the same epochs, batches, initial networks and selection by validation score.
 
 # %% Set up: data with weak emissions and strong transitions, and the arms of the comparison
 from __future__ import annotations
@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from attnembed._files import replacing
 from attnembed._validation import RNGLike, as_rng
 from attnembed.optim import Adam
-from attnembed.plotting import new_figure, plot_line
+from attnembed.plotting import new_figure, plot_line, style
 from attnembed.structured.data import make_chain_dataset
 from attnembed.structured.model import ChainCRF
 from attnembed.structured.networks import mlp
@@ -64,15 +65,9 @@ def compare(multipliers: tuple[float, ...], n_epochs: int, n_seeds: int, rng: RN
     )
 
 
-# %% Accuracy against the multiplier, and the ratio of the two parts during training
-def main(out_dir: str | Path = "results", quick: bool = False, rng: RNGLike = 0) -> dict[str, Any]:
-    """Write ``relative_scale.png`` and return the numbers in it."""
-    multipliers = (0.01, 1.0, 100.0) if quick else (0.01, 0.1, 1.0, 10.0, 100.0)
-    comparison = compare(multipliers, 8 if quick else 20, 1 if quick else 3, rng)
-    curves = {name: np.array([comparison[f"{name} {c:g}"].mean for c in multipliers]) for name in ("joint", "online")}
-    # The ratio is a hyperparameter: the validation data choose it, as they choose the epoch.
-    offline = max((comparison[f"offline {ratio:g}"] for ratio in RATIOS), key=lambda arm: arm.validation_score)
-
+# %% Draw
+def draw(comparison: Comparison, multipliers: tuple[float, ...], curves: dict[str, Any], offline: Any) -> Figure:
+    """Left: test accuracy against the multiplier. Right: the ratio of the two parts along training."""
     figure, axes = new_figure(1, 2, panel=(5.2, 4.2))
     left, right = axes[0]
     for index, (name, values) in enumerate(curves.items()):
@@ -99,9 +94,20 @@ def main(out_dir: str | Path = "results", quick: bool = False, rng: RNGLike = 0)
         plot_line(right, 1 + np.arange(len(ratio)), ratio, label, index=index)
     right.set(yscale="log", xlabel="epoch", ylabel=r"ratio of the norms, $\rho = n_U / n_W$")
     right.legend(fontsize=9, ncols=2)
-    with replacing(Path(out_dir) / "relative_scale.png") as temporary:
-        figure.savefig(temporary, format="png", dpi=150)
+    return figure
 
+
+# %% Accuracy against the multiplier, and the ratio of the two parts during training
+def main(out_dir: str | Path = "results", quick: bool = False, rng: RNGLike = 0) -> dict[str, Any]:
+    """Write ``04_relative_scale.png`` and return the numbers in it."""
+    multipliers = (0.01, 1.0, 100.0) if quick else (0.01, 0.1, 1.0, 10.0, 100.0)
+    comparison = compare(multipliers, 8 if quick else 20, 1 if quick else 3, rng)
+    curves = {name: np.array([comparison[f"{name} {c:g}"].mean for c in multipliers]) for name in ("joint", "online")}
+    # The ratio is a hyperparameter: the validation data choose it, as they choose the epoch.
+    offline = max((comparison[f"offline {ratio:g}"] for ratio in RATIOS), key=lambda arm: arm.validation_score)
+
+    with style(), replacing(Path(out_dir) / "04_relative_scale.png") as temporary:
+        draw(comparison, multipliers, curves, offline).savefig(temporary, format="png", dpi=150)
     return {
         "multipliers": list(multipliers),
         **{name: values.tolist() for name, values in curves.items()},
