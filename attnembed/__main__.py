@@ -48,7 +48,7 @@ def _fail(message: str) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="attnembed", description="Theorems about attention as executable code.")
+    parser = _Parser(prog="attnembed", description="Theorems about attention and structured prediction as executable code.")
     parser.add_argument("--version", action="version", version=f"attnembed {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     listing.set_defaults(run=_list)
 
     verifying = commands.add_parser("verify", help="measure the claims; exit code 1 if one fails")
-    verifying.add_argument("subject", nargs="?", default="all", help="attention or all (default)")
+    verifying.add_argument("subject", nargs="?", default="all", help="attention, structured or all (default)")
     verifying.add_argument("--ids", nargs="+", metavar="ID", help="only these claims")
     verifying.add_argument("--json", metavar="FILE", help="also write the report as JSON")
     verifying.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the random instances (default 0)")
