@@ -161,9 +161,11 @@ def _token_factors(u: Floats, g: Floats) -> tuple[Floats, Floats, float]:
 
 
 def _loss_factors(data: TokenDataset, f: Floats) -> tuple[float, Floats]:
-    """The loss and c_i = (y_i/n) sigma(-y_i f_i), (n,), at the outputs."""
+    """The loss and c_i = (y_i/n) sigma(-y_i f_i), (n,), at the outputs, from one exponential."""
     margins = data.labels * f
-    return float(logistic(margins).mean()), -data.labels * logistic_derivative(margins) / data.n_samples
+    small = np.exp(-np.abs(margins))
+    loss = float((np.maximum(-margins, 0) + np.log1p(small)).mean())
+    return loss, data.labels * np.where(margins > 0, small, 1.0) / ((1 + small) * data.n_samples)
 
 
 def _columns(first: Floats, second: Floats) -> Floats:

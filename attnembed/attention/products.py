@@ -23,10 +23,10 @@ __all__ = ["count_product", "embedding_product", "embedding_transpose_product", 
 Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.integer[Any]]
 
-# Rows of E are taken in blocks of this many entries (256 kB in float64): they stay in the second-level cache, and a
-# product of 2 x 2^15 multiplications is one that OpenBLAS runs on the calling thread whatever its own setting (it
-# forks above 2^18). So the threads here never wait for threads of BLAS, and BLAS needs no setting of its own.
-_BLOCK = 2**15
+# Rows of E are taken in blocks of this many entries (256 kB in float64): they stay in the second-level cache. All of it
+# is one block up to the second number, where a product has 2^18 multiplications: up to there OpenBLAS works on the
+# calling thread whatever its own setting. So the threads here never wait for threads of BLAS.
+_BLOCK, _ONE_BLOCK = 2**15, 2**17
 
 # Below this many bytes a second thread costs more than it saves.
 _LARGE = 2**22
@@ -96,6 +96,8 @@ def _columns(matrix: sp.csc_array, part: slice) -> sp.csc_array:
 
 
 def _blocks(part: slice, width: int) -> list[slice]:
+    if (part.stop - part.start) * width <= _ONE_BLOCK:
+        return [part]
     step = max(1, _BLOCK // width)
     return [slice(k, min(k + step, part.stop)) for k in range(part.start, part.stop, step)]
 

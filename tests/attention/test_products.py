@@ -26,6 +26,7 @@ BLOCK = 12  # entries; the sizes below lie on, before and after multiples of it
 def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Blocks of a few rows, and threads whatever the size."""
     monkeypatch.setattr(products, "_BLOCK", BLOCK)
+    monkeypatch.setattr(products, "_ONE_BLOCK", BLOCK)
     monkeypatch.setattr(products, "_LARGE", 0)
     yield
     threads.set_threads(None)
