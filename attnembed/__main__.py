@@ -48,7 +48,7 @@ def _fail(message: str) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="attnembed", description="Theorems about attention and structured prediction as executable code.")
+    parser = _Parser(prog="attnembed", description="Theorems about learning as executable code.")
     parser.add_argument("--version", action="version", version=f"attnembed {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
