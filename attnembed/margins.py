@@ -266,7 +266,7 @@ def _least_distance(rows: Array, target: Array) -> tuple[Array, Array | None]:
     k, d = rows.shape
     system = np.zeros((d + 1, k + 1))
     system[:d, :k], system[d, :k], system[d, k] = rows.T, target, 1.0
-    if d > 2 * k:  # the triangular factor is the same least-squares problem in k + 1 rows
+    if d > 1.5 * k:  # the triangular factor is the same least-squares problem in k + 1 rows
         system = qr(system, mode="r")[0][: k + 1]
     u, residual = nnls(system[:, :k], system[:, k], maxiter=10 * k)
     q = rows.T @ u
