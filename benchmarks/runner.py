@@ -33,6 +33,7 @@ THREAD_VARIABLES = (
     "MKL_NUM_THREADS",
     "NUMBA_NUM_THREADS",
 )
+LIMIT = 600  # seconds that a candidate may take for one answer, compilation included
 TURN = 0.05  # seconds: a short call is repeated until its turn has lasted about so long
 PEERS = (
     *("numpy", "scipy", "torch", "jax", "numba", "diffrax", "torchdiffeq", "daqp", "quadprog", "cvxpy", "clarabel"),
@@ -64,8 +65,9 @@ def compare(
         worker = _Worker(target, folder, threads)
         reply = worker.ask("check")
         progress(f"  {name}: {reply}")
-        if "missing" in reply:
-            row |= {"status": "missing", "note": reply["missing"]}
+        if ended := reply.keys() & {"missing", "failed"}:
+            (status,) = ended
+            row |= {"status": status, "note": reply[status]}
             worker.close()
             continue
         error = reply["error"]
@@ -118,9 +120,12 @@ class _Worker:
     def ask(self, what: str) -> Row:
         try:
             self.pipe.send(what)
-            return self.pipe.recv()
+            if self.pipe.poll(LIMIT):
+                return self.pipe.recv()
+            self.process.terminate()
+            return {"failed": f"no answer in {LIMIT} s"}
         except (EOFError, BrokenPipeError):
-            return {"missing": "its process ended"}
+            return {"failed": "its process ended"}
 
     def close(self) -> None:
         self.pipe.close()

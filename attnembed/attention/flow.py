@@ -195,16 +195,20 @@ class _ClsField:
         """p from its coordinates, (..., r) -> (..., d)."""
         return self.p0 + (x if self.basis is None else x @ self.basis.T)
 
+    # A thousand small products: BLAS would wake its threads for each of them, these two loops never do.
+    def _scores(self, x: Vector) -> Vector:
+        return self.scores + np.vecdot(self.embeddings, x)
+
     def force(self, x: Vector) -> tuple[Vector, float]:
-        sums = self._passes.sums(self.scores + self.embeddings @ x, self.values)
-        return self.embeddings.T @ sums.scaled_B, sums.log_scale
+        sums = self._passes.sums(self._scores(x), self.values)
+        return np.einsum("s,sk->k", sums.scaled_B, self.embeddings), sums.log_scale
 
     def jacobian(self, x: Vector) -> tuple[Any, float]:
-        anchored = AnchoredPass(self.data, self.scores + self.embeddings @ x, self.values)
+        anchored = AnchoredPass(self.data, self._scores(x), self.values)
         return -anchored.scaled_hessian(self.embeddings), anchored.log_scale
 
     def observe(self, x: Vector) -> tuple[float, float]:
         """(L - L*, smallest attention on a top token)."""
-        u = self.scores + self.embeddings @ x
+        u = self._scores(x)
         a = probabilities(u[self.data.counts.indices], self.data.segments, self.data.counts.data)
         return loss_gap(self.data, self.values, self.top, self.gamma, a), float(a[self._is_top].min())
