@@ -219,6 +219,15 @@ def test_progress_rewrites_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     assert terminal.getvalue().endswith(" \r")
 
 
+def test_the_last_update_is_always_shown() -> None:
+    terminal = Terminal()
+    with Progress("claims", total=2, stream=terminal, every=1e9) as progress:
+        progress.update(1)
+        progress.update(1.9)
+        progress.update(2)
+    assert shown(terminal)[1:3] == ["claims   50 %  0 s left  0 s", "claims  100 %  0 s"]
+
+
 def test_progress_without_a_total_or_a_terminal() -> None:
     terminal, file = Terminal(), io.StringIO()
     for stream in (terminal, file):

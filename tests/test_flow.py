@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
+from attnembed import flow
 from attnembed.flow import CLOCKS, Clock, FlowPoint, Trajectory, integrate, log_time_of
 from attnembed.results import Status
 
@@ -120,6 +121,20 @@ def test_stops_are_located() -> None:
     assert "first" in run(Escape(), until=50.0, stops=close, rtol=1e-3).message
 
 
+def test_a_stop_at_the_very_start_of_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The interpolant differs from the accepted points by rounding; here by more, so that it is past the stop at once.
+    class Rounded(flow.LSODA):
+        def dense_output(self) -> Any:
+            inside = super().dense_output()
+            return lambda time: inside(time) + 1e-9
+
+    points = run(Escape(), until=50.0).x[:, 0]
+    monkeypatch.setattr(flow, "LSODA", Rounded)
+    path = run(Escape(), until=50.0, stops={"near": lambda x: x[0] - np.nextafter(points[5], np.inf)})
+    assert path.status is Status.STOPPED
+    assert_allclose(path.x[-1, 0], points[5], rtol=1e-8)
+
+
 def test_stops_beyond_the_end_do_nothing() -> None:
     path = run(Escape(), until=2.0, stops={"x = 5": lambda x: x[0] - 5})
     assert path.status is Status.REACHED_END
@@ -209,9 +224,14 @@ def test_a_force_too_large_to_follow(value: float) -> None:
         def force(self, x: Array) -> tuple[Array, float]:
             return np.full(1, value), 0.0
 
-    path = run(Huge())
-    assert not path.status.ok
-    assert np.isfinite(path.x).all()
+    class Wall(Huge):
+        def force(self, x: Array) -> tuple[Array, float]:
+            return super().force(x) if x[0] > 1 else (np.ones(1), 0.0)
+
+    for field in (Huge(), Wall()):
+        path = run(field)
+        assert not path.status.ok
+        assert np.isfinite(path.x).all()
 
 
 def test_a_jacobian_that_is_not_finite() -> None:

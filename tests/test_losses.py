@@ -60,5 +60,10 @@ def test_shapes_and_precision_are_kept() -> None:
     for function in (logistic, logistic_derivative, logistic_second_derivative):
         assert function(z).shape == (2, 3)
         assert function(z).dtype == np.float32
-    assert logistic(-1e308) == 1e308
-    assert logistic(np.inf) == 0
+
+
+def test_far_out_nothing_overflows() -> None:
+    assert logistic([-1e308, 1e308, np.inf]).tolist() == [1e308, 0, 0]
+    assert logistic_derivative([-1e308, 1e308]).tolist() == [-1, 0]
+    assert logistic_second_derivative([-1e308, 1e308]).tolist() == [0, 0]
+    assert_allclose(logistic_inverse([1e308, 1e-300]), [-1e308, 300 * math.log(10)], rtol=1e-15)

@@ -213,6 +213,7 @@ class AnchoredPass:
         because sum_s a_is (g_s - f_i) = 0. One (d, n) x (n, d) product serves all three sums over i.
         """
         counts, y = self.data.counts, self.data.labels[:, None]
+        E = E - E.mean(axis=0)  # the Hessian sees differences of embeddings only
         G = _with_data(counts, self.slope) @ E
         mean_E = _with_data(counts, self.softmax.probability) @ E
         half = G.T @ (self._curvature[:, None] / 2 * G + y * mean_E) - (E.T * (self.scaled_B / 2)) @ E
@@ -222,7 +223,7 @@ class AnchoredPass:
         """(Hess_p L) x / exp(log_scale), (d,), at the cost of one sparse pass."""
         spread, sum_ = self.data.segments.spread, self.data.segments.sum
         z = (E @ x)[self.data.counts.indices]
-        z = z - spread(z[self.softmax.anchor])  # the Hessian sees differences of embeddings only
+        z = z - spread(z[self.softmax.anchor])
         a, y = self.softmax.probability, self.data.labels
         Gx, mean_z = sum_(self.slope * z), sum_(a * z)
         weight = self.slope * spread(self._curvature * Gx + y * mean_z) + spread(y * Gx) * a

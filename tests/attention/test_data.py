@@ -60,6 +60,7 @@ def test_statistics_by_definition(problem: AttentionProblem) -> None:
         posterior = (share[y > 0].sum(axis=0) - share[y < 0].sum(axis=0)) / share.sum(axis=0)
     assert_allclose(data.posterior_difference, posterior, rtol=0, atol=2e-15)
     assert_array_equal(np.isnan(data.posterior_difference), share.sum(axis=0) == 0)
+    assert np.nanmax(np.abs(data.posterior_difference)) <= 1
     occurs = data.frequency > 0
     assert_allclose(
         data.signed_frequency[occurs], (data.frequency * data.posterior_difference)[occurs], rtol=0, atol=1e-15
@@ -99,6 +100,12 @@ def test_every_way_in_gives_the_same_bytes(problem: AttentionProblem, random: An
     rows, columns = np.r_[coo.row, 0], np.r_[coo.col, len(problem.E) - 1]
     messy = sp.coo_array((np.r_[coo.data, 0.0][::-1], (rows[::-1], columns[::-1])), shape=counts.shape)
     assert same(data, FROM_COUNTS(messy, labels))
+    # every count in two halves, as a CSR matrix holds them that nobody has tidied
+    rows, columns = np.repeat(coo.row, 2), np.repeat(coo.col, 2)
+    order = np.argsort(rows, kind="stable")
+    halves = np.column_stack([np.ones(coo.nnz), coo.data - 1]).ravel()
+    indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(labels)))])
+    assert same(data, FROM_COUNTS(sp.csr_array((halves[order], columns[order], indptr), shape=counts.shape), labels))
 
 
 def test_the_input_is_copied() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, localcontext
 from typing import Any
@@ -179,6 +180,7 @@ def test_all_forms_agree_along_a_path(rng: np.random.Generator) -> None:
             weight = np.exp(rows._log_weight).sum()
             assert np.abs(sums.A - rows.sums.A).sum() <= 1e-13 * weight * (1 + np.abs(rows.margins).max())
         u = u + rng.uniform(0, 1) * np.abs(u).max() * rng.standard_normal(u.size)
+        g = g if step < 2 else g[::-1].copy()  # other values, other anchors
 
 
 def used(monkeypatch: pytest.MonkeyPatch, data: TokenDataset, u: Array, g: Array) -> str:
@@ -293,6 +295,26 @@ def test_hessian_in_many_digits(norm: float) -> None:
             assert exact.relative_error(model.hessian_p(data) @ x) <= 1e-10
     if norm >= 100:
         assert max(textbook) > 1e-3
+
+
+def test_a_common_offset_of_the_embeddings_does_not_cancel() -> None:
+    # without centring, the offset enters as its square and leaves an error of 1e-7
+    problem = gaussian_problem(0, 1.0)
+    problem = dataclasses.replace(problem, E=problem.E + 1e4 * np.array([1.0, -1.0, 1.0, 2.0]))
+    model, data = as_model(problem)
+    x = np.random.default_rng(0).standard_normal(model.dim)
+    exact = reference.precise_hessian_vector_p(*problem.arguments, x)
+    assert exact.relative_error(model.hessian_p(data) @ x) <= 1e-10
+    assert exact.relative_error(model.hessian_vector_p(data, x)) <= 1e-10
+
+
+def test_sequences_of_vanishing_weight_leave_the_hessian_finite() -> None:
+    # margins of about 1800: sigma(-y f) is e^-1800 there, and 0 * inf waits
+    problem = gaussian_problem(0, 1.0, values=2000.0)
+    model, data = as_model(problem)
+    exact = reference.precise_hessian_vector_p(*problem.arguments, np.ones(4))
+    assert exact.relative_error(model.hessian_p(data) @ np.ones(4)) <= 1e-13
+    assert exact.relative_error(model.hessian_vector_p(data, np.ones(4))) <= 1e-13
 
 
 @given(attention_problems(), NORMS)
