@@ -36,7 +36,7 @@ HALFWAY = AttentionModel([[1.0, 0.0], [-1.0, 0.0], [0.0, 0.0]], [0.0, 0.0], [50.
 def inside(seed: int) -> tuple[AttentionModel, TokenDataset]:
     """A random start in its basin: the max-margin point times the least factor that will do, plus noise."""
     rng = np.random.default_rng(seed)
-    while True:
+    for _ in range(100):
         model, data = random_instance(rng)
         if basin_condition(model, data).margin == 0:
             continue
@@ -46,6 +46,7 @@ def inside(seed: int) -> tuple[AttentionModel, TokenDataset]:
             started = model.replace(p=scale * p_mm + noise)
             if basin_condition(started, data).holds:
                 return started, data
+    raise AssertionError("no start in the basin")
 
 
 @given(attention_problems(distinct_values=True))
