@@ -26,6 +26,7 @@ from attnembed.structured.model import ChainCRF, GridCRF
 from attnembed.structured.networks import Network, birnn, conv_net, lenet, mlp
 from attnembed.structured.scaling import OfflineScaling, OnlineScaling, scale_diagnosis
 from attnembed.structured.training import compare_arms, train_structured
+from attnembed.threads import get_threads, set_threads
 from attnembed.verify import claims, verify
 
 __version__ = "0.1.0"
@@ -51,6 +52,7 @@ __all__ = [
     "compare_arms",
     "conv_net",
     "diagnose",
+    "get_threads",
     "gradient_flow",
     "grid_map",
     "lenet",
@@ -65,6 +67,7 @@ __all__ = [
     "one_step",
     "scale_diagnosis",
     "select",
+    "set_threads",
     "theory",
     "train",
     "train_structured",
