@@ -1,0 +1,187 @@
+"""A two-layer variant, beyond the theory: the mean of a sequence gates its tokens before the <cls> token reads them.
+
+With m_i = sum_s n_is E_s / T_i, the logistic sigmoid sigma and the product * of entries,
+
+    k_i = 2 sigma(W m_i),   h_is = E_s * k_i,   u_is = p . h_is,   g_is = v . h_is,
+    a_is = n_is e^{u_is} / sum_r n_ir e^{u_ir},   f_i = sum_s a_is g_is.
+
+At W = 0 every gate is one and the model is `AttentionModel`. No theorem of the package is about W != 0: scores and
+values then belong to a token in its sequence and not to the token. Why this form, and the backward pass:
+docs/derivations/two-layer.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import expit
+
+from attnembed._validation import RNGLike, as_real_array, as_rng, check_positive, check_shape, freeze
+from attnembed.attention.data import TokenDataset, check_data
+from attnembed.attention.model import AttentionModel
+from attnembed.gibbs import AnchoredSoftmax
+from attnembed.losses import logistic, logistic_derivative
+
+__all__ = ["TwoLayerModel"]
+
+Floats = NDArray[np.floating[Any]]
+
+# The h_is are formed for so many entries at a time (1 MB in float64), never for all of the data.
+_BLOCK = 2**17
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class TwoLayerModel:
+    """Parameters of the two-layer variant; the arrays are copied and read-only.
+
+    f_i = sum_s a_is g_is with u_is = p . (E_s * k_i), g_is = v . (E_s * k_i), k_i = 2 sigma(W m_i); beyond the theory.
+
+    Parameters
+    ----------
+    E : (V, d) token embeddings; its dtype (float32 or float64) is that of all four
+    p : (d,) embedding of the <cls> token
+    v : (d,) output vector
+    W : (d, d) mixing matrix, from the mean embedding of a sequence to its gate
+
+    Raises
+    ------
+    InputError
+        for NaN, inf or shapes that do not match.
+
+    Derived here (docs/derivations/two-layer.md).
+
+    >>> model = TwoLayerModel([[1.0], [-0.5]], [0.0], [1.0], [[2.0]])
+    >>> data = TokenDataset.from_tokens([[0, 0, 1], [1, 1]], [1, -1])
+    >>> model.output(data).round(6), model.accuracy(data)
+    (array([ 0.731059, -0.268941]), 1.0)
+    """
+
+    E: Floats
+    p: Floats
+    v: Floats
+    W: Floats
+
+    def __init__(self, E: ArrayLike, p: ArrayLike, v: ArrayLike, W: ArrayLike) -> None:
+        one_layer = AttentionModel(E, p, v)
+        W = as_real_array("W", W, ndim=2, dtype=one_layer.E.dtype)
+        check_shape("W", W, 2 * one_layer.p.shape, "E has shape (V, d); W has shape (d, d)")
+        for name in ("E", "p", "v"):
+            object.__setattr__(self, name, getattr(one_layer, name))
+        object.__setattr__(self, "W", freeze(np.array(W, order="C")))
+
+    @classmethod
+    def random(
+        cls,
+        vocab_size: int,
+        dim: int,
+        *,
+        embedding_scale: float | None = None,
+        cls_scale: float | None = None,
+        mixing_scale: float | None = None,
+        rng: RNGLike = None,
+    ) -> TwoLayerModel:
+        """E, p and v as in `AttentionModel.random`; W Gaussian with standard deviation ``mixing_scale`` (1/sqrt(dim)).
+
+        >>> TwoLayerModel.random(5, 4, rng=0)
+        TwoLayerModel(vocab_size=5, dim=4, dtype=float64)
+        """
+        rng = as_rng(rng)
+        base = AttentionModel.random(vocab_size, dim, embedding_scale=embedding_scale, cls_scale=cls_scale, rng=rng)
+        scale = dim**-0.5 if mixing_scale is None else check_positive("mixing_scale", mixing_scale, zero_ok=True)
+        return cls(base.E, base.p, base.v, scale * rng.standard_normal((dim, dim)))
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of tokens V."""
+        return int(self.E.shape[0])
+
+    @property
+    def dim(self) -> int:
+        """Width d."""
+        return int(self.E.shape[1])
+
+    def replace(self, **arrays: ArrayLike) -> TwoLayerModel:
+        """A model with some of E, p, v, W exchanged."""
+        return TwoLayerModel(**{"E": self.E, "p": self.p, "v": self.v, "W": self.W, **arrays})
+
+    def output(self, data: TokenDataset) -> Floats:
+        """f_i, (n,), between the smallest and the largest value g_is in the sequence."""
+        return self._forward(data).softmax.expectation
+
+    def loss(self, data: TokenDataset) -> float:
+        """L = mean_i log(1 + e^{-y_i f_i}), > 0."""
+        return float(logistic(data.labels * self.output(data)).mean())
+
+    def accuracy(self, data: TokenDataset) -> float:
+        """Share of sequences with y_i f_i > 0, in [0, 1]; an output of exactly 0 counts as wrong."""
+        return float(np.mean(self.output(data) * data.labels > 0))
+
+    def loss_and_grads(self, data: TokenDataset) -> tuple[float, dict[str, Floats]]:
+        """The loss and its exact gradients, "E" (V, d), "p" (d,), "v" (d,) and "W" (d, d), as `optim` takes them.
+
+        With c_i = (y_i/n) sigma(-y_i f_i), sparse (n, V) matrices A_is = c_i a_is, B_is = c_i a_is (g_is - f_i) and
+        N_is = n_is / T_i, the rows k_i of K and m_i of M (n, d), and p and v multiplying columns:
+
+            Q = (p * (B E) + v * (A E)) * K * (1 - K/2),
+            grad_E L = -(p * (B^T K) + v * (A^T K) + N^T Q W),   grad_W L = -Q^T M,
+            grad_p L = -sum_i k_i * (B E)_i,   grad_v L = -sum_i k_i * (A E)_i.
+
+        Derived here (docs/derivations/two-layer.md).
+
+        >>> data = TokenDataset.from_tokens([[0, 2], [1, 2, 3]], [1, -1])
+        >>> loss, grads = TwoLayerModel.random(4, 3, rng=0).loss_and_grads(data)
+        >>> {name: gradient.shape for name, gradient in grads.items()}
+        {'E': (4, 3), 'p': (3,), 'v': (3,), 'W': (3, 3)}
+        """
+        forward, E, p, v, W = self._forward(data), self.E, self.p, self.v, self.W
+        K, softmax = forward.gate, forward.softmax
+        margins = data.labels * softmax.expectation
+        c = -data.labels * logistic_derivative(margins) / data.n_samples
+        weights = data.segments.spread(c) * softmax.probability
+        A, B = _on_counts(data, weights), _on_counts(data, weights * softmax.centred)
+        AE, BE = A @ E, B @ E
+        Q = (p * BE + v * AE) * K * expit(-forward.preactivation)  # 1 - K/2 would cancel where the gate is open
+        descent = {
+            "E": p * (B.T @ K) + v * (A.T @ K) + data.counts.T @ (Q @ W / data.lengths[:, None]),
+            "p": (K * BE).sum(axis=0),
+            "v": (K * AE).sum(axis=0),
+            "W": Q.T @ forward.mean,
+        }
+        grads = {name: freeze(-x.astype(E.dtype, copy=False)) for name, x in descent.items()}
+        return float(logistic(margins).mean()), grads
+
+    def _forward(self, data: TokenDataset) -> _Forward:
+        check_data(data, self.vocab_size)
+        mean = (data.counts @ self.E) / data.lengths[:, None]
+        preactivation = mean @ self.W.T
+        gate = 2 * expit(preactivation)
+        reading = np.stack([self.p, self.v], axis=1)
+        columns, ids = data.counts.indices, data.segments.ids
+        scores_values = np.empty((columns.size, 2))
+        step = max(1, _BLOCK // self.dim)
+        for part in (slice(k, k + step) for k in range(0, columns.size, step)):
+            np.matmul(self.E[columns[part]] * gate[ids[part]], reading, out=scores_values[part])
+        softmax = AnchoredSoftmax(scores_values[:, 0], scores_values[:, 1], data.counts.data, data.segments)
+        return _Forward(mean, preactivation, gate, softmax)
+
+    def __repr__(self) -> str:
+        return f"TwoLayerModel(vocab_size={self.vocab_size}, dim={self.dim}, dtype={self.E.dtype})"
+
+
+@dataclass(frozen=True, eq=False)
+class _Forward:
+    """What the backward pass needs: M, W M, K (n, d) and the softmax over the nonzero counts."""
+
+    mean: Floats
+    preactivation: Floats
+    gate: Floats
+    softmax: AnchoredSoftmax
+
+
+def _on_counts(data: TokenDataset, values: Floats) -> sp.csr_array:
+    """The (n, V) matrix with the sparsity of the counts and the given entries (nnz,)."""
+    return sp.csr_array((values, data.counts.indices, data.counts.indptr), shape=data.counts.shape)
