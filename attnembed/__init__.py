@@ -17,6 +17,7 @@ from attnembed.attention.reviews import load_reviews
 from attnembed.attention.selection import margin_constraints, select
 from attnembed.attention.text import Tokenizer
 from attnembed.attention.training import train
+from attnembed.attention.two_layer import TwoLayerModel
 from attnembed.errors import NotSeparableError
 from attnembed.margins import max_margin
 from attnembed.structured.chain import chain_log_partition, chain_marginals, chain_sample, chain_viterbi
@@ -26,7 +27,7 @@ from attnembed.structured.model import ChainCRF, GridCRF
 from attnembed.structured.networks import Network, birnn, conv_net, lenet, mlp
 from attnembed.structured.scaling import OfflineScaling, OnlineScaling, scale_diagnosis
 from attnembed.structured.training import compare_arms, train_structured
-from attnembed.threads import get_threads, set_threads
+from attnembed.threads import set_threads
 from attnembed.verify import claims, verify
 
 __version__ = "0.1.0"
@@ -43,6 +44,7 @@ __all__ = [
     "OnlineScaling",
     "TokenDataset",
     "Tokenizer",
+    "TwoLayerModel",
     "birnn",
     "chain_log_partition",
     "chain_marginals",
@@ -52,7 +54,6 @@ __all__ = [
     "compare_arms",
     "conv_net",
     "diagnose",
-    "get_threads",
     "gradient_flow",
     "grid_map",
     "lenet",
