@@ -180,6 +180,27 @@ def test_on_the_boundary_of_the_cone_there_is_no_offset() -> None:
     np.testing.assert_allclose(second[1] - second[0], np.log(10.0), rtol=0.15)
 
 
+def test_dependent_rows_inside_and_on_the_boundary() -> None:
+    # Rows d_k = (1, a_k): p_mm = (1, 0) is inside their cone if the a_k have both signs. The multipliers of least norm
+    # are alpha + beta a_k, negative at a = 10; positive ones exist all the same.
+    def flat(a: list[float]) -> tuple[AttentionModel, TokenDataset]:
+        E = np.vstack([[0.0, 0.0], -np.stack([np.ones(len(a)), a], axis=1), [0.0, 0.0]])
+        tokens = [[0, 1 + k] for k in range(len(a))] + [[1 + len(a)]]
+        return AttentionModel(E, [0.0, 0.0], [1.0, 0.0]), TokenDataset.from_tokens(tokens, [1] * len(a) + [-1])
+
+    model, data = flat([-1.0, 1.0, 1.1, 0.9, 1.2, 10.0])
+    D = margin_constraints(model, data, select(model, data).top).differences
+    assert np.linalg.lstsq(D.T, np.array([1.0, 0.0]))[0].min() < -0.01
+    predicted = asymptotics(model, data)
+    assert predicted.holds
+    assert predicted.hypotheses[3].measured > 0.01
+    assert np.linalg.norm(late(model, data, 60.0).p - predicted.p(60.0)) < 1e-6
+    # With a_k >= 0 the multipliers of the positive ones must vanish.
+    on_boundary = asymptotics(*flat([0.0, 0.0, 0.5, 1.0]))
+    assert on_boundary.hypotheses[1].holds
+    assert not on_boundary.hypotheses[3].holds
+
+
 def test_a_selection_that_is_not_the_top_is_reported() -> None:
     model = unit_model([1.0, -1.0, 0.0])
     predicted = asymptotics(model, PAIR, [0, 2])

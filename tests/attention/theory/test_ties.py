@@ -65,6 +65,8 @@ class Broken:
 
 E_BENT = np.eye(5)
 E_BENT[0, 2] = 0.3
+E_CLOSE = np.eye(5)
+E_CLOSE[1, :2] = np.sin(0.4), np.cos(0.4)
 E_LONG = np.diag([1.5, 1.0, 1.0, 1.0, 1.0])
 BROKEN = {
     "values": Broken(0, unit_model([1.2, *VALUES[1:]])),
@@ -72,6 +74,7 @@ BROKEN = {
         1, unit_model(VALUES), TokenDataset.from_tokens([[0, 1, 1, 2], [0, 1, 3, 3], [4, 2]], [1, 1, -1])
     ),
     "orthogonality": Broken(2, AttentionModel(E_BENT, np.zeros(5), np.linalg.solve(E_BENT, VALUES))),
+    "overlap": Broken(2, AttentionModel(E_CLOSE, np.zeros(5), np.linalg.solve(E_CLOSE, VALUES))),
     "norms": Broken(3, AttentionModel(E_LONG, np.zeros(5), np.linalg.solve(E_LONG, VALUES))),
 }
 
