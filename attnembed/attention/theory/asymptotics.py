@@ -119,7 +119,7 @@ def asymptotics(model: Parameters, data: TokenDataset, selected: ArrayLike | Sel
     rho, residual = np.full(p.size, np.nan), np.nan
     if feasible and worst > 0 and start.min() > _INTERIOR * start.max():
         x, residual = _offset(A, target, log_C[support], start)
-        rho = span @ x if residual <= _INTERIOR else rho
+        rho = span @ x
 
     squared_norm = float(program.p @ program.p)
     next_margin = float(margins.min(where=~active, initial=np.inf)) if feasible else np.nan
@@ -130,7 +130,7 @@ def asymptotics(model: Parameters, data: TokenDataset, selected: ArrayLike | Sel
     constants[support] = np.exp(-program.differences[support] @ rho)
     dual[support] = np.exp(log_C[support] - program.differences[support] @ rho)
     curvature = A.T @ (dual[support, None] * A)
-    rate = min(float(np.linalg.eigvalsh(curvature)[0]), next_margin - 1) if residual <= _INTERIOR else np.nan
+    rate = min(float(np.linalg.eigvalsh(curvature)[0]), next_margin - 1) if np.isfinite(residual) else np.nan
     return Asymptotics(
         hypotheses=(
             Hypothesis("every selected token is the unique top: smallest D_is", worst, ">", 0.0),

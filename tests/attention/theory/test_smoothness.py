@@ -31,6 +31,16 @@ def test_range_and_diameter_are_exact(problem: AttentionProblem, scale: float, s
     assert bound.beta == bound.value_range**2 * bound.diameter**2 / 64 + bound.value_range * bound.diameter**2 / 4
 
 
+def test_pruning_never_loses_the_farthest_pair() -> None:
+    rng = np.random.default_rng(1)
+    for _ in range(60):
+        E = rng.standard_t(3, size=(40, 3))
+        data = TokenDataset.from_tokens([rng.integers(0, 40, size=12) for _ in range(8)], [1, -1] * 4, vocab_size=40)
+        diameter = max(pdist(E[row]).max() for row in rows_of(data))
+        model = AttentionModel(E, np.zeros(3), np.ones(3))
+        np.testing.assert_allclose(smoothness_bound(model, data).diameter, diameter, rtol=1e-14)
+
+
 @given(attention_problems(), st.sampled_from([0.1, 1.0, 10.0]))
 def test_beta_bounds_the_hessian(problem: AttentionProblem, norm: float) -> None:
     model, data = as_model(problem.scaled(norm))
