@@ -264,28 +264,33 @@ class Run:
             return one_step(start, piece, float(eta)).model
 
         def fit(
-            piece: TokenDataset, model: AttentionModel, params: tuple[str, ...], epochs: int, held_out: Any = None
+            piece: TokenDataset, model: AttentionModel, epochs: int, attends: bool, held_out: TokenDataset | None = None
         ) -> TrainResult:
+            arm = "attention" if attends else "pooling"
             optimizer = Adam(
-                step_size=parameters["adam_step_size"],
-                multipliers={"p": parameters["adam_multiplier_p"]},
+                step_size=parameters[f"{arm}_step_size"],
+                multipliers={"p": parameters["multiplier_p"]},
                 epsilon=parameters["relative_epsilon"] / piece.lengths.sum(),
-                weight_decay=parameters["weight_decay"],
+                weight_decay=parameters[f"{arm}_weight_decay"],
             )
-            schedule = Cosine(parameters["epochs"])
             return train(
-                model, piece, params=params, method=optimizer, epochs=epochs, schedule=schedule, validation=held_out
+                model if attends else model.replace(p=np.zeros(dim)),
+                piece,
+                params=("E", "p") if attends else ("E",),
+                method=optimizer,
+                epochs=epochs,
+                schedule=Cosine(parameters["epochs"]),
+                validation=held_out,
             )
 
-        def best(
-            model: Callable[[TokenDataset], AttentionModel], params: tuple[str, ...]
-        ) -> tuple[AttentionModel, int]:
-            chosen = max(fit(part, model(part), params, epochs, validation).best_epoch, 1)
-            return fit(data, model(data), params, chosen).model, chosen
+        def best(attends: bool) -> tuple[AttentionModel, int]:
+            """The model of all training reviews, after the number of epochs that is best on the validation part."""
+            chosen = max(fit(part, step(part), epochs, attends, validation).best_epoch, 1)
+            return fit(data, step(data), chosen, attends).model, chosen
 
         stepped = step(data)
-        trained, best_epoch = best(step, ("E", "p"))
-        pooling, _ = best(lambda piece: step(piece).replace(p=np.zeros(dim)), ("E",))
+        trained, best_epoch = best(attends=True)
+        pooling, _ = best(attends=False)
         numbers = {f"one_step.{name}": value for name, value in Picture.of(stepped, data).numbers.items()}
         numbers |= {f"trained.{name}": value for name, value in Picture.of(trained, data).numbers.items()}
         for name, model in (("attention", trained), ("uniform_pooling", pooling)):
@@ -319,12 +324,15 @@ def study(request: Request, name: str, known: tuple[tuple[str, ...], ...], **ove
         "dim": 64,
         "embedding_scale": 1e-3,  # times 1/sqrt(dim): the token values after one step are then those of the step
         "relative_step": 0.5,  # eta = relative_step / max |alpha_s|
-        "adam_step_size": 0.03,
-        "adam_multiplier_p": 1.0,
+        # Adam's step sizes and weight decays, tuned for either arm; p = 0 throughout is uniform pooling.
+        "attention_step_size": 0.03,
+        "attention_weight_decay": 0.5,
+        "pooling_step_size": 1.0,
+        "pooling_weight_decay": 0.05,
+        "multiplier_p": 1.0,
         # Adam's epsilon, times the number of words in the training reviews: tokens with fewer occurrences than about
         # ten move in proportion to their gradient and not to its sign.
         "relative_epsilon": 0.75,
-        "weight_decay": 0.5,
         "epochs": 30,
         "validation_share": 0.1,
         "min_documents": MIN_DOCUMENTS,
