@@ -30,7 +30,8 @@ def as_rng(rng: RNGLike) -> np.random.Generator:
     return np.random.default_rng(int(rng))
 
 
-def _as_array(name: str, value: ArrayLike) -> np.ndarray[Any, Any]:
+def as_array(name: str, value: ArrayLike) -> np.ndarray[Any, Any]:
+    """Any array that NumPy makes of ``value``; the caller checks the type and the shape."""
     try:
         return np.asarray(value)
     except (ValueError, TypeError, OverflowError) as error:
@@ -39,7 +40,7 @@ def _as_array(name: str, value: ArrayLike) -> np.ndarray[Any, Any]:
 
 def as_real_array(name: str, value: ArrayLike, *, ndim: int, dtype: Any = None) -> FloatArray:
     """Convert to a finite real array of ``ndim`` axes; float32 stays float32 unless ``dtype`` says otherwise."""
-    array = _as_array(name, value)
+    array = as_array(name, value)
     if array.dtype.kind not in "biuf":
         raise InputTypeError(name, "must be a real numeric array", got=f"dtype {array.dtype}")
     if array.ndim != ndim:
@@ -58,7 +59,7 @@ def as_real_array(name: str, value: ArrayLike, *, ndim: int, dtype: Any = None) 
 
 def as_integer_array(name: str, value: ArrayLike, *, ndim: int) -> NDArray[np.int64]:
     """Convert to an array of integers with ``ndim`` axes."""
-    array = _as_array(name, value)
+    array = as_array(name, value)
     if array.dtype.kind not in "iu":
         raise InputTypeError(name, "must hold integers", got=f"dtype {array.dtype}")
     if array.ndim != ndim:

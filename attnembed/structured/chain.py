@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import logsumexp
 
-from attnembed._validation import RNGLike, as_rng, freeze
+from attnembed._validation import RNGLike, as_array, as_rng, freeze
 from attnembed.errors import InputError, InputTypeError
 from attnembed.structured.packing import Packing
 
@@ -328,9 +328,7 @@ class ChainBatch:
 
     def pack_labels(self, labels: ArrayLike) -> Ints:
         """Labels (L,) or (B, L) in packed order, checked."""
-        array = np.asarray(labels)
-        if array.dtype.kind not in "iu":
-            raise InputTypeError("labels", "must be integers", got=f"dtype {array.dtype}")
+        array = _as_integers("labels", labels)
         shape = (len(self.packing), self.longest)
         expected = shape[1:] if self.single else shape
         if array.shape != expected:
@@ -342,13 +340,17 @@ class ChainBatch:
 
 def _as_potentials(name: str, value: ArrayLike) -> Floats:
     """A real array, float32 or float64; the values are checked by `_check_potentials`."""
-    try:
-        array = np.asarray(value)
-    except ValueError as error:
-        raise InputTypeError(name, "must be one real array", got=type(value).__name__) from error
+    array = as_array(name, value)
     if array.dtype.kind not in "biuf":
         raise InputTypeError(name, "must be a real numeric array", got=f"dtype {array.dtype}")
     return array if array.dtype == np.float32 else array.astype(np.float64, copy=False)
+
+
+def _as_integers(name: str, value: ArrayLike) -> Ints:
+    array = as_array(name, value)
+    if array.dtype.kind not in "iu":
+        raise InputTypeError(name, "must be integers", got=f"dtype {array.dtype}")
+    return array
 
 
 def _check_potentials(name: str, rows: Floats, place: Callable[[int], str] = lambda row: f"row {row}") -> None:
@@ -375,9 +377,7 @@ def _check_labels(labels: Ints, n_labels: int, place: Callable[[int], str]) -> N
 def _lengths(lengths: ArrayLike | None, n: int, longest: int) -> Ints:
     if lengths is None:
         return np.full(n, longest)
-    array = np.asarray(lengths)
-    if array.dtype.kind not in "iu":
-        raise InputTypeError("lengths", "must be integers", got=f"dtype {array.dtype}")
+    array = _as_integers("lengths", lengths)
     if array.shape != (n,):
         raise InputError("lengths", f"must have one entry per sequence ({n})", got=f"shape {array.shape}")
     bad = np.flatnonzero((array < 1) | (array > longest))

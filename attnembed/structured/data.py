@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from attnembed._validation import RNGLike, as_rng, check_integer, check_positive, freeze
+from attnembed._validation import RNGLike, as_integer_array, as_rng, check_integer, check_positive, freeze
 from attnembed.errors import InputError, InputTypeError
 from attnembed.structured.chain import chain_sample
 from attnembed.structured.packing import Packing
@@ -83,8 +83,8 @@ class ChainDataset:
 
     def subset(self, indices: ArrayLike) -> ChainDataset:
         """The sequences with the given indices, in that order."""
-        packing = Packing(self.packing.lengths[np.asarray(indices)])
-        rows = self.rows(indices)
+        chosen = _indices(indices, len(self))
+        packing, rows = Packing(self.packing.lengths[chosen]), self.rows(chosen)
         out = object.__new__(ChainDataset)
         out._set(self.inputs[rows], self.labels[rows], packing)
         return out
@@ -148,8 +148,19 @@ class GridDataset:
 
     def subset(self, indices: ArrayLike) -> GridDataset:
         """The images with the given indices, in that order."""
-        chosen = np.asarray(indices)
+        chosen = _indices(indices, len(self))
         return GridDataset(self.images[chosen], self.labels[chosen])
+
+
+def _indices(indices: ArrayLike, n: int) -> Ints:
+    """Places in a data set of ``n``, in any order, also repeated."""
+    if np.size(indices) == 0:
+        raise InputError("indices", "must hold at least one")
+    array = as_integer_array("indices", indices, ndim=1)
+    bad = array[(array < 0) | (array >= n)]
+    if bad.size:
+        raise InputError("indices", f"must be in 0..{n - 1}", got=bad[0])
+    return array
 
 
 def make_chain_dataset(

@@ -25,7 +25,15 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse.csgraph import breadth_first_order, maximum_flow
 from scipy.special import entr, log_softmax, softmax
 
-from attnembed._validation import as_real_array, check_choice, check_integer, check_positive, check_shape, freeze
+from attnembed._validation import (
+    as_array,
+    as_real_array,
+    check_choice,
+    check_integer,
+    check_positive,
+    check_shape,
+    freeze,
+)
 from attnembed.errors import InputError, InputTypeError
 from attnembed.structured.objectives import ObjectiveValue
 
@@ -188,12 +196,17 @@ class _Grid:
         if 0 in self.unary.shape:
             raise InputError("unary", "must have shape (n, H, W, K), no axis empty", got=f"shape {self.unary.shape}")
         k = self.unary.shape[3]
-        self.shared = np.ndim(pairwise) == 2
-        array = as_real_array("pairwise", pairwise, ndim=2 if self.shared else 3)
+        raw = as_array("pairwise", pairwise)
+        self.shared = raw.ndim == 2
+        array = as_real_array("pairwise", raw, ndim=2 if self.shared else 3)
         check_shape("pairwise", array, (k, k) if self.shared else (2, k, k), "(K, K), or (2, K, K) by direction")
         self.pairwise = np.broadcast_to(array, (2, k, k))
         self.weights: Weights | None = None
         if weights is not None:
+            if not isinstance(weights, (tuple, list)) or len(weights) != 2:
+                raise InputTypeError(
+                    "weights", "must be two arrays, for horizontal and vertical edges", got=type(weights).__name__
+                )
             horizontal, vertical = (
                 as_real_array(f"weights[{d}]", w, ndim=3, dtype=self.unary.dtype) for d, w in enumerate(weights)
             )

@@ -77,6 +77,7 @@ class StructuredModel(ABC, Generic[Data]):
     _pairwise_axes: ClassVar[tuple[int, ...]] = (2,)
     _pairwise_text: ClassVar[str] = "a square matrix (K, K)"
     objectives: ClassVar[tuple[str, ...]]
+    data_type: ClassVar[type]
 
     @property
     def n_labels(self) -> int:
@@ -99,7 +100,13 @@ class StructuredModel(ABC, Generic[Data]):
         """U, the output of the network before scaling: (N, K) in packed order, or (n, H, W, K)."""
         return self._forward(data)[0]
 
+    def check_data(self, name: str, data: object) -> None:
+        """Raise unless ``data``, the argument of that name, is of the kind that the model takes."""
+        if not isinstance(data, self.data_type):
+            raise InputTypeError(name, f"must be a {self.data_type.__name__}", got=type(data).__name__)
+
     def _forward(self, data: Data) -> tuple[Floats, Any]:
+        self.check_data("data", data)
         packing = getattr(data, "packing", None)
         out, cache = self.network.layer.forward(self.network.params, data.inputs, packing)
         expected = (*data.labels.shape, self.n_labels)
@@ -217,10 +224,12 @@ class ChainCRF(StructuredModel[ChainDataset]):
     """
 
     objectives: ClassVar[tuple[str, ...]] = tuple(CHAIN_OBJECTIVES)
+    data_type: ClassVar[type] = ChainDataset
 
     def predict(self, data: ChainDataset) -> list[NDArray[Any]]:
         """The labeling of largest score of every sequence, n arrays (L,)."""
-        return data.split(self.predict_rows(data))
+        labels = self.predict_rows(data)
+        return data.split(labels)
 
     def sequence_accuracy(self, data: ChainDataset) -> float:
         """Share of sequences without a wrong label, in [0, 1]."""
@@ -262,6 +271,7 @@ class GridCRF(StructuredModel[GridDataset]):
     contrast_width: float | None = None
 
     objectives: ClassVar[tuple[str, ...]] = tuple(GRID_OBJECTIVES)
+    data_type: ClassVar[type] = GridDataset
     _pairwise_axes: ClassVar[tuple[int, ...]] = (2, 3)
     _pairwise_text: ClassVar[str] = "a square matrix (K, K), or two (2, K, K)"
 

@@ -24,7 +24,7 @@ import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import log_softmax
 
-from attnembed._validation import check_choice
+from attnembed._validation import as_array, check_choice, check_positive
 from attnembed.structured.chain import ChainBatch, decode, posterior, score
 from attnembed.structured.packing import Packing
 
@@ -167,8 +167,9 @@ def loss_augmented(
     array([[0. , 0.5],
            [0.5, 0. ]])
     """
-    k = np.shape(unary)[-1]
-    batch = ChainBatch(unary, np.zeros((k, k)), lengths)
+    check_positive("weight", weight, zero_ok=True)
+    k = as_array("unary", unary).shape[-1:] or (1,)
+    batch = ChainBatch(unary, np.zeros(2 * k), lengths)
     row_weight = (weight / batch.packing.lengths)[batch.packing.sequence]
     return batch.pad(_augment(batch.unary, batch.pack_labels(labels), row_weight))
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
-from attnembed._validation import RNGLike, as_rng, check_integer, check_positive
+from attnembed._validation import RNGLike, as_rng, check_between, check_choice, check_integer, check_positive
 from attnembed.errors import InputError
 from attnembed.optim import Optimizer, OptimizerState
 from attnembed.results import Status
@@ -76,6 +76,7 @@ def best_pairwise_factor(
     unary : U of ``data``, where it is known already
     tolerance : of x
     """
+    check_choice("objective", objective, model.objectives)
     u = model.unary_scale * (model.unary(data) if unary is None else unary)
     w = model.pairwise_scale * model.pairwise
 
@@ -186,6 +187,8 @@ class OnlineScaling:
     def __post_init__(self) -> None:
         check_integer("period", self.period, minimum=1)
         check_integer("subset", self.subset, minimum=1)
+        check_between("low", self.low, -100, 0)
+        check_between("high", self.high, 0, 100)
         if not self.low < 0 < self.high:
             raise InputError("low", "and `high` must enclose 0, the exponent of no change", got=(self.low, self.high))
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from attnembed._files import PathLike, read_npz, write_npz
 from attnembed._progress import Progress
 from attnembed._validation import RNGLike, as_rng, check_choice, check_integer, check_positive, freeze
-from attnembed.errors import DataFileError, InputError
+from attnembed.errors import DataFileError, InputError, InputTypeError
 from attnembed.optim import Adam, Optimizer, OptimizerState, Schedule, state_arrays, state_from_arrays
 from attnembed.results import Result, Status, to_plain
 from attnembed.structured.model import NETWORK, StructuredModel
@@ -153,6 +153,15 @@ def train_structured(
     >>> result.success, bool(result.history.loss[-1] < result.history.loss[0])
     (True, True)
     """
+    if not isinstance(model, StructuredModel):
+        raise InputTypeError("model", "must be a ChainCRF or a GridCRF", got=type(model).__name__)
+    model.check_data("data", data)
+    if validation is not None:
+        model.check_data("validation", validation)
+    if not (scaling is None or isinstance(scaling, (OnlineScaling, OfflineScaling))):
+        raise InputTypeError(
+            "scaling", "must be None, an OnlineScaling or an OfflineScaling", got=type(scaling).__name__
+        )
     run = _Run(
         model,
         data,
@@ -178,6 +187,10 @@ def train_structured(
     with Progress("training", total=n_epochs) as progress, np.errstate(over="ignore", invalid="ignore"):
         try:
             while run.epoch < n_epochs:
+                # Before the epoch, so that a run resumed from where patience ended does not go on.
+                if patience is not None and run.epoch - 1 - run.best_epoch >= patience:
+                    status, message = Status.STOPPED, f"stopped by patience after epoch {run.epoch - 1}"
+                    break
                 if not run.advance():
                     status, message = Status.NOT_FINITE, f"epoch {run.epoch} overflowed; lower the step size"
                     break
@@ -185,10 +198,8 @@ def train_structured(
                 progress.update(run.epoch, f"loss {record['loss']:.4g}  score {record['validation_score']:.4g}")
                 if checkpoint is not None:
                     run.save(checkpoint)
-                stop = callback is not None and callback(run.epoch - 1, run.snapshot(), dict(record))
-                if stop or (patience is not None and run.epoch - 1 - run.best_epoch >= patience):
-                    status = Status.STOPPED
-                    message = f"stopped by {'the callback' if stop else 'patience'} after epoch {run.epoch - 1}"
+                if callback is not None and callback(run.epoch - 1, run.snapshot(), dict(record)):
+                    status, message = Status.STOPPED, f"stopped by the callback after epoch {run.epoch - 1}"
                     break
         except KeyboardInterrupt:
             status, message = Status.INTERRUPTED, f"interrupted in epoch {run.epoch}"

@@ -150,6 +150,7 @@ def test_results_are_read_only():
         ((np.zeros((1, 2, 3)), np.zeros((3, 3)), [3]), r"`lengths` must be in 1..2; got 3 for sequence 0"),
         ((np.zeros((1, 2, 3)), np.zeros((3, 3)), [0]), r"`lengths` must be in 1..2; got 0 for sequence 0"),
         ((np.zeros((1, 2, 3)), np.zeros((3, 3)), [1.0]), "`lengths` must be integers"),
+        ((np.zeros((2, 2, 3)), np.zeros((3, 3)), [1, [1, 2]]), "`lengths` must be an array"),
         (([[0.0, np.nan]], np.zeros((2, 2))), "`unary` must be finite or -inf; got NaN or .inf at position 0"),
         (([[0.0, np.inf]], np.zeros((2, 2))), "`unary` must be finite or -inf"),
         (([[0.0, 0.0]], [[0.0, np.nan], [0.0, 0.0]]), "`pairwise` must be finite or -inf"),
@@ -167,7 +168,12 @@ def test_bad_input_is_named(function, arguments, message):
 
 @pytest.mark.parametrize(
     ("labels", "message"),
-    [([0, 2], "`labels` must be in 0..1; got 2 at position 1"), ([0], "`labels` must have shape"), ([0.0, 1.0], "int")],
+    [
+        ([0, 2], "`labels` must be in 0..1; got 2 at position 1"),
+        ([0], "`labels` must have shape"),
+        ([0.0, 1.0], "`labels` must be integers"),
+        ([0, [1, 2]], "`labels` must be an array"),
+    ],
 )
 def test_bad_labels_are_named(labels, message):
     with pytest.raises(InputError, match=message):

@@ -177,6 +177,9 @@ def test_contrast_weights():
         ((np.zeros((1, 2, 2, 2)), 1 - np.eye(2)), "attractive for min-cut.* got a difference of -2 on horizontal"),
         ((np.zeros((1, 2, 2, 2)), np.stack([np.eye(2), 1 - np.eye(2)])), "a difference of -2 on vertical edges"),
         ((np.zeros((1, 2, 2, 2)), np.eye(2), (np.ones((1, 2, 2)), np.ones((1, 1, 2)))), r"`weights\[0\]` must have"),
+        ((np.zeros((1, 2, 2, 2)), np.eye(2), (np.ones((1, 2, 1)),)), "`weights` must be two arrays"),
+        ((np.zeros((1, 2, 2, 2)), np.eye(2), 1.0), "`weights` must be two arrays"),
+        ((np.zeros((1, 2, 2, 2)), [[1.0], [1.0, 2.0]]), "`pairwise` must be an array"),
         (
             (np.zeros((1, 2, 2, 2)), np.eye(2), (-np.ones((1, 2, 1)), np.ones((1, 1, 2)))),
             r"`weights\[0\]` must be >= 0",

@@ -89,6 +89,22 @@ def test_subset_and_split():
             assert_array_equal(y, labels[i])
 
 
+@pytest.mark.parametrize(
+    ("indices", "message"),
+    [
+        ([4], "`indices` must be in 0..3; got 4"),
+        ([-1], "`indices` must be in 0..3; got -1"),
+        ([], "`indices` must hold at least one"),
+        (np.arange(4) > 1, "`indices` must hold integers; got dtype bool"),
+    ],
+)
+def test_bad_subsets_are_named(indices, message):
+    chains = ChainDataset(*ragged(np.random.default_rng(0)))
+    for data in (chains, make_grid_dataset(4, 3, 3, 2, rng=0)):
+        with pytest.raises(InputError, match=message):
+            data.subset(indices)
+
+
 def test_save_and_restore(chain_case, tmp_path):
     model, data = chain_case
     model.save(tmp_path / "model.npz")

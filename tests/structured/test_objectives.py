@@ -10,7 +10,7 @@ from attnembed.errors import InputError
 from attnembed.gradcheck import check_gradient
 from attnembed.reference import enumerate_chain
 from attnembed.structured.chain import chain_marginals, chain_viterbi, posterior
-from attnembed.structured.objectives import CHAIN_OBJECTIVES, chain_objective
+from attnembed.structured.objectives import CHAIN_OBJECTIVES, chain_objective, loss_augmented
 from attnembed.structured.packing import Packing
 
 LENGTHS = np.array([3, 1, 4, 2])
@@ -125,3 +125,13 @@ def test_a_batch_is_the_mean_of_its_sequences(name):
     assert_allclose(out.pairwise, np.mean([o.pairwise for o in alone], axis=0), rtol=0, atol=1e-15)
     for u, o, n in zip(out.unary, alone, LENGTHS):
         assert_allclose(u[:n], o.unary / 4, rtol=0, atol=1e-15)
+
+
+def test_bad_arguments_of_loss_augmentation_are_named():
+    for arguments, weight, message in (
+        ((3.0, [0]), 1.0, r"`unary` must have shape \(L, K\)"),
+        ((np.zeros((2, 2)), [0, 2]), 1.0, "`labels` must be in 0..1; got 2"),
+        ((np.zeros((2, 2)), [0, 1]), np.nan, "`weight` must be finite"),
+    ):
+        with pytest.raises(InputError, match=message):
+            loss_augmented(*arguments, weight=weight)

@@ -171,3 +171,22 @@ def test_bad_options_are_named(make, message):
 
 def test_default_ratio():
     assert OfflineScaling().ratio == 2.5
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"low": "wide"}, "`low` must be a real number"),
+        ({"low": 0.5}, "`low` must lie between -100 and 0; got 0.5"),
+        ({"high": np.inf}, "`high` must lie between 0 and 100"),
+        ({"high": np.nan}, "`high` must lie between 0 and 100"),
+    ],
+)
+def test_bad_intervals_are_named(options, message):
+    with pytest.raises(InputError, match=message):
+        OnlineScaling(**options)
+
+
+def test_unknown_objectives_are_named():
+    with pytest.raises(InputError, match="`objective` must be one of 'nll'"):
+        scale_diagnosis(model(), DATA, "likelihood")

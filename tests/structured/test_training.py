@@ -321,11 +321,57 @@ def test_equal_budgets():
         ({"patience": 3}, "`patience` needs validation data"),
         ({"resume": True}, "`resume` needs the file"),
         ({"rng": -1}, "`rng` must be a non-negative"),
+        ({"scaling": "online"}, "`scaling` must be None, an OnlineScaling or an OfflineScaling; got str"),
+        ({"validation": 3}, "`validation` must be a ChainDataset; got int"),
     ],
 )
 def test_bad_options_are_named(options, message):
     with pytest.raises(InputError, match=message):
         train_structured(make_model(), TRAIN, **options)
+
+
+def test_models_and_data_of_another_kind_are_named():
+    grids = make_grid_dataset(2, 3, 3, 4, rng=0)
+    for arguments, message in (
+        ((3, TRAIN), "`model` must be a ChainCRF or a GridCRF; got int"),
+        ((make_model(), grids), "`data` must be a ChainDataset; got GridDataset"),
+        ((GridCRF(identity(), np.eye(4)), TRAIN), "`data` must be a GridDataset; got ChainDataset"),
+    ):
+        with pytest.raises(InputError, match=message):
+            train_structured(*arguments, n_epochs=1)
+    with pytest.raises(InputError, match="`data` must be a ChainDataset"):
+        make_model().predict(grids)
+
+
+def test_a_run_stopped_by_patience_stays_stopped(tmp_path):
+    scores = iter([0.9, 0.2, 0.1])
+    options = {"validation": VALIDATION, "metric": lambda model, data: next(scores), "patience": 2, "n_epochs": 5}
+    options["checkpoint"] = tmp_path / "run.npz"
+    whole = train_structured(make_model(), TRAIN, rng=3, **options)
+    resumed = train_structured(make_model(), TRAIN, resume=True, rng=3, **options)
+    for result in (whole, resumed):
+        assert result.status is Status.STOPPED
+        assert "patience after epoch 2" in result.message
+        assert len(result.history) == 3
+    assert_same(whole.last_model, resumed.last_model)
+
+
+def test_an_epoch_that_was_cut_short_is_done_again(tmp_path):
+    """The interruption comes in the middle of the third epoch, after half of its batches."""
+    options = {"n_epochs": 4, "validation": VALIDATION, "scaling": OnlineScaling(), "checkpoint": tmp_path / "run.npz"}
+    whole = train_structured(make_model(), TRAIN, rng=3, **options)
+
+    def schedule(step):
+        if step == 5:
+            raise KeyboardInterrupt
+        return 1.0
+
+    part = train_structured(make_model(), TRAIN, schedule=schedule, rng=3, **options)
+    assert part.status is Status.INTERRUPTED
+    assert len(part.history) == 2
+    resumed = train_structured(make_model(), TRAIN, resume=True, rng=8, **options)
+    assert_same(whole.last_model, resumed.last_model)
+    assert_array_equal(whole.history, resumed.history)
 
 
 def test_layer_norm_can_be_folded():
