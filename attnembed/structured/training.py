@@ -428,7 +428,7 @@ class _Run:
             "best_epoch": self.best_epoch,
             "best_score": self.best_score,
             "records": self.records,
-            "rng": self.rng.bit_generator.state,
+            "rng": to_plain(self.rng.bit_generator.state),
         }
         arrays = {f"params.{name}": value for name, value in self.params.items()}
         arrays |= {f"best.{name}": value for name, value in self.best.parameters().items()}
@@ -460,7 +460,9 @@ class _Run:
         self.subset_seed = meta["subset_seed"]
         self.subset = self._draw_subset()
         self.best_epoch, self.best_score, self.records = meta["best_epoch"], meta["best_score"], meta["records"]
-        self.rng.bit_generator.state = meta["rng"]
+        bits = getattr(np.random, meta["rng"]["bit_generator"])()  # of the kind that the run began with
+        bits.state = meta["rng"]
+        self.rng = np.random.Generator(bits)
         self.best = self.template.with_parameters({name: arrays[f"best.{name}"] for name in self.params})
         self.last = self.snapshot()
 

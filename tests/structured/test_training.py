@@ -119,6 +119,23 @@ def test_resuming_changes_nothing(tmp_path, scaling, strategy):
         assert_array_equal(whole.history[name], resumed.history[name])
 
 
+@pytest.mark.parametrize("kind", [np.random.MT19937, np.random.Philox])
+def test_resuming_takes_up_the_generator_of_the_run(tmp_path, kind):
+    """Generators with arrays in their state, and a run resumed with a generator of another kind."""
+    path = tmp_path / "run.npz"
+    whole = train_structured(make_model(), TRAIN, n_epochs=3, rng=np.random.Generator(kind(3)), checkpoint=path)
+    train_structured(
+        make_model(),
+        TRAIN,
+        n_epochs=3,
+        rng=np.random.Generator(kind(3)),
+        checkpoint=path,
+        callback=lambda epoch, model, record: epoch == 0,
+    )
+    resumed = train_structured(make_model(), TRAIN, n_epochs=3, rng=0, checkpoint=path, resume=True)
+    assert_same(whole.model, resumed.model)
+
+
 def test_checkpoints_of_other_runs_are_refused(tmp_path):
     path = tmp_path / "run.npz"
     train_structured(make_model(), TRAIN, n_epochs=1, checkpoint=path, rng=0)
