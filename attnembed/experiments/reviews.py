@@ -462,4 +462,4 @@ def yelp(request: Request) -> Outcome:
         ("yelp_academic_dataset_review.json",),
         ("yelp.csv",),
     )
-    return study(request, "yelp", known)
+    return study(request, "yelp", known, attention_weight_decay=1.0, multiplier_p=0.5)
