@@ -126,7 +126,7 @@ def attnembed_gradient(problem: Problem, threads: int, dtype: Any = np.float64) 
     """The public call on a ChainCRF over a linear network."""
     inputs, labels = _sequences(problem)
     data = ChainDataset([x.astype(dtype) for x in inputs], labels)
-    network = mlp(FEATURES, (), K, dtype=dtype, rng=0)
+    network = mlp(FEATURES, (), problem["weights"].shape[1], dtype=dtype, rng=0)
     network = network.with_params(network.params | {"0.W": problem["weights"].astype(dtype)})
     model, n = ChainCRF(network, problem["pairwise"].astype(dtype)), len(data)
 
@@ -433,10 +433,14 @@ def time_crfsuite(problem: Problem, rounds: int) -> dict[str, Row]:
         weights[int(feature[1:]), int(label[1:])] = value
     for (left, right), value in info.transitions.items():
         pairwise[int(left[1:]), int(right[1:])] = value
-    there = problem | {"weights": weights, "pairwise": pairwise, "unary": problem["inputs"] @ weights}
+    # It knows only the labels that it has seen.
+    seen, labels_seen = np.unique(problem["labels"], return_inverse=True)
+    weights, pairwise = weights[:, seen], pairwise[np.ix_(seen, seen)]
+    there = problem | {"labels": labels_seen, "weights": weights, "pairwise": pairwise}
+    there["unary"] = problem["inputs"] @ weights
     value = float(attnembed_gradient(there, 1)()["value"]) + float(np.sum(weights**2) + np.sum(pairwise**2))
     theirs = trainer.logparser.last_iteration["loss"]
-    ours = attnembed_viterbi(there, 1)()["labels"]
+    ours = seen[attnembed_viterbi(there, 1)()["labels"]]
     # The weights are given to six decimals: the value agrees to about that, and near ties may go either way.
     wrong = float(np.mean(ours != [int(label[1:]) for word in found for label in word]))
     out = {}
