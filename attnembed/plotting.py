@@ -106,7 +106,7 @@ def plot_tokens(
         grid = np.linspace(x.min(), x.max(), 200)
         name = {2: "linear fit", 3: "quadratic fit"}.get(len(curve), "fit")
         ax.plot(grid, np.polyval(curve, grid), color=COLOURS[1], label=name)
-        ax.legend(loc="best")
+        ax.legend(loc="lower left" if len(curve) == 3 else "upper left")
     for rank, k in enumerate(labelled):
         left = x[k] > 0  # towards the middle, where a U leaves room
         ax.annotate(
