@@ -15,13 +15,19 @@ from attnembed.attention.model import AttentionModel
 from attnembed.attention.passes import AnchoredPass, TokenPasses, loss_gap
 from attnembed.attention.selection import top_tokens
 from attnembed.errors import InputError
-from attnembed.flow import CLOCKS, Clock, FlowPoint, integrate
+from attnembed.flow import CLOCKS, Clock, FlowPoint, Trajectory, integrate
 from attnembed.gibbs import probabilities
-from attnembed.results import Result
+from attnembed.results import Result, Status
 
 __all__ = ["FlowResult", "FlowState", "gradient_flow"]
 
 Vector = NDArray[np.float64]
+
+# The gradient has cancelled where it is less than this share of its terms.
+_CANCELLED = 1e-8
+# Where p runs off to infinity, a difference of scores grows by at least one per unit of log time (F2: p_mm.d >= 1). It
+# rests where no score can change by more than this.
+_AT_REST = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +79,7 @@ def gradient_flow(
     stop_attention: float | None = None,
     stop_norm: float | None = None,
     callback: Callable[[FlowState], bool | None] | None = None,
-    max_nfev: int = 100_000,
+    max_nfev: int = 20_000,
 ) -> FlowResult:
     """Follow dp/dt = -grad_p L from the model's p.
 
@@ -149,11 +155,12 @@ def gradient_flow(
     )
     gaps, attention = np.array([field.observe(x) for x in run.x]).T
     path = field.lift(run.x)
-    message = f"{run.message}; attention on the top token is at least {attention[-1]:.4g} in every sequence"
+    status, message = _judge(field, run)
+    message += f"; attention on the top token is at least {attention[-1]:.4g} in every sequence"
     if attention[-1] < 0.5:
         message += ": selection has not happened (yet); see theory.basin_condition and a later `until`"
     return FlowResult(
-        status=run.status,
+        status=status,
         message=message,
         p=freeze(path[-1].copy()),
         path=freeze(path),
@@ -166,6 +173,21 @@ def gradient_flow(
         nfev=run.nfev,
         njev=run.njev,
     )
+
+
+def _judge(field: _ClsField, run: Trajectory) -> tuple[Status, str]:
+    """Status and message; a flow that got stuck where the gradient cancels is told from one that got stuck elsewhere.
+
+    Where the terms of the gradient cancel, its rounding grows with t against what is left of it, until no integrator
+    can follow. Either nothing is left, and p rests, or p rests in some directions and still moves in others.
+    """
+    if run.status in (Status.MAX_ITERATIONS, Status.FAILED):
+        share, log_rate = field.cancellation(run.x[-1])
+        if share < _CANCELLED:
+            if log_rate + run.log_time[-1] < np.log(_AT_REST):
+                return Status.CONVERGED, f"p rests at a stationary point (the gradient is {share:.0e} of its terms)"
+            return run.status, f"{run.message}; the gradient is {share:.0e} of its terms there: rounding hides the rest"
+    return run.status, run.message
 
 
 class _ClsField:
@@ -206,6 +228,16 @@ class _ClsField:
     def jacobian(self, x: Vector) -> tuple[Any, float]:
         anchored = AnchoredPass(self.data, self._scores(x), self.values)
         return -anchored.scaled_hessian(self.embeddings), anchored.log_scale
+
+    def cancellation(self, x: Vector) -> tuple[float, float]:
+        """||grad_p L|| as a share of the norms of the terms that it sums, and the log of the change of scores in it."""
+        rows = AnchoredPass(self.data, self._scores(x), self.values)
+        E = self.embeddings - self.embeddings.mean(axis=0)
+        sizes = np.linalg.norm(E, axis=1)
+        terms = float(np.abs(rows.slope) @ sizes[self.data.counts.indices])
+        norm = float(np.linalg.norm(E.T @ rows.scaled_B))
+        with np.errstate(divide="ignore"):
+            return norm / terms if terms else 0.0, float(np.log(norm * sizes.max())) + rows.log_scale
 
     def observe(self, x: Vector) -> tuple[float, float]:
         """(L - L*, smallest attention on a top token)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -293,6 +294,37 @@ def test_too_few_evaluations_are_not_success(clock: Clock) -> None:
     assert (flow.status, flow.success, flow.nfev) == (Status.MAX_ITERATIONS, False, 30)
     assert "30 evaluations used" in flow.message
     assert np.isfinite(flow.path).all()
+
+
+def test_a_finite_stationary_point() -> None:
+    """The same two tokens in both labels: p comes to rest where the attention balances them."""
+    data = TokenDataset.from_tokens([[0, 1], [0, 1, 1]], [1, -1])
+    model = AttentionModel([[1.0, 0.3], [-1.0, 0.5]], [0.3, 0.1], [1.0, 0.2])
+    ends = [gradient_flow(model, data, clock="time", until=1e9), gradient_flow(model, data, until=60.0)]
+    # the path is finite: in arc length it ends before the clock does
+    ends.append(gradient_flow(model, data, clock="arclength", until=50.0))
+    assert [flow.status for flow in ends] == [Status.REACHED_END, Status.REACHED_END, Status.CONVERGED]
+    assert ends[2].success
+    assert ends[2].message.startswith("p rests at a stationary point (the gradient is ")
+    for flow in ends:
+        assert np.linalg.norm(flow.model.loss_and_grads(data)[1].p) <= 1e-10
+        assert_allclose(flow.p, ends[0].p, rtol=1e-7)
+        assert flow.arclength[-1] == pytest.approx(ends[0].arclength[-1], rel=1e-6)
+
+
+def test_rest_in_one_direction_and_escape_in_another() -> None:
+    """Two tokens of both labels beside two of one: in the end, rounding of the former hides the latter."""
+    data = TokenDataset.from_tokens([[0, 1], [0, 1, 1], [2, 3], [2, 3, 3]], [1, -1, 1, 1])
+    Q = np.linalg.qr(np.random.default_rng(0).standard_normal((4, 4)))[0]
+    model = AttentionModel(Q, np.zeros(4), Q.T @ [1.0, -1.0, 1.0, -1.0])
+    early = gradient_flow(model, data, until=20.0)
+    assert early.success
+    late = gradient_flow(model, data, until=60.0, max_nfev=2000)
+    assert (late.status, late.success) == (Status.MAX_ITERATIONS, False)
+    assert re.search(r"the gradient is \de-1\d of its terms there: rounding hides the rest", late.message)
+    assert 20 < late.log_time[-1] < 60
+    # a budget that is spent elsewhere says nothing of the kind
+    assert "rounding" not in gradient_flow(*selecting(), until=60.0, max_nfev=300).message
 
 
 @pytest.mark.parametrize("clock", CLOCKS)
