@@ -234,6 +234,19 @@ def test_a_force_too_large_to_follow(value: float) -> None:
         assert np.isfinite(path.x).all()
 
 
+def test_a_force_that_is_no_function_is_given_up_without_a_warning() -> None:
+    class Jumping(Escape):
+        sign = 1e6
+
+        def force(self, x: Array) -> tuple[Array, float]:
+            self.sign = -self.sign
+            return np.full(1, self.sign), 0.0
+
+    path = run(Jumping())
+    assert path.status is Status.FAILED
+    assert path.message.endswith("try another clock, or larger tolerances")
+
+
 def test_a_jacobian_that_is_not_finite() -> None:
     class NoJacobian(Escape):
         def jacobian(self, x: Array) -> tuple[Array, float]:

@@ -164,9 +164,8 @@ class TokenDataset:
         n, vocab_size = counts.shape
         if vocab_size > _LARGEST_VOCABULARY:
             raise InputError("vocab_size", f"must be at most {_LARGEST_VOCABULARY}", got=vocab_size)
-        counts.sum_duplicates()
+        counts.sum_duplicates()  # sorts the indices, too
         counts.eliminate_zeros()
-        counts.sort_indices()
         if counts.nnz <= _LARGEST_VOCABULARY:
             counts.indices, counts.indptr = counts.indices.astype(np.int32), counts.indptr.astype(np.int32)
         signs = as_signs("labels", labels, n=n)
@@ -227,7 +226,7 @@ class TokenDataset:
         """Delta_s = P(+|s) - P(-|s) = alpha_s / phi_s, (V,), in [-1, 1]; NaN where the token never occurs."""
         out = np.full(self.vocab_size, np.nan)
         np.divide(self.signed_frequency, self.frequency, out=out, where=self.frequency > 0)
-        return freeze(np.clip(out, -1, 1, out=out))
+        return freeze(out)
 
     @cached_property
     def token_kinds(self) -> Ints:

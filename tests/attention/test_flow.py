@@ -266,6 +266,9 @@ def test_the_first_of_two_stops() -> None:
     for stop_norm, name in ((1.0, "||p|| = 1,"), (1e3, "top attention = 0.5,")):
         flow = gradient_flow(model, data, stop_attention=0.5, stop_norm=stop_norm)
         assert f"stopped where {name}" in flow.message
+    # the norm is that of p, not of its coordinates from the start
+    flow = gradient_flow(model.replace(p=np.full(16, 0.5)), data, stop_norm=3.0)
+    assert np.linalg.norm(flow.p) == pytest.approx(3.0, rel=1e-12)
 
 
 def test_the_callback_sees_and_stops() -> None:
