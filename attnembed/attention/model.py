@@ -163,7 +163,7 @@ class AttentionModel:
     def loss_and_grads(self, data: TokenDataset) -> tuple[float, Gradients]:
         """The loss and its exact gradients in E (as two factors), p and v; see `passes` for the formulas.
 
-        The gradient in p is right to 1e-10 relative to its norm, also where attention is saturated, for scores up to 1e5.
+        The gradient in p is right to 1e-10 of its norm, also where attention is saturated, for scores up to 1e5.
 
         >>> model = AttentionModel.random(4, 3, rng=0)
         >>> loss, grads = model.loss_and_grads(TokenDataset.from_tokens([[0, 2], [1, 2, 3]], [1, -1]))
