@@ -17,13 +17,11 @@ stands for a line end, as in the Yelp polarity files (Zhang, Zhao and LeCun, Neu
 from __future__ import annotations
 
 import csv
-import gzip
 import hashlib
 import importlib.resources
 import itertools
 import json
 import os
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +30,7 @@ from typing import Any, TypedDict, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
+from attnembed._files import read_lines
 from attnembed._validation import check_choice, check_integer, freeze
 from attnembed.errors import DataFileError, InputError, InputTypeError
 
@@ -227,28 +226,9 @@ def _check_encoding(encoding: str) -> None:
         )
 
 
-def _lines(path: Path, encoding: str) -> Iterator[tuple[int, str]]:
-    """Numbered lines of a plain or gzip-compressed file, with their line ends."""
-    number = 0
-    try:
-        with open(path, "rb") as raw:
-            zipped = raw.peek(2)[:2] == b"\x1f\x8b"
-            for number, line in enumerate(gzip.GzipFile(fileobj=raw) if zipped else raw, start=1):
-                text = line.decode(encoding)
-                yield number, text.removeprefix("\ufeff") if number == 1 else text
-    except UnicodeError as error:
-        raise DataFileError(path, f"is not {encoding} text; pass its encoding", line=number) from error
-    except EOFError as error:
-        raise DataFileError(path, "ends too early: the gzip file is truncated", line=number + 1) from error
-    except (gzip.BadGzipFile, zlib.error) as error:
-        raise DataFileError(path, "is a damaged gzip file", line=number + 1) from error
-    except OSError as error:
-        raise DataFileError(path, f"cannot be read: {error.strerror or error}") from error
-
-
 def _rows(path: Path, encoding: str, kind: str, delimiter: str | None) -> Iterator[tuple[int, list[str]]]:
     """Rows of a delimited file, each with the number of its first line."""
-    lines = _lines(path, encoding)
+    lines = read_lines(path, encoding)
     if kind == "tsv":
         for number, line in lines:
             if line := line.rstrip("\r\n"):
@@ -343,7 +323,7 @@ def _json_records(
 ) -> Iterator[Record]:
     text = "text" if text_column is None else text_column
     label = "stars" if label_column is None else label_column
-    for line, content in _lines(path, encoding):
+    for line, content in read_lines(path, encoding):
         if not content.strip():
             continue
         try:
@@ -379,7 +359,7 @@ def _folder_files(path: Path, split: str | None) -> list[tuple[Path, str]]:
 
 def _folder_records(path: Path, encoding: str, split: str | None) -> Iterator[Record]:
     for file, label in _folder_files(path, split):
-        yield file, None, "".join(line for _, line in _lines(file, encoding)), label
+        yield file, None, "".join(line for _, line in read_lines(file, encoding)), label
 
 
 def _canonical(label: Any) -> str:
