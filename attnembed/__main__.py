@@ -53,7 +53,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     listing = commands.add_parser("list", help="claims and experiments, one line each")
-    listing.add_argument("--markdown", action="store_true", help="the claims as a Markdown page")
+    pages = listing.add_mutually_exclusive_group()
+    pages.add_argument("--markdown", action="store_true", help="the claims as a Markdown page")
+    pages.add_argument("--api", action="store_true", help="the public names and their docstrings as a Markdown page")
     listing.set_defaults(run=_list)
 
     verifying = commands.add_parser("verify", help="measure the claims; exit code 1 if one fails")
@@ -77,6 +79,11 @@ def _list(options: argparse.Namespace) -> int:
     from attnembed.experiments import experiments
     from attnembed.verify import claims, claims_page
 
+    if options.api:
+        from attnembed.api_page import api_page
+
+        print(api_page(), end="")
+        return 0
     if options.markdown:
         print(claims_page(), end="")
         return 0

@@ -19,7 +19,7 @@ LAYERS = (
     ("losses", "gibbs", "reference"),
     ("margins", "optim", "flow", "gradcheck"),
     ("attention", "structured"),
-    ("plotting", "verify", "sweep"),
+    ("plotting", "verify", "sweep", "api_page"),
     ("experiments",),
     ("__main__",),
 )

@@ -31,6 +31,13 @@ def test_list_names_every_claim_and_experiment(capsys: pytest.CaptureFixture[str
         assert f"reproduce {name} " in out
 
 
+def test_list_can_print_pages(capsys: pytest.CaptureFixture[str]) -> None:
+    for option, title in (("--markdown", "# Claims"), ("--api", "# Public names")):
+        code, out, err = run(capsys, "list", option)
+        assert (code, err) == (0, "")
+        assert out.splitlines()[0] == title
+
+
 def test_verify_prints_a_table_and_writes_json(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     target = tmp_path / "report.json"
     code, out, err = run(
@@ -67,6 +74,7 @@ def test_verify_exits_with_1_when_a_claim_fails(
         (("reproduce", "imdb"), "--data"),
         (("reproduce", "imdb", "--data", "missing-file"), "missing-file"),
         (("reproduce", "alignment", "--seed", "-3"), "rng"),
+        (("list", "--markdown", "--api"), "--api"),
         ((), "COMMAND"),
         (("dance",), "dance"),
     ],

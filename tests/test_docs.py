@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import attnembed
+from attnembed.api_page import api_page
 from attnembed.verify import claims_page
 
 ROOT = Path(__file__).parents[1]
@@ -75,3 +76,40 @@ def test_the_page_of_claims_is_up_to_date() -> None:
     assert (ROOT / "docs" / "claims.md").read_text(encoding="utf-8") == claims_page(), (
         "docs/claims.md is stale: attnembed list --markdown > docs/claims.md"
     )
+
+
+def test_the_page_of_public_names_is_up_to_date() -> None:
+    assert (ROOT / "docs" / "api.md").read_text(encoding="utf-8") == api_page(), (
+        "docs/api.md is stale: attnembed list --api > docs/api.md"
+    )
+
+
+def test_the_page_of_public_names_is_whole() -> None:
+    page = api_page()
+    heads = re.findall(r"^### (.+)$", page, flags=re.MULTILINE)
+    expected = {*attnembed.__all__, *(f"theory.{name}" for name in attnembed.theory.__all__)} - {"theory"}
+    assert expected <= set(heads)
+    assert len(heads) == len(set(heads))
+    for path in re.findall(r"^Source: \[.*\]\((.*)\)$", page, flags=re.MULTILINE):
+        assert (ROOT / "docs" / path).is_file()
+    for name in ("until : final value of the clock", "Parameters\n---"):
+        assert name not in page, "a section of a docstring is not rendered"
+
+
+def anchors(page: str) -> set[str]:
+    """The anchors that GitHub gives to the headings of a page."""
+    slugs: list[str] = []
+    for title in re.findall(
+        r"^#+ (.+)$", re.sub(r"^```.*?^```", "", page, flags=re.MULTILINE | re.DOTALL), re.MULTILINE
+    ):
+        slug = re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
+        slugs.append(f"{slug}-{slugs.count(slug)}" if slug in slugs else slug)
+    return set(slugs)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_anchors_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for target, anchor in re.findall(r"\]\(([^)#\s:]*)#([^)\s]+)\)", text):
+        linked = page.parent / target if target else page
+        assert anchor in anchors(linked.read_text(encoding="utf-8")), f"{page.name} links to {target}#{anchor}"
