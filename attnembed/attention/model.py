@@ -23,7 +23,7 @@ from attnembed._validation import (
 )
 from attnembed.attention.data import TokenDataset, check_data
 from attnembed.attention.passes import AnchoredPass, TokenSums, token_sums
-from attnembed.attention.products import embedding_product, embedding_transpose_product, rank_two
+from attnembed.attention.products import embedding_product, embedding_transpose_product, rank_two, two_columns
 from attnembed.errors import DataFileError, InputError
 from attnembed.gibbs import probabilities
 
@@ -55,7 +55,7 @@ class Gradients:
     def write_E(self, out: Floats) -> Floats:
         """The same, written into ``out`` (V, d); a loop that passes its own array saves the allocation."""
         check_shape("out", out, (self.E_factors[0].size, self.p.size))
-        return rank_two(-np.stack(self.E_factors, axis=1), np.stack(self._directions), out)
+        return rank_two(-two_columns(*self.E_factors), two_columns(*self._directions).T, out)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -173,7 +173,7 @@ class AttentionModel:
         sums = self._sums(data)
         A, B = (freeze(factor.astype(self.E.dtype, copy=False)) for factor in (sums.A, sums.B))
         peak = float(np.abs(sums.scaled_B).max()) or 1.0  # float32 would lose a small B
-        factors = -np.stack([sums.scaled_B / peak, sums.A], axis=1).astype(self.E.dtype, copy=False)
+        factors = two_columns(sums.scaled_B / -peak, -sums.A).astype(self.E.dtype, copy=False)
         scaled, grad_v = freeze(embedding_transpose_product(self.E, factors))
         grad_p = freeze(scaled * (peak * np.exp(sums.log_scale)).astype(self.E.dtype))
         return sums.loss, Gradients(grad_p, grad_v, (A, B), scaled, sums.log_scale + np.log(peak), (self.v, self.p))
@@ -223,7 +223,7 @@ class AttentionModel:
 
     def _sums(self, data: TokenDataset) -> TokenSums:
         self._check(data)
-        u, g = embedding_product(self.E, np.stack([self.p, self.v])).T.astype(np.float64)
+        u, g = embedding_product(self.E, two_columns(self.p, self.v).T).T.astype(np.float64)
         return token_sums(data, u, g)
 
     def _anchored(self, data: TokenDataset) -> AnchoredPass:

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from scipy.special import log_expit
 
 from attnembed.attention.data import TokenDataset
-from attnembed.attention.products import count_product
+from attnembed.attention.products import count_product, two_columns
 from attnembed.gibbs import AnchoredSoftmax
 from attnembed.losses import logistic, logistic_derivative
 
@@ -93,12 +93,12 @@ class TokenPasses:
 def _plain_sums(data: TokenDataset, u: Floats, g: Floats) -> TokenSums:
     """Z = C e, f = C(e g)/Z, A = e C^T(c/Z), B = e (g C^T(c/Z) - C^T(c f/Z)), e = exp(u - max u)."""
     e, h, centre = _token_factors(u, g)
-    Z, N = count_product(data.counts_csc, _columns(e, e * h)).T
+    Z, N = count_product(data.counts_csc, two_columns(e, e * h)).T
     q = N / Z
     f = q + centre
     loss, c = _loss_factors(data, f)
     r = c / Z
-    S, Q = count_product(data.counts_transposed, _columns(r, r * q)).T
+    S, Q = count_product(data.counts_transposed, two_columns(r, r * q)).T
     return TokenSums(loss, f, e * S, e * (h * S - Q))
 
 
@@ -134,7 +134,7 @@ class _AnchoredCounts:
             return None
         data = self.data
         e, h, centre = _token_factors(u, g)
-        Z, N = count_product(self.counts_csc, _columns(e, e * h)).T
+        Z, N = count_product(self.counts_csc, two_columns(e, e * h)).T
         out = self.count * e[self.token]
         base = h[self.anchor]
         N = N - base * Z + np.bincount(self.row, weights=out * self.difference, minlength=data.n_samples)
@@ -146,7 +146,7 @@ class _AnchoredCounts:
         f = q + centre
         loss, c = _loss_factors(data, f)
         r = c / Z
-        S, Q = count_product(self.counts_transposed, _columns(r, r * q)).T
+        S, Q = count_product(self.counts_transposed, two_columns(r, r * q)).T
         A, B = e * S, e * (h * S - Q)
         out *= r[self.row]
         A += np.bincount(self.token, weights=out, minlength=A.size)
@@ -166,12 +166,6 @@ def _loss_factors(data: TokenDataset, f: Floats) -> tuple[float, Floats]:
     small = np.exp(-np.abs(margins))
     loss = float((np.maximum(-margins, 0) + np.log1p(small)).mean())
     return loss, data.labels * np.where(margins > 0, small, 1.0) / ((1 + small) * data.n_samples)
-
-
-def _columns(first: Floats, second: Floats) -> Floats:
-    out = np.empty((first.size, 2))
-    out[:, 0], out[:, 1] = first, second
-    return out
 
 
 class AnchoredPass:

@@ -9,6 +9,7 @@ fast forms do, and why, stands beside them; docs/performance.md has the measurem
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -18,28 +19,41 @@ from numpy.typing import NDArray
 
 from attnembed import threads
 
-__all__ = ["count_product", "embedding_product", "embedding_transpose_product", "rank_two"]
+__all__ = ["count_product", "embedding_product", "embedding_transpose_product", "rank_two", "two_columns"]
 
 Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.integer[Any]]
 
-# Rows of E are taken in blocks of this many entries (256 kB in float64): they stay in the second-level cache. All of it
-# is one block up to the second number, where a product has 2^18 multiplications: up to there OpenBLAS works on the
-# calling thread whatever its own setting. So the threads here never wait for threads of BLAS.
+# Rows of E go to BLAS in blocks of this many entries (256 kB in float64): they stay in the second-level cache, and
+# OpenBLAS works on the calling thread whatever its own setting (below 2^18 multiplications), so that the threads here
+# never wait for threads of BLAS. A small E is one block. The blocks are the leading axis of a stacked product: NumPy
+# then runs over them without the interpreter, whose lock two threads would hand to each other at every block.
 _BLOCK, _ONE_BLOCK = 2**15, 2**17
+
+# Blocks whose partial sums are kept at once.
+_PARTIAL = 16
 
 # Below this many bytes a second thread costs more than it saves.
 _LARGE = 2**22
 
 
+def two_columns(first: Floats, second: Floats) -> Floats:
+    """Two vectors (m,) side by side, (m, 2)."""
+    out = np.empty((first.size, 2), dtype=first.dtype)
+    out[:, 0], out[:, 1] = first, second
+    return out
+
+
 def embedding_product(E: Floats, X: Floats) -> Floats:
     """E X^T, (V, d)(d, 2) -> (V, 2)."""
+    # One product with two columns reads E once; two matrix-vector products read it twice.
+    if E.size <= _ONE_BLOCK:
+        return E @ X.T
     out = np.empty((len(E), len(X)), dtype=np.result_type(E, X))
 
-    # One product with two columns reads E once; two matrix-vector products read it twice.
     def task(part: slice) -> None:
-        for rows in _blocks(part, E.shape[1]):
-            np.matmul(E[rows], X.T, out=out[rows])
+        for rows, shape in _blocks(part, E.shape[1]):
+            np.matmul(E[rows].reshape(*shape, -1), X.T, out=out[rows].reshape(*shape, -1))
 
     threads.share(task, _even_parts(len(E), E.nbytes))
     return out
@@ -47,11 +61,14 @@ def embedding_product(E: Floats, X: Floats) -> Floats:
 
 def embedding_transpose_product(E: Floats, F: Floats) -> Floats:
     """F^T E, (2, V)(V, d) -> (2, d)."""
+    if E.size <= _ONE_BLOCK:
+        return F.T @ E
 
     def task(part: slice) -> Floats:
         total = np.zeros((F.shape[1], E.shape[1]), dtype=np.result_type(E, F))
-        for rows in _blocks(part, E.shape[1]):
-            total += F[rows].T @ E[rows]
+        for rows, shape in _blocks(part, E.shape[1], most=_PARTIAL):
+            partial = F[rows].reshape(*shape, -1).transpose(0, 2, 1) @ E[rows].reshape(*shape, -1)
+            total += partial.sum(axis=0)
         return total
 
     return np.sum(threads.share(task, _even_parts(len(E), E.nbytes)), axis=0)
@@ -64,11 +81,13 @@ def rank_two(F: Floats, X: Floats, out: Floats | None = None) -> Floats:
     """
     if out is None:
         out = np.empty((len(F), X.shape[1]), dtype=np.result_type(F, X))
-
     # As a product of inner size two: the sum of two outer products goes through memory three times.
+    if out.size <= _ONE_BLOCK or not out.flags.c_contiguous:
+        return np.matmul(F, X, out=out)
+
     def task(part: slice) -> None:
-        for rows in _blocks(part, X.shape[1]):
-            np.matmul(F[rows], X, out=out[rows])
+        for rows, shape in _blocks(part, X.shape[1]):
+            np.matmul(F[rows].reshape(*shape, -1), X, out=out[rows].reshape(*shape, -1))
 
     threads.share(task, _even_parts(len(F), out.nbytes))
     return out
@@ -95,11 +114,16 @@ def _columns(matrix: sp.csc_array, part: slice) -> sp.csc_array:
     return view
 
 
-def _blocks(part: slice, width: int) -> list[slice]:
-    if (part.stop - part.start) * width <= _ONE_BLOCK:
-        return [part]
-    step = max(1, _BLOCK // width)
-    return [slice(k, min(k + step, part.stop)) for k in range(part.start, part.stop, step)]
+def _blocks(part: slice, width: int, *, most: int | None = None) -> Iterator[tuple[slice, tuple[int, int]]]:
+    """Rows of ``part`` and their shape (blocks, rows of a block): at most ``most`` blocks at a time, then the rest."""
+    step = max(1, min(_BLOCK // width, part.stop - part.start))
+    whole = (part.stop - part.start) // step * step
+    at_once = step * (most or max(1, whole // step))
+    for k in range(part.start, part.start + whole, at_once):
+        rows = slice(k, min(k + at_once, part.start + whole))
+        yield rows, ((rows.stop - rows.start) // step, step)
+    if part.start + whole < part.stop:
+        yield slice(part.start + whole, part.stop), (1, part.stop - part.start - whole)
 
 
 def _even_parts(rows: int, nbytes: int) -> list[slice]:

@@ -28,7 +28,7 @@ from attnembed._validation import RNGLike, as_rng, check_choice, check_integer, 
 from attnembed.attention.data import TokenDataset
 from attnembed.attention.model import AttentionModel
 from attnembed.attention.passes import TokenSums, token_sums
-from attnembed.attention.products import embedding_product, embedding_transpose_product, rank_two
+from attnembed.attention.products import embedding_product, embedding_transpose_product, rank_two, two_columns
 from attnembed.errors import DataFileError, InputError, InputTypeError
 from attnembed.optim import SGD, Adam, Constant, Optimizer, Schedule, state_arrays, state_from_arrays
 from attnembed.results import Result, Status, to_plain
@@ -278,7 +278,7 @@ class _Descent:
     def sums(self, data: TokenDataset) -> TokenSums:
         """Loss, outputs and the factors A, B at the present parameters."""
         E, p, v = (self.arrays[name] for name in PARAMETERS)
-        u, g = embedding_product(E, np.stack([p, v])).T.astype(np.float64)
+        u, g = embedding_product(E, two_columns(p, v).T).T.astype(np.float64)
         if not np.isfinite(np.ptp(u) + np.ptp(g)):
             raise _NotFiniteError
         return token_sums(data, u, g)
@@ -297,7 +297,7 @@ class _Descent:
     def step(self, sums: TokenSums) -> None:
         """theta <- theta - eta grad: grad_E = -(A v^T + B p^T), grad_p = -E^T B, grad_v = -E^T A."""
         E, p, v = (self.arrays[name] for name in PARAMETERS)
-        factors, directions = np.stack([sums.A, sums.B], axis=1).astype(E.dtype, copy=False), np.stack([v, p])
+        factors, directions = two_columns(sums.A, sums.B).astype(E.dtype, copy=False), two_columns(v, p).T
         eta = self.optimizer.step_size * self.schedule(self.state.step)
         grads: dict[str, Floats] = {}
         if "p" in self.trained or "v" in self.trained:
