@@ -13,17 +13,17 @@ needs these three methods, and can be checked with `attnembed.gradcheck`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import DTypeLike, NDArray
 
-from attnembed._validation import RNGLike, as_rng, check_integer
+from attnembed._validation import RNGLike, as_rng, check_choice, check_integer
 from attnembed.errors import InputError
 from attnembed.structured.packing import Packing
 
@@ -32,6 +32,7 @@ __all__ = [
     "Conv2D",
     "Dense",
     "Embedding",
+    "EmbeddingSum",
     "Layer",
     "LayerNorm",
     "MaxPool2D",
@@ -141,16 +142,17 @@ class Reshape:
 
 @dataclass(frozen=True)
 class Conv2D:
-    """Correlation with ``n_out`` kernels of odd ``size``, zero padding that keeps height and width.
+    """Correlation with ``n_out`` kernels of odd ``size``; (n, H, W, n_in) -> (n, H', W', n_out).
 
-    y[h, w, o] = b[o] + sum_{c,i,j} W[c, i, j, o] x[h+i-r, w+j-r, c], r = size // 2;
-    (n, H, W, n_in) -> (n, H, W, n_out). One matrix product over the windows; the input gradient is the same with the
-    flipped kernel.
+    y[h, w, o] = b[o] + sum_{c,i,j} W[c, i, j, o] x[h+i-r, w+j-r, c], r = size // 2 and zeros beyond the edge for
+    padding "same" (H' = H, W' = W); r = 0 for "valid" (H' = H - size + 1, W' = W - size + 1). One matrix product over
+    the windows; the input gradient is the same with the flipped kernel.
     """
 
     n_in: int
     n_out: int
     size: int = 5
+    padding: Literal["same", "valid"] = "same"
 
     def init(self, rng: np.random.Generator) -> Params:
         shape = (self.n_in, self.size, self.size, self.n_out)
@@ -159,26 +161,62 @@ class Conv2D:
 
     def forward(self, params: Params, x: Array, packing: Packing | None = None) -> tuple[Array, Any]:
         _expect(x.ndim == 4 and x.shape[3] == self.n_in, f"must be (n, H, W, {self.n_in}) for Conv2D", x)
-        windows = self._windows(x)
-        out = windows @ params["W"].reshape(-1, self.n_out)
-        out += params["b"]
-        return out.reshape(*x.shape[:3], self.n_out), (params["W"], windows)
+        pad = self.size // 2 if self.padding == "same" else 0
+        _expect(min(x.shape[1:3]) + 2 * pad >= self.size, f"must be at least {self.size} high and wide for Conv2D", x)
+        windows, product = self._correlate(x, params["W"], pad)
+        product += params["b"]
+        return product, (params["W"], windows, x.shape, pad)
 
     def backward(self, cache: Any, upstream: Array, *, inputs: bool = True) -> tuple[Params, Array | None]:
-        w, windows = cache
-        up = upstream.reshape(-1, self.n_out)
-        grads = {"W": (windows.T @ up).reshape(w.shape), "b": up.sum(axis=0)}
+        w, windows, shape, pad = cache
+        up = upstream.reshape(len(windows), -1)
+        banded = windows.T @ up
+        gradient = self._collect(banded, shape[2], pad) if _narrow(shape[2]) else banded.reshape(w.shape)
+        grads = {"W": gradient, "b": upstream.sum(axis=(0, 1, 2))}
         if not inputs:
             return grads, None
-        flipped = w[:, ::-1, ::-1].transpose(3, 1, 2, 0).reshape(-1, self.n_in)
-        return grads, (self._windows(upstream) @ flipped).reshape(*upstream.shape[:3], self.n_in)
+        flipped = w[:, ::-1, ::-1].transpose(3, 1, 2, 0)
+        return grads, self._correlate(upstream, flipped, self.size - 1 - pad)[1]
 
-    def _windows(self, x: Array) -> Array:
-        """Every window as a row, (n H W, channels * size^2)."""
-        r = self.size // 2
-        padded = np.pad(x, ((0, 0), (r, r), (r, r), (0, 0)))
-        view = sliding_window_view(padded, (self.size, self.size), axis=(1, 2))
-        return view.reshape(-1, x.shape[3] * self.size**2)
+    def _correlate(self, x: Array, w: Array, pad: int) -> tuple[Array, Array]:
+        """The windows as the rows of a matrix, and x correlated with w."""
+        n, height, width = (x.shape[0], *(side + 2 * pad - self.size + 1 for side in x.shape[1:3]))
+        if _narrow(x.shape[2]):
+            # Windows of whole rows: a fifth of the memory of square ones, for a kernel with zeros in it.
+            padded = np.pad(x, ((0, 0), (pad, pad), (0, 0), (0, 0))).reshape(n, x.shape[1] + 2 * pad, -1)
+            windows = np.moveaxis(sliding_window_view(padded, self.size, axis=1), -1, 2).reshape(n * height, -1)
+            kernel = self._band(w, x.shape[2], pad)
+        else:
+            padded = np.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+            view = sliding_window_view(padded, (self.size, self.size), axis=(1, 2))
+            windows, kernel = view.reshape(n * height * width, -1), w.reshape(-1, w.shape[3])
+        return windows, (windows @ kernel).reshape(n, height, width, w.shape[3])
+
+    def _band(self, w: Array, width: int, pad: int) -> Array:
+        """The correlation along a row as a matrix, (size * width * c, width' * o)."""
+        out = np.zeros((self.size, width, w.shape[0], width + 2 * pad - self.size + 1, w.shape[3]), dtype=w.dtype)
+        for column, inside, taps in self._taps(width, pad):
+            out[:, inside, :, column] = w[:, :, taps].transpose(1, 2, 0, 3)
+        return out.reshape(self.size * width * w.shape[0], -1)
+
+    def _collect(self, banded: Array, width: int, pad: int) -> Array:
+        """The adjoint of `_band`: each weight's sum over the places where it stands."""
+        banded = banded.reshape(self.size, width, self.n_in, -1, self.n_out)
+        out = np.zeros((self.n_in, self.size, self.size, self.n_out), dtype=banded.dtype)
+        for column, inside, taps in self._taps(width, pad):
+            out[:, :, taps] += banded[:, inside, :, column].transpose(2, 0, 1, 3)
+        return out
+
+    def _taps(self, width: int, pad: int) -> Iterator[tuple[int, slice, slice]]:
+        """For each output column, the input columns that it reads and the kernel's columns that meet them."""
+        for column in range(width + 2 * pad - self.size + 1):
+            first = column - pad
+            inside = slice(max(first, 0), min(first + self.size, width))
+            yield column, inside, slice(inside.start - first, inside.stop - first)
+
+
+def _narrow(width: int) -> bool:
+    return width <= 16
 
 
 @dataclass(frozen=True)
@@ -192,21 +230,27 @@ class MaxPool2D:
         return {}
 
     def forward(self, params: Params, x: Array, packing: Packing | None = None) -> tuple[Array, Any]:
-        corners = np.stack([x[:, i : self._even(x, 1) : 2, j : self._even(x, 2) : 2] for i in (0, 1) for j in (0, 1)])
-        best = corners.argmax(axis=0)
-        return np.take_along_axis(corners, best[None], axis=0)[0], (best, x.shape)
+        first, *others = self._corners(x)
+        y = first.copy()
+        for corner in others:
+            np.maximum(y, corner, out=y)
+        return y, (x, y)
 
     def backward(self, cache: Any, upstream: Array, *, inputs: bool = True) -> tuple[Params, Array | None]:
-        best, shape = cache
-        out = np.zeros(shape, dtype=upstream.dtype)
-        for corner in range(4):
-            i, j = divmod(corner, 2)
-            out[:, i : self._even(out, 1) : 2, j : self._even(out, 2) : 2] = upstream * (best == corner)
+        x, y = cache
+        out = np.zeros(x.shape, dtype=upstream.dtype)
+        left = np.ones(y.shape, dtype=bool)
+        for corner, gradient in zip(self._corners(x), self._corners(out)):
+            best = (corner == y) & left
+            np.multiply(upstream, best, out=gradient)
+            left ^= best
         return {}, out
 
     @staticmethod
-    def _even(x: Array, axis: int) -> int:
-        return x.shape[axis] // 2 * 2
+    def _corners(x: Array) -> list[Array]:
+        """The four entries of every block, as views."""
+        height, width = (side // 2 * 2 for side in x.shape[1:3])
+        return [x[:, i:height:2, j:width:2] for i in (0, 1) for j in (0, 1)]
 
 
 @dataclass(frozen=True)
@@ -244,19 +288,39 @@ class Embedding:
         return {"E": rng.normal(size=(self.vocab_size, self.dim)) / np.sqrt(self.dim)}
 
     def forward(self, params: Params, x: Array, packing: Packing | None = None) -> tuple[Array, Any]:
-        _expect(x.dtype.kind in "iu" and x.ndim == 2, "must be integers (N, m) for Embedding", x)
-        if x.size and (x.min() < 0 or x.max() >= self.vocab_size):
-            bad = x[(x < 0) | (x >= self.vocab_size)][0]
-            raise InputError("inputs", f"must be ids in 0..{self.vocab_size - 1}", got=bad)
+        _check_ids(x, self.vocab_size)
         return params["E"][x].reshape(len(x), -1), x
 
     def backward(self, cache: Any, upstream: Array, *, inputs: bool = True) -> tuple[Params, Array | None]:
-        ids = cache.ravel()
-        pick = sp.csr_array(
-            (np.ones(ids.size, upstream.dtype), ids, np.arange(ids.size + 1)), shape=(ids.size, self.vocab_size)
-        )
+        pick = _indicators(cache.reshape(-1, 1), self.vocab_size, upstream.dtype)
         # Ids have no gradient; zeros keep the protocol.
-        return {"E": pick.T @ upstream.reshape(ids.size, self.dim)}, np.zeros(cache.shape)
+        return {"E": pick.T @ upstream.reshape(-1, self.dim)}, np.zeros(cache.shape)
+
+
+@dataclass(frozen=True)
+class EmbeddingSum:
+    """y = b + sum_j E[x_j], the first layer of a network on m indicator features; int (N, m) -> (N, dim). E = 0, b = 0
+    would be a saddle for a network with hidden units, so E ~ N(0, 1/m), m taken as ``n_active``.
+    """
+
+    vocab_size: int
+    dim: int
+    n_active: int = 1
+
+    def init(self, rng: np.random.Generator) -> Params:
+        return {
+            "E": rng.normal(size=(self.vocab_size, self.dim)) / np.sqrt(self.n_active),
+            "b": np.zeros(self.dim),
+        }
+
+    def forward(self, params: Params, x: Array, packing: Packing | None = None) -> tuple[Array, Any]:
+        indicators = _indicators(x, self.vocab_size, params["E"].dtype)
+        return indicators @ params["E"] + params["b"], (indicators, x.shape)
+
+    def backward(self, cache: Any, upstream: Array, *, inputs: bool = True) -> tuple[Params, Array | None]:
+        indicators, shape = cache
+        # Ids have no gradient; zeros keep the protocol.
+        return {"E": indicators.T @ upstream, "b": upstream.sum(axis=0)}, np.zeros(shape) if inputs else None
 
 
 @dataclass(frozen=True)
@@ -322,6 +386,20 @@ class BiRecurrent:
             (nothing, nothing, last),
             *((left, here, slice(left.stop, here.start)) for here, left in reversed(steps)),
         ]
+
+
+def _check_ids(x: Array, vocab_size: int) -> None:
+    _expect(x.dtype.kind in "iu" and x.ndim == 2, "must be integers (N, m) for an embedding", x)
+    if x.size and (x.min() < 0 or x.max() >= vocab_size):
+        bad = x[(x < 0) | (x >= vocab_size)][0]
+        raise InputError("inputs", f"must be ids in 0..{vocab_size - 1}", got=bad)
+
+
+def _indicators(x: Array, vocab_size: int, dtype: DTypeLike) -> sp.csr_array:
+    """One row per row of ids (N, m), with a one for every id, (N, vocab_size)."""
+    _check_ids(x, vocab_size)
+    starts = np.arange(0, x.size + 1, max(x.shape[1], 1))
+    return sp.csr_array((np.ones(x.size, dtype), x.ravel(), starts), shape=(len(x), vocab_size))
 
 
 def _expect(fits: bool, expected: str, x: Array) -> None:
@@ -442,25 +520,30 @@ def lenet(
     width: int = 8,
     channels: tuple[int, int] = (10, 20),
     hidden: int = 140,
+    padding: Literal["same", "valid"] = "same",
     dtype: DTypeLike = np.float64,
     rng: RNGLike = None,
 ) -> Network:
-    """(conv 5 x 5, ReLU, max-pool) twice, dense, ReLU, dense (LeCun et al. 1998); (N, height * width) -> (N, n_labels).
+    """(conv 5 x 5, max-pool, ReLU) twice, dense, ReLU, dense (LeCun et al. 1998); (N, height * width) -> (N, n_labels).
+
+    ``padding`` is that of `Conv2D`; "valid", with 32 x 32 images, is the network of 1998.
 
     >>> lenet(rng=0)(np.zeros((2, 128))).shape
     (2, 26)
     """
-    flat = (height // 4) * (width // 4) * channels[1]
-    if flat == 0:
-        raise InputError("height", "and `width` must be at least 4", got=(height, width))
+    lost = 0 if check_choice("padding", padding, ("same", "valid")) == "same" else 4
+    rows, columns = (((side - lost) // 2 - lost) // 2 for side in (height, width))
+    if min(rows, columns) < 1:
+        raise InputError("height", f"and `width` must be at least {4 if lost == 0 else 16}", got=(height, width))
+    flat = rows * columns * channels[1]
     layers: list[Layer] = [
         Reshape((height, width, 1)),
-        Conv2D(1, channels[0]),
+        Conv2D(1, channels[0], padding=padding),
+        MaxPool2D(),  # before ReLU: the same function, and a quarter of the entries
         ReLU(),
+        Conv2D(channels[0], channels[1], padding=padding),
         MaxPool2D(),
-        Conv2D(channels[0], channels[1]),
         ReLU(),
-        MaxPool2D(),
         Reshape((flat,)),
         Dense(flat, hidden),
         ReLU(),

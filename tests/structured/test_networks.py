@@ -12,6 +12,7 @@ from attnembed.structured.networks import (
     BiRecurrent,
     Conv2D,
     Dense,
+    EmbeddingSum,
     LayerNorm,
     MaxPool2D,
     Network,
@@ -34,6 +35,9 @@ NETWORKS = {
     "lenet": (lenet(4, height=8, width=8, channels=(2, 3), hidden=5, rng=1), (10, 64)),
     "birnn": (birnn(7, 2, 3, dim=3, hidden=4, rng=1), None),
     "conv_net": (conv_net(3, (4,), 2, size=3, rng=1), (2, 5, 6, 3)),
+    "valid lenet": (lenet(4, height=16, width=16, channels=(2, 3), hidden=5, padding="valid", rng=1), (10, 256)),
+    "embedding sum": (Network.create([EmbeddingSum(7, 4, n_active=2), Tanh(), Dense(4, 3)], rng=1), None),
+    "wide images": (Network.create([Conv2D(2, 3, 3), Conv2D(3, 2, 5, padding="valid")], rng=1), (2, 6, 18, 2)),
     "even kernel padding": (Network.create([Conv2D(2, 3, 5)], rng=1), (2, 4, 3, 2)),
     "pool of odd sides": (Network.create([MaxPool2D(), Conv2D(2, 2, 1)], rng=1), (2, 5, 7, 2)),
     "layer norm": (Network.create([Dense(5, 4), LayerNorm(4)], rng=1), (10, 5)),
@@ -87,16 +91,26 @@ def test_recurrence_does_not_cross_sequences():
     assert np.abs(together - network(x)).max() > 0.1
 
 
-def test_convolution_by_its_definition():
-    layer = Conv2D(2, 1, 3)
+@pytest.mark.parametrize("width", [3, 5, 17], ids=["kernel's width", "narrow", "wide"])
+@pytest.mark.parametrize("padding", ["same", "valid"])
+def test_convolution_by_its_definition(width, padding):
+    layer = Conv2D(2, 1, 3, padding=padding)
     rng = np.random.default_rng(0)
-    params, x = layer.init(rng), rng.normal(size=(1, 4, 5, 2))
+    params, x = layer.init(rng), rng.normal(size=(1, 4, width, 2))
     y = layer.forward(params, x)[0]
-    padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    for h in range(4):
-        for w in range(5):
+    padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))) if padding == "same" else x
+    assert y.shape == (1, padded.shape[1] - 2, padded.shape[2] - 2, 1)
+    for h in range(y.shape[1]):
+        for w in range(y.shape[2]):
             window = padded[0, h : h + 3, w : w + 3].transpose(2, 0, 1)
-            assert_allclose(y[0, h, w, 0], np.sum(window * params["W"][..., 0]), rtol=1e-13)
+            assert_allclose(y[0, h, w, 0], np.sum(window * params["W"][..., 0]), rtol=1e-12)
+
+
+def test_embedding_sum_by_its_definition():
+    network = NETWORKS["embedding sum"][0]
+    first = EmbeddingSum(7, 4, n_active=2)
+    y = first.forward({"E": network.params["0.E"], "b": network.params["0.b"]}, IDS)[0]
+    assert_allclose(y, network.params["0.E"][IDS].sum(axis=1) + network.params["0.b"], rtol=1e-13)
 
 
 def test_output_parameters_scale_the_output():
@@ -116,6 +130,37 @@ def test_identity_and_dtype():
     assert network(np.ones((2, 64), dtype=np.float32)).dtype == np.float32
 
 
+def test_external_lenet(data_folder):
+    """Weights of another implementation give its potentials (docs/derivations/provenance.md).
+
+    Its images are the 16 x 8 letters in the middle of 32 x 32 zeros. The potentials are those of one word; the data
+    set has 81 of that spelling, and one of them fits.
+    """
+    with np.load(data_folder / "ocr_crf_fixture.npz") as archive:
+        fixture = dict(archive)
+    network = lenet(height=32, width=32, padding="valid")
+    params = {}
+    for layer, name in ((1, "conv1"), (4, "conv2")):  # (out, in, i, j) -> (in, i, j, out)
+        params[f"{layer}.W"] = fixture[f"{name}_weight"].transpose(1, 2, 3, 0)
+        params[f"{layer}.b"] = fixture[f"{name}_bias"]
+    by_channel = fixture["fc1_weight"].reshape(140, 20, 5, 5)  # (out, channel, row, column) -> (row, column, channel)
+    params |= {"8.W": by_channel.transpose(2, 3, 1, 0).reshape(500, 140), "8.b": fixture["fc1_bias"]}
+    params |= {"10.W": fixture["fc2_weight"].T, "10.b": fixture["fc2_bias"]}
+
+    with np.load(data_folder / "ocr_letters.npz") as archive:
+        pixels, labels, lengths = (archive[name] for name in ("pixels", "labels", "lengths"))
+    stops = np.cumsum(lengths)
+    words = [slice(stop - length, stop) for stop, length in zip(stops, lengths)]
+    words = [word for word in words if np.array_equal(labels[word], fixture["target"])]
+    images = np.concatenate([pixels[word] for word in words]).reshape(-1, 16, 8).astype(float)
+    images = np.pad(images, ((0, 0), (8, 8), (12, 12))).reshape(len(images), -1)
+    unary = network.with_params(params)(images).reshape(len(words), *fixture["unary"].shape)
+    error = np.abs(unary - fixture["unary"]).max(axis=(1, 2))
+    assert len(words) == 81
+    assert np.sum(error < 1e-5) == 1
+    assert np.sort(error)[1] > 1
+
+
 def test_same_seed_same_network():
     for name, value in mlp(3, (4,), 2, rng=5).params.items():
         assert_array_equal(value, mlp(3, (4,), 2, rng=5).params[name])
@@ -127,7 +172,10 @@ def test_same_seed_same_network():
         (mlp(3, (), 2, rng=0), np.zeros((4, 5)), r"`inputs` must have 3 features for Dense; got shape \(4, 5\)"),
         (conv_net(3, (), 2, rng=0), np.zeros((1, 4, 4, 2)), r"`inputs` must be \(n, H, W, 3\) for Conv2D"),
         (lenet(rng=0), np.zeros((4, 100)), r"`inputs` must have rows of shape \(16, 8, 1\)"),
-        (birnn(5, 1, 2, rng=0), np.zeros((4, 1)), r"`inputs` must be integers \(N, m\) for Embedding"),
+        (birnn(5, 1, 2, rng=0), np.zeros((4, 1)), r"`inputs` must be integers \(N, m\) for an embedding"),
+        (conv_net(1, (), size=5, rng=0), np.zeros((1, 4, 4)), r"`inputs` must be \(n, H, W, 1\) for Conv2D"),
+        (Network.create([Conv2D(1, 1, 5, padding="valid")], rng=0), np.zeros((1, 4, 9, 1)), "at least 5 high and wide"),
+        (NETWORKS["embedding sum"][0], np.array([[7, 0]]), r"`inputs` must be ids in 0..6; got 7"),
         (birnn(5, 1, 2, rng=0), np.array([[5]]), r"`inputs` must be ids in 0..4; got 5"),
         (birnn(5, 1, 2, rng=0), np.array([[-1]]), r"`inputs` must be ids in 0..4; got -1"),
         (NETWORKS["recurrent"][0], np.zeros((4, 3)), r"`inputs` must be \(N, 5\) for BiRecurrent"),
@@ -141,6 +189,8 @@ def test_bad_inputs_are_named(network, x, message):
 def test_bad_sizes_are_named():
     with pytest.raises(InputError, match="`height` and `width` must be at least 4"):
         lenet(height=3, width=8)
+    with pytest.raises(InputError, match="`height` and `width` must be at least 16"):
+        lenet(padding="valid")
     with pytest.raises(InputError, match="`size` must be odd"):
         conv_net(1, (), size=4)
     with pytest.raises(InputError, match="`sizes` must be at least 1"):
