@@ -458,7 +458,12 @@ def test_transparent_and_grey_images(tmp_path: Path) -> None:
     imsave(root / "horse" / "horse000.png", np.full((40, 50, 4), (200, 100, 0, 9), np.uint8))
     grey = np.full((33, 47), 0.2, np.float32)
     imsave(root / "horse" / "horse001.png", grey, cmap="gray", vmin=0, vmax=1)
+    imsave(
+        root / "horse" / "horse002.png",
+        np.tile(np.array([[100, 101], [101, 101]], np.uint8), (32, 32))[..., None].repeat(3, 2),
+    )
     train, _ = load_horses(root)
+    assert_array_equal(train.images[2], np.full((32, 32, 3), 101))  # the mean is 100.75
     assert_array_equal(train.images[0], np.full((32, 32, 3), (200, 100, 0)))
     assert_array_equal(train.images[1], np.full((32, 32, 3), 51))
 

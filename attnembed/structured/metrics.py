@@ -1,0 +1,185 @@
+"""What share of a labeling is right: letters, words, chunks, pixels and masks.
+
+Every function takes the true labeling first, then the predicted one, and returns shares in [0, 1].
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from attnembed._validation import as_integer_array, check_shape
+from attnembed.errors import InputError
+
+__all__ = [
+    "ChunkScore",
+    "ForegroundIoU",
+    "chunk_f1",
+    "chunk_spans",
+    "foreground_iou",
+    "letter_accuracy",
+    "pixel_accuracy",
+    "word_accuracy",
+]
+
+Ints = NDArray[np.integer[Any]]
+
+
+def letter_accuracy(true: Sequence[ArrayLike], predicted: Sequence[ArrayLike]) -> float:
+    """Share of positions whose label is right, over all sequences: n int arrays (L,) each. InputError unless they fit.
+
+    >>> letter_accuracy([[0, 1, 2], [3]], [[0, 1, 1], [3]])
+    0.75
+    """
+    return float(np.concatenate([a == b for a, b in _label_pairs(true, predicted)]).mean())
+
+
+def word_accuracy(true: Sequence[ArrayLike], predicted: Sequence[ArrayLike]) -> float:
+    """Share of sequences without an error: n int arrays (L,) each. InputError unless they fit.
+
+    >>> word_accuracy([[0, 1, 2], [3]], [[0, 1, 1], [3]])
+    0.5
+    """
+    return float(np.mean([(a == b).all() for a, b in _label_pairs(true, predicted)]))
+
+
+def pixel_accuracy(true: ArrayLike, predicted: ArrayLike) -> float:
+    """Share of pixels whose label is right, over all images: int (n, H, W) each. InputError unless they fit.
+
+    >>> pixel_accuracy([[[0, 1], [1, 1]]], [[[0, 1], [0, 1]]])
+    0.75
+    """
+    a, b = _images(true, predicted)
+    return float((a == b).mean())
+
+
+class ForegroundIoU(NamedTuple):
+    """Intersection over union of the foreground: ``overall``, all images as one, and ``mean`` over the images."""
+
+    overall: float
+    mean: float
+
+
+def foreground_iou(true: ArrayLike, predicted: ArrayLike) -> ForegroundIoU:
+    """|T and P| / |T or P| for the pixels T of label 1 and P of predicted label 1; int (n, H, W) in {0, 1} each.
+
+    Where neither has a foreground, they agree and the ratio is 1. InputError unless shapes and labels fit.
+
+    >>> foreground_iou([[[0, 1], [1, 1]], [[0, 0], [0, 1]]], [[[0, 1], [1, 1]], [[0, 1], [0, 0]]])
+    ForegroundIoU(overall=0.6, mean=0.5)
+    """
+    a, b = _images(true, predicted)
+    for name, labels in (("true", a), ("predicted", b)):
+        if not np.isin(labels, (0, 1)).all():
+            raise InputError(name, "must hold only 0 and 1", got=labels[(labels != 0) & (labels != 1)][0])
+    common, covered = (a & b).sum(axis=(1, 2)), (a | b).sum(axis=(1, 2))
+    ratios = np.where(covered == 0, 1.0, common / np.maximum(covered, 1))
+    total = int(covered.sum())
+    return ForegroundIoU(int(common.sum()) / total if total else 1.0, float(ratios.mean()))
+
+
+@dataclass(frozen=True)
+class ChunkScore:
+    """Counts of true, predicted and correct chunks, and what follows from them; ``by_type`` has one per chunk type."""
+
+    n_true: int
+    n_predicted: int
+    n_correct: int
+    by_type: Mapping[str, ChunkScore] = field(default_factory=dict, repr=False)
+
+    @property
+    def precision(self) -> float:
+        """Correct among predicted; 0 where nothing is predicted."""
+        return self.n_correct / self.n_predicted if self.n_predicted else 0.0
+
+    @property
+    def recall(self) -> float:
+        """Correct among true; 0 where there is nothing to find."""
+        return self.n_correct / self.n_true if self.n_true else 0.0
+
+    @property
+    def f1(self) -> float:
+        """2 precision recall / (precision + recall), the harmonic mean, = 2 correct / (true + predicted)."""
+        both = self.n_true + self.n_predicted
+        return 2 * self.n_correct / both if both else 0.0
+
+
+def chunk_f1(true: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> ChunkScore:
+    """Score chunk tags of n sentences as the CoNLL-2000 shared task does (its program conlleval).
+
+    A predicted chunk is correct if a true chunk of the same type begins and ends at the same tokens; `chunk_spans` says
+    what a chunk is. All sentences count together. conlleval prints the same shares times 100. InputError if the
+    sentences do not fit or a tag is none.
+
+    Source: Tjong Kim Sang and Buchholz, CoNLL 2000, section 3.
+
+    >>> score = chunk_f1([["B-NP", "I-NP", "B-VP"], ["B-NP"]], [["B-NP", "B-NP", "B-VP"], ["B-NP"]])
+    >>> score
+    ChunkScore(n_true=3, n_predicted=4, n_correct=2)
+    >>> score.precision, round(score.recall, 3), round(score.f1, 3), score.by_type["VP"].f1
+    (0.5, 0.667, 0.571, 1.0)
+    """
+    n_true, n_predicted, n_correct = Counter[str](), Counter[str](), Counter[str]()
+    for number, (a, b) in enumerate(_pairs(true, predicted)):
+        if len(a) != len(b):
+            raise InputError(
+                "predicted", "must have one tag per token", got=f"{len(b)} for {len(a)} tokens in sentence {number}"
+            )
+        spans, guesses = set(chunk_spans(a)), set(chunk_spans(b))
+        for counter, found in ((n_true, spans), (n_predicted, guesses), (n_correct, spans & guesses)):
+            counter.update(kind for kind, _, _ in found)
+    by_type = {k: ChunkScore(n_true[k], n_predicted[k], n_correct[k]) for k in sorted(n_true | n_predicted)}
+    return ChunkScore(n_true.total(), n_predicted.total(), n_correct.total(), by_type)
+
+
+def chunk_spans(tags: Sequence[str]) -> list[tuple[str, int, int]]:
+    """The chunks (type, start, stop) of a sentence with tags "O", "B-type" and "I-type", as conlleval finds them.
+
+    A chunk begins at every B, and also at an I after an O, after a chunk of another type or at the start of the
+    sentence; it ends before an O, before the next chunk, or with the sentence. InputError for any other tag.
+
+    >>> chunk_spans(["B-NP", "I-NP", "I-VP", "O", "I-NP", "B-NP"])
+    [('NP', 0, 2), ('VP', 2, 3), ('NP', 4, 5), ('NP', 5, 6)]
+    """
+    spans: list[tuple[str, int, int]] = []
+    start, open_type = 0, ""
+    for i, tag in enumerate((*tags, "O")):
+        mark, _, kind = tag.partition("-") if isinstance(tag, str) else ("", "", "")
+        if not (tag == "O" or (mark in ("B", "I") and kind)):
+            raise InputError("tags", "must be 'O', 'B-type' or 'I-type'", got=f"{tag!r} at {i}")
+        if mark == "I" and kind == open_type:
+            continue
+        if open_type:
+            spans.append((open_type, start, i))
+        start, open_type = i, kind
+    return spans
+
+
+def _pairs(true: Sequence[Any], predicted: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
+    if len(true) != len(predicted):
+        raise InputError("predicted", f"must have one entry per sequence ({len(true)})", got=len(predicted))
+    if len(true) == 0:
+        raise InputError("true", "must hold at least one sequence")
+    return zip(true, predicted)
+
+
+def _label_pairs(true: Sequence[ArrayLike], predicted: Sequence[ArrayLike]) -> Iterator[tuple[Ints, Ints]]:
+    for number, (x, y) in enumerate(_pairs(true, predicted)):
+        a, b = (as_integer_array(name, labels, ndim=1) for name, labels in (("true", x), ("predicted", y)))
+        check_shape("predicted", b, a.shape, f"as in sequence {number} of the true labels")
+        if a.size == 0:
+            raise InputError("true", "must have at least one label per sequence", got=f"none in sequence {number}")
+        yield a, b
+
+
+def _images(true: ArrayLike, predicted: ArrayLike) -> tuple[Ints, Ints]:
+    a, b = (as_integer_array(name, labels, ndim=3) for name, labels in (("true", true), ("predicted", predicted)))
+    if a.size == 0:
+        raise InputError("true", "must hold at least one pixel", got=f"shape {a.shape}")
+    check_shape("predicted", b, a.shape, "as the true labels")
+    return a, b
