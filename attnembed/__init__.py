@@ -27,6 +27,7 @@ from attnembed.structured.model import ChainCRF, GridCRF
 from attnembed.structured.networks import Network, birnn, conv_net, lenet, mlp
 from attnembed.structured.scaling import OfflineScaling, OnlineScaling, scale_diagnosis
 from attnembed.structured.training import compare_arms, train_structured
+from attnembed.sweep import sweep
 from attnembed.threads import set_threads
 from attnembed.verify import claims, verify
 
@@ -69,6 +70,7 @@ __all__ = [
     "scale_diagnosis",
     "select",
     "set_threads",
+    "sweep",
     "theory",
     "train",
     "train_structured",

@@ -1,0 +1,157 @@
+"""An append-only file of JSON lines for one writer, which a crash at any moment leaves readable."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import weakref
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from attnembed._files import PathLike
+from attnembed.errors import DataFileError
+
+try:
+    import fcntl
+except ImportError:  # Windows: nothing keeps a second writer out
+    fcntl = None  # type: ignore[assignment]
+
+
+class LineStore:
+    """A file whose first line is a header, ``{"KIND": VERSION, ...}``, and whose other lines are records.
+
+    Opening locks the file against other writers and reads it: ``header`` (None in a new file) and ``records``. A last
+    line without its line end was torn by a crash; it is dropped from the file once the header has shown that the file
+    is a store. A whole line that is not a JSON object is an error that names it.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for _ in range(2):
+    ...         with LineStore(Path(folder, "a.jsonl"), kind="list", version=1) as store:
+    ...             if store.header is None:
+    ...                 store.begin(of="squares")
+    ...             store.append(json.dumps({"x": len(store.records)}))
+    ...     print(Path(folder, "a.jsonl").read_text(), end="")
+    {"list": 1, "of": "squares"}
+    {"x": 0}
+    {"x": 1}
+    """
+
+    def __init__(self, path: PathLike, *, kind: str, version: int) -> None:
+        self.path, self.kind, self.version = Path(path), kind, version
+        self.header: dict[str, Any] | None = None
+        self.records: list[dict[str, Any]] = []
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
+            self._file = os.open(self.path, flags, 0o666)
+        except (OSError, ValueError) as error:  # ValueError: a name with a null byte
+            raise self._unwritable(error) from error
+        _open.add(self)
+        try:
+            self._lock()
+            self._read()
+        except BaseException:
+            self.close()
+            raise
+
+    def begin(self, **fields: Any) -> None:
+        """Write the header of a new file."""
+        self.header = {self.kind: self.version, **fields}
+        self.append(json.dumps(self.header))
+        self.sync()
+
+    def append(self, line: str) -> None:
+        """Write one line in one call of the system; `sync` then makes sure of it."""
+        content = f"{line}\n".encode("ascii")
+        size = os.fstat(self._file).st_size
+        try:
+            written = os.write(self._file, content)
+            if written < len(content):  # the disk filled up on the way
+                written += os.write(self._file, content[written:])
+        except OSError as error:
+            os.ftruncate(self._file, size)
+            raise self._unwritable(error) from error
+
+    def sync(self) -> None:
+        """Return when all lines are on the disk."""
+        try:
+            os.fsync(self._file)
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def close(self) -> None:
+        """Let go of the file; its lock ends with it."""
+        if self in _open:
+            _open.discard(self)
+            os.close(self._file)
+
+    def __enter__(self) -> LineStore:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _lock(self) -> None:
+        if not stat.S_ISREG(os.fstat(self._file).st_mode):
+            raise DataFileError(self.path, "is not a regular file")
+        if fcntl is not None:
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise DataFileError(self.path, "is in use by another run") from error
+            except OSError:  # a file system without locks
+                pass
+
+    def _read(self) -> None:
+        whole = 0
+        with open(self._file, "rb", closefd=False) as stream:
+            for number, line in enumerate(stream, start=1):
+                if not line.endswith(b"\n"):
+                    break
+                whole += len(line)
+                self._take(number, line)
+            else:
+                return
+        start = b'{"%s": ' % self.kind.encode()
+        if number == 1 and not (line.startswith(start) or start.startswith(line)):
+            raise DataFileError(self.path, f"is not a file of the kind {self.kind}", line=1)
+        os.ftruncate(self._file, whole)
+
+    def _take(self, number: int, line: bytes) -> None:
+        try:
+            content = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise DataFileError(self.path, "is not valid JSON", line=number) from error
+        if not isinstance(content, dict):
+            raise DataFileError(self.path, f"must hold a JSON object; got {type(content).__name__}", line=number)
+        if number > 1:
+            self.records.append(content)
+        elif self.kind not in content:
+            raise DataFileError(self.path, f"is not a file of the kind {self.kind}", line=1)
+        elif content[self.kind] != self.version:
+            raise DataFileError(
+                self.path, f"has version {content[self.kind]} of {self.kind}; expected {self.version}", line=1
+            )
+        else:
+            self.header = content
+
+    def _unwritable(self, error: OSError | ValueError) -> DataFileError:
+        return DataFileError(self.path, f"cannot be written: {getattr(error, 'strerror', None) or error}")
+
+
+_open: weakref.WeakSet[LineStore] = weakref.WeakSet()
+
+
+def _release_after_fork() -> None:
+    # A forked worker would keep the lock of a parent that has been killed.
+    for store in list(_open):
+        store.close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_release_after_fork)
