@@ -69,6 +69,9 @@ class Letters:
     words : n arrays (L, 128) uint8 in {0, 1}, the 16 x 8 pixels of each letter by rows
     labels : n arrays (L,) int, 0 for "a" to 25 for "z"
     folds : (n,) int, 0 to 9
+
+    >>> Letters((np.zeros((2, 128), np.uint8),), (np.array([0, 3]),), np.array([9]))
+    Letters(1 words, 2 letters)
     """
 
     words: tuple[NDArray[np.uint8], ...]
@@ -261,7 +264,11 @@ def _plain(thing: Any) -> Any:
 
 
 class Sentence(NamedTuple):
-    """Words, part-of-speech tags and chunk tags, one of each a token."""
+    """Words, part-of-speech tags and chunk tags, one of each a token.
+
+    >>> Sentence(("He", "ran"), ("PRP", "VBD"), ("B-NP", "B-VP")).pos
+    ('PRP', 'VBD')
+    """
 
     words: tuple[str, ...]
     pos: tuple[str, ...]

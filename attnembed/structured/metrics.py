@@ -59,7 +59,11 @@ def pixel_accuracy(true: ArrayLike, predicted: ArrayLike) -> float:
 
 
 class ForegroundIoU(NamedTuple):
-    """Intersection over union of the foreground: ``overall``, all images as one, and ``mean`` over the images."""
+    """Intersection over union of the foreground: ``overall``, all images as one, and ``mean`` over the images.
+
+    >>> ForegroundIoU(overall=0.6, mean=0.5).overall
+    0.6
+    """
 
     overall: float
     mean: float
@@ -85,7 +89,12 @@ def foreground_iou(true: ArrayLike, predicted: ArrayLike) -> ForegroundIoU:
 
 @dataclass(frozen=True)
 class ChunkScore:
-    """Counts of true, predicted and correct chunks, and what follows from them; ``by_type`` has one per chunk type."""
+    """Counts of true, predicted and correct chunks, and what follows from them; ``by_type`` has one per chunk type.
+
+    >>> score = ChunkScore(n_true=4, n_predicted=6, n_correct=3)
+    >>> score.precision, score.recall, score.f1
+    (0.5, 0.75, 0.6)
+    """
 
     n_true: int
     n_predicted: int

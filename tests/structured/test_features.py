@@ -53,7 +53,7 @@ def spelled(sentence: Sentence) -> list[list[tuple[Any, ...]]]:
 
 
 TOKENS = st.tuples(
-    st.sampled_from(["a", "A", "b-", "Bb", "x9", "--", "\xe9a", "abcde", "ABCDF"]), st.sampled_from("NVD")
+    st.sampled_from(["a", "A", "b-", "Bb", "x9", "x8", "--", "\xe9a", "abcde", "ABCDF"]), st.sampled_from("NVD")
 )
 SENTENCES = st.lists(
     st.lists(TOKENS, min_size=1, max_size=6).map(lambda tokens: Sentence(*zip(*tokens), ())), min_size=1, max_size=5
