@@ -72,6 +72,13 @@ def _parser() -> argparse.ArgumentParser:
     reproducing.add_argument("--quick", action="store_true", help="a smaller version, for a first look")
     reproducing.add_argument("--seed", type=int, default=0, metavar="N", help="seed (default 0)")
     reproducing.set_defaults(run=_reproduce)
+
+    reporting = commands.add_parser("report", help="one HTML page of all claims and experiments, with their figures")
+    reporting.add_argument("--out", metavar="DIR", required=True, help="writes DIR/report.html")
+    reporting.add_argument("--data", metavar="PATH", help="folder or file of real data (default: $ATTNEMBED_DATA)")
+    reporting.add_argument("--quick", action="store_true", help="smaller versions of the experiments")
+    reporting.add_argument("--seed", type=int, default=0, metavar="N", help="seed of everything (default 0)")
+    reporting.set_defaults(run=_report)
     return parser
 
 
@@ -112,6 +119,14 @@ def _reproduce(options: argparse.Namespace) -> int:
     outcome = reproduce(options.name, data=options.data, out=options.out, quick=options.quick, rng=options.seed)
     print(outcome)
     return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    from attnembed.report import write_report
+
+    outcome = write_report(options.out, data=options.data, quick=options.quick, rng=options.seed)
+    print(outcome)
+    return 0 if outcome.passed else 1
 
 
 if __name__ == "__main__":

@@ -9,12 +9,14 @@ from typing import TextIO
 
 
 class Progress:
-    """A context manager that rewrites one line; silent where ``stream`` is not a terminal.
+    """A context manager that rewrites one line; silent where ``stream`` is not a terminal. Nested jobs share the line.
 
     >>> with Progress("training", total=3) as progress:
     ...     for step in range(3):
     ...         progress.update(step + 1, "loss 0.5")
     """
+
+    _width = 0  # of what stands on the line now, whoever wrote it
 
     def __init__(self, title: str, total: float | None = None, *, stream: TextIO | None = None, every: float = 0.1):
         self.title, self.total, self.every = title, total, every
@@ -45,13 +47,14 @@ class Progress:
         if note:
             parts.append(note)
         line = "  ".join(parts)
-        self.stream.write("\r" + line.ljust(self._width))
+        self.stream.write("\r" + line.ljust(Progress._width))
         self.stream.flush()
-        self._width = len(line)
+        Progress._width = len(line)
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.active and self._width:
-            self.stream.write("\r" + " " * self._width + "\r")
+        if self.active and Progress._width:
+            self.stream.write("\r" + " " * Progress._width + "\r")
             self.stream.flush()
+            Progress._width = 0

@@ -21,6 +21,7 @@ LAYERS = (
     ("attention", "structured"),
     ("plotting", "verify", "sweep", "api_page"),
     ("experiments",),
+    ("report",),
     ("__main__",),
 )
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}

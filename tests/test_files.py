@@ -240,6 +240,27 @@ def test_progress_without_a_total_or_a_terminal() -> None:
     assert "nothing" not in terminal.getvalue()
 
 
+def test_nested_jobs_share_the_line() -> None:
+    terminal = Terminal()
+    with Progress("report", total=2, stream=terminal, every=0.0) as outer:
+        outer.update(0, "a note that is rather long")
+        with Progress("claims", stream=terminal, every=0.0) as inner:
+            inner.update(1)
+        outer.update(1)
+    parts = terminal.getvalue().split("\r")
+    assert [part.strip() for part in parts] == [
+        "",
+        "report    0 %  0 s  a note that is rather long",
+        "claims  0 s",
+        "",
+        "",
+        "report   50 %  0 s left  0 s",
+        "",
+        "",
+    ]
+    assert len(parts[2]) == len(parts[1])
+
+
 def test_progress_leaves_errors_alone() -> None:
     terminal = Terminal()
 

@@ -61,7 +61,7 @@ class Written:
     seconds: float
 
     def __str__(self) -> str:
-        rows = list(_rows(self.numbers))
+        rows = list(number_rows(self.numbers))
         width = max((len(name) for name, _ in rows), default=0)
         lines = [f"{name:<{width}}  {value}" for name, value in rows]
         lines += [f"written: {path}" for path in self.files]
@@ -144,13 +144,13 @@ def _write_figure(draw: Callable[[], Figure], path: Path) -> None:
         draw().savefig(temporary, format="png", dpi=150)
 
 
-def _rows(numbers: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+def number_rows(numbers: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     """One line per number: means with their standard deviation, lists of words joined, lists of numbers left out."""
     for name, value in numbers.items():
         if isinstance(value, Mapping) and set(value) == {"mean", "std"}:
             yield f"{prefix}{name}", f"{value['mean']:.5g} +- {value['std']:.2g}"
         elif isinstance(value, Mapping):
-            yield from _rows(value, f"{prefix}{name}.")
+            yield from number_rows(value, f"{prefix}{name}.")
         elif isinstance(value, float):
             yield f"{prefix}{name}", f"{value:.6g}"
         elif isinstance(value, (list, tuple)):

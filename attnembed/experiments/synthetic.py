@@ -72,6 +72,8 @@ def alignment(request: Request) -> Outcome:
         reference = errors[0] * np.sqrt(parameters["dims"][0] / np.array(parameters["dims"]))
         plot_line(ax, parameters["dims"], reference, r"$d^{-1/2}$", color=MUTED, linestyle=":")
         ax.set(xscale="log", yscale="log", xlabel="width d", ylabel=r"largest error / $(\eta\,\phi_s)$")
+        ax.set_xticks(parameters["dims"], labels=parameters["dims"])
+        ax.set_xticks([], minor=True)
         ax.set_title("distance from the prediction")
         ax.legend()
         return figure

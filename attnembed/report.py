@@ -1,0 +1,400 @@
+"""One self-contained HTML page of evidence: every claim as measured, every experiment with its figures.
+
+The page needs no network and no script: figures are embedded, colours follow the reader's light or dark setting, and
+it can be read on a phone, printed, or listened to. Everything that is filled in is escaped, by `_fill`.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import re
+import shlex
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from attnembed._files import PathLike, replacing, versions
+from attnembed._progress import Progress
+from attnembed._validation import check_integer
+from attnembed.errors import DataFileError, InputError
+from attnembed.experiments import experiments, reproduce
+from attnembed.experiments.registry import number_rows
+from attnembed.verify import Claim, ClaimResult, Report, claims, verify
+
+__all__ = ["ExperimentRun", "WrittenReport", "write_report"]
+
+_SOURCES = {"WSOM25": "https://arxiv.org/abs/2505.17282", "SO19": "https://arxiv.org/abs/1902.11088"}
+
+
+@dataclass(frozen=True)
+class ExperimentRun:
+    """What came of one experiment: its JSON record and figures, or why there is none.
+
+    ``state`` is "done", "not run" (its data are not there) or "failed".
+    """
+
+    name: str
+    summary: str
+    state: str
+    error: str = ""
+    record: Mapping[str, Any] | None = None
+    figures: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class WrittenReport:
+    """The page at ``path``, and what it tells."""
+
+    path: Path
+    report: Report
+    experiments: tuple[ExperimentRun, ...]
+    seconds: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether every claim holds and no experiment failed; one without its data did not fail."""
+        return self.report.passed and all(run.state != "failed" for run in self.experiments)
+
+    def __str__(self) -> str:
+        lines = [str(self.report).splitlines()[-1]]
+        lines += [f"{run.name}: {run.state}{f' ({run.error})' if run.error else ''}" for run in self.experiments]
+        return "\n".join([*lines, f"written: {self.path} ({self.seconds:.1f} s)"])
+
+
+def write_report(
+    out: PathLike,
+    *,
+    data: PathLike | None = None,
+    quick: bool = False,
+    rng: int = 0,
+    callback: Callable[[str, int, int], object] | None = None,
+) -> WrittenReport:
+    """Measure every claim, run every experiment, and write OUT/report.html, with the experiments' own files beside it.
+
+    Parameters
+    ----------
+    data : folder or file for the experiments on real data (default: that named by ATTNEMBED_DATA); those whose data
+        are not there are left out, and an experiment that fails is named with its error: the page is written anyway
+    quick : smaller versions of the experiments
+    rng : the seed of everything
+    callback : ``callback(part, done, total)`` before each part: "claims", then the experiments by name
+
+    Raises
+    ------
+    InputError
+        for a seed that is not a whole number >= 0.
+    DataFileError
+        if OUT cannot be written.
+    """
+    seed, start = check_integer("rng", rng, minimum=0), time.perf_counter()
+    folder = _writable(Path(out))
+    entries, runs = experiments(), []
+    with Progress("report", total=1 + len(entries)) as progress:
+
+        def begin(part: str, done: int) -> None:
+            progress.update(done, part)
+            if callback is not None:
+                callback(part, done, 1 + len(entries))
+
+        begin("claims", 0)
+        report = verify("all", rng=seed)
+        for done, entry in enumerate(entries, start=1):
+            begin(entry.name, done)
+            runs.append(_run(entry.name, entry.summary, data=data, out=folder, quick=quick, rng=seed))
+    options = ["--seed", str(seed), *(["--quick"] if quick else []), *(["--data", str(data)] if data else [])]
+    path, seconds = folder / "report.html", time.perf_counter() - start
+    page = _page(report, claims(), runs, options, f"attnembed report --out {shlex.quote(str(out))}", seconds)
+    with replacing(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    return WrittenReport(path, report, tuple(runs), seconds)
+
+
+def _writable(folder: Path) -> Path:
+    """The folder, made if need be; an error now rather than after the work."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        raise DataFileError(folder, f"cannot be written: {error.strerror}") from error
+
+
+def _run(name: str, summary: str, **options: Any) -> ExperimentRun:
+    try:
+        written = reproduce(name, **options)
+    except Exception as error:  # whatever it is, the rest of the page is still worth writing
+        absent = isinstance(error, DataFileError) or (isinstance(error, InputError) and error.name == "data")
+        text = " ".join(str(error).split()) or type(error).__name__
+        return ExperimentRun(name, summary, "not run" if absent else "failed", text)
+    record = json.loads(written.files[-1].read_text(encoding="utf-8"))
+    return ExperimentRun(name, summary, "done", record=record, figures=written.files[:-1])
+
+
+# --- the page -------------------------------------------------------------------------------------------------------
+
+
+class _Html(str):
+    """Text that is HTML already."""
+
+
+def _fill(template: str, **values: object) -> _Html:
+    """``template`` with its $names replaced; what is not `_Html` is escaped."""
+    safe = {name: x if isinstance(x, _Html) else html.escape(str(x)) for name, x in values.items()}
+    return _Html(Template(template).substitute(safe))
+
+
+def _join(parts: Iterable[_Html]) -> _Html:
+    return _Html("\n".join(parts))
+
+
+def _page(
+    report: Report,
+    entries: Iterable[Claim],
+    runs: Iterable[ExperimentRun],
+    options: list[str],
+    command: str,
+    seconds: float,
+) -> str:
+    results, runs = {result.id: result for result in report.results}, list(runs)
+    pairs = [(entry, results[entry.id]) for entry in entries]
+    good = sum(result.passed and result.control_failed for result in report.results)
+    shared = shlex.join(options)
+    known = {**versions(), "matplotlib": metadata.version("matplotlib")}
+    return _fill(
+        _PAGE,
+        style=_Html(_STYLE),
+        verdict="passed" if good == len(pairs) else "failed",
+        good=good,
+        count=len(pairs),
+        done=sum(run.state == "done" for run in runs),
+        experiments=len(runs),
+        date=datetime.now(UTC).strftime("%d %B %Y, %H:%M UTC"),
+        seconds=f"{seconds:.0f}",
+        seed=report.seed,
+        versions=", ".join(f"{name} {version}" for name, version in known.items()),
+        command=f"{command} {shared}",
+        rows=_join(_fill(_ROW, mark=_MARKS[result.verdict], **_texts(result)) for _, result in pairs),
+        claims=_join(_claim(entry, result, report.seed) for entry, result in pairs),
+        runs=_join(_experiment(run, shared) for run in runs),
+    )
+
+
+_MARKS = {"passed": "✓", "failed": "✗", "blind": "!"}
+
+
+def _texts(result: ClaimResult) -> dict[str, str]:
+    numbers = {name: f"{getattr(result, name):.3g}" for name in ("measured", "bound", "ratio", "control")}
+    return {"id": result.id, "anchor": _anchor(result.id), "verdict": result.verdict, **numbers}
+
+
+def _claim(entry: Claim, result: ClaimResult, seed: int) -> _Html:
+    held = {**dict.fromkeys(entry.hypotheses, True), **result.hypotheses}
+    hypotheses = _join(
+        _fill("<li>$mark $text</li>", mark=_MARKS["passed" if holds else "failed"], text=text)
+        for text, holds in held.items()
+    )
+    return _fill(
+        _CLAIM,
+        mark=_MARKS[result.verdict],
+        statement=entry.statement[0].upper() + entry.statement[1:],
+        tex=entry.tex,
+        hypotheses=_fill("<ul>$items</ul>", items=hypotheses) if held else "none",
+        controlled=entry.control,
+        caught="exceeds its bound, as it must" if result.control_failed else "was not caught: the measurement is blind",
+        source=_cited(entry.reference),
+        derivation=f"docs/{entry.derivation}",
+        note=_fill('<p class="failed">$note</p>', note=result.note) if result.note else _Html(""),
+        command=f"attnembed verify --ids {result.id} --seed {seed}",
+        seconds=f"{result.seconds:.2f}",
+        **_texts(result),
+    )
+
+
+def _experiment(run: ExperimentRun, shared: str) -> _Html:
+    body = _fill('<p class="$kind">$state: $error</p>', kind=run.state, state=run.state.capitalize(), error=run.error)
+    if run.record is not None:
+        images = (
+            _fill(
+                _FIGURE,
+                name=path.stem,
+                data=base64.b64encode(path.read_bytes()).decode("ascii"),
+                alt=f"Figure {path.stem} of the experiment {run.name}: {run.summary}. Its numbers are in the table.",
+            )
+            for path in run.figures
+        )
+        numbers = (_fill(_NUMBER, name=name, value=value) for name, value in number_rows(run.record["numbers"]))
+        body = _fill(
+            _OUTCOME,
+            figures=_join(images),
+            numbers=_join(numbers),
+            parameters=", ".join(f"{name} = {value}" for name, value in run.record["parameters"].items()),
+            seed=run.record["seed"],
+            size="quick version" if run.record["quick"] else "full size",
+            seconds=f"{run.record['seconds']:.1f}",
+        )
+    return _fill(
+        _EXPERIMENT,
+        name=run.name,
+        anchor=_anchor(run.name),
+        summary=run.summary[0].upper() + run.summary[1:],
+        body=body,
+        command=f"attnembed reproduce {run.name} {shared}",
+    )
+
+
+def _anchor(name: str) -> str:
+    return re.sub(r"\W+", "-", name)
+
+
+def _cited(text: str) -> _Html:
+    """The text with [WSOM25] and [SO19] as links to the papers."""
+    parts = re.split(r"\[(\w+)\]", text)
+    for k, key in enumerate(parts):
+        cited = k % 2 == 1
+        if cited and key in _SOURCES:
+            parts[k] = _fill('<a href="$url">[$key]</a>', url=_SOURCES[key], key=key)
+        else:
+            parts[k] = html.escape(f"[{key}]" if cited else key)
+    return _Html("".join(parts))
+
+
+_PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<title>attnembed: $good of $count claims hold</title>
+<style>$style</style>
+</head>
+<body>
+<header>
+<h1>attnembed: theorems about learning, measured</h1>
+<p class="lead $verdict">$good of $count claims hold, with their negative controls caught. $done of $experiments
+experiments were run.</p>
+<p>A claim passes when its hypotheses hold on the instance and the measured value is at most its bound. Its negative
+control, the same measurement where the statement does not apply, must exceed that bound; else the claim is blind.</p>
+<dl class="facts">
+<dt>Made</dt><dd>$date, in $seconds s</dd>
+<dt>Seed</dt><dd>$seed</dd>
+<dt>Versions</dt><dd>$versions</dd>
+<dt>To repeat</dt><dd><code>$command</code></dd>
+</dl>
+<nav aria-label="Sections"><a href="#summary">Summary</a> <a href="#claims">Claims</a>
+<a href="#experiments">Experiments</a></nav>
+</header>
+<main>
+<section id="summary" aria-labelledby="summary-title">
+<h2 id="summary-title">Summary</h2>
+<table class="summary">
+<caption>Every claim; smaller is better. The ratio is measured over bound.</caption>
+<thead><tr><th scope="col">Claim</th><th scope="col" class="wide">Measured</th><th scope="col" class="wide">Bound</th>
+<th scope="col">Ratio</th><th scope="col" class="wide">Control</th><th scope="col">Verdict</th></tr></thead>
+<tbody>
+$rows
+</tbody>
+</table>
+</section>
+<section id="claims" aria-labelledby="claims-title">
+<h2 id="claims-title">Claims</h2>
+$claims
+</section>
+<section id="experiments" aria-labelledby="experiments-title">
+<h2 id="experiments-title">Experiments</h2>
+$runs
+</section>
+</main>
+</body>
+</html>
+"""
+
+_ROW = """<tr><th scope="row"><a href="#$anchor">$id</a></th><td class="wide">$measured</td><td class="wide">$bound</td>
+<td>$ratio</td><td class="wide">$control</td><td class="$verdict">$mark $verdict</td></tr>"""
+
+_CLAIM = """<article id="$anchor" class="card">
+<h3>$id <span class="$verdict">$mark $verdict</span></h3>
+<p>$statement.</p>
+<details><summary>Formula (TeX)</summary><code>$tex</code></details>
+<dl class="numbers">
+<div><dt>Measured</dt><dd>$measured</dd></div>
+<div><dt>Bound</dt><dd>$bound</dd></div>
+<div><dt>Ratio</dt><dd>$ratio</dd></div>
+<div><dt>Control</dt><dd>$control</dd></div>
+</dl>
+$note
+<dl class="facts">
+<dt>Hypotheses</dt><dd>$hypotheses</dd>
+<dt>Negative control</dt><dd>$controlled; $caught</dd>
+<dt>Source</dt><dd>$source; <code>$derivation</code></dd>
+<dt>To repeat</dt><dd><code>$command</code> ($seconds s)</dd>
+</dl>
+</article>"""
+
+_EXPERIMENT = """<article id="$anchor" class="card">
+<h3>$name</h3>
+<p>$summary.</p>
+$body
+<dl class="facts"><dt>To repeat</dt><dd><code>$command</code></dd></dl>
+</article>"""
+
+_FIGURE = """<figure tabindex="0"><img src="data:image/png;base64,$data" alt="$alt">
+<figcaption>$name.png</figcaption></figure>"""
+
+_OUTCOME = """$figures
+<table>
+<caption>Numbers</caption>
+<thead><tr><th scope="col">Quantity</th><th scope="col">Value</th></tr></thead>
+<tbody>
+$numbers
+</tbody>
+</table>
+<dl class="facts">
+<dt>Parameters</dt><dd>$parameters</dd>
+<dt>Run</dt><dd>$size, seed $seed, $seconds s</dd>
+</dl>"""
+
+_NUMBER = """<tr><th scope="row">$name</th><td>$value</td></tr>"""
+
+_STYLE = """
+:root { --ink: #1b1b1b; --soft: #555; --page: #fff; --card: #f6f7f9; --line: #d5d9de; --link: #0b5cad;
+  --good: #0b6b3a; --bad: #a51d1d; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e8e8e8; --soft: #b0b0b0; --page: #16181b; --card: #202429;
+  --line: #3a4048; --link: #7db8f0; --good: #6fd39b; --bad: #ff9a94; } }
+* { box-sizing: border-box; }
+body { margin: 0 auto; padding: 1rem; max-width: 60rem; font: 1rem/1.5 system-ui, sans-serif; color: var(--ink);
+  background: var(--page); overflow-wrap: anywhere; }
+h1 { font-size: 1.6rem; line-height: 1.2; } h2 { font-size: 1.3rem; margin-top: 2.5rem; }
+h3 { font-size: 1.05rem; margin: 0 0 .3rem; }
+a { color: var(--link); } nav a { display: inline-block; padding: .4rem .8rem .4rem 0; }
+code { font: .9em ui-monospace, monospace; }
+.lead { font-size: 1.15rem; font-weight: 600; }
+.passed { color: var(--good); } .failed, .blind { color: var(--bad); } .card span { white-space: nowrap; }
+.card { background: var(--card); border: 1px solid var(--line); border-radius: .4rem; padding: 1rem; margin: 1rem 0; }
+.card p { margin: .3rem 0; }
+dl { margin: .6rem 0; } dd { margin: 0; } dt { color: var(--soft); }
+dd > ul { margin: 0; padding: 0; list-style: none; }
+.facts { display: grid; grid-template-columns: minmax(6rem, auto) 1fr; gap: .2rem 1rem; }
+.numbers { display: grid; grid-template-columns: repeat(auto-fit, minmax(7rem, 1fr)); gap: .4rem; }
+.numbers dd { font-variant-numeric: tabular-nums; font-weight: 600; }
+table { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums; }
+caption { text-align: left; color: var(--soft); padding: .3rem 0; }
+th, td { text-align: left; vertical-align: top; padding: .3rem .6rem .3rem 0; border-bottom: 1px solid var(--line); }
+td { overflow-wrap: break-word; } th { font-weight: 500; } .summary td { white-space: nowrap; }
+figure { margin: .8rem 0; } figcaption { color: var(--soft); }
+img { max-width: 100%; height: auto; background: #fff; border-radius: .3rem; padding: .3rem; }
+summary { cursor: pointer; color: var(--soft); }
+@media (max-width: 40rem) { figure { overflow-x: auto; } img { max-width: none; width: 36rem; }
+  .wide { display: none; } .facts { grid-template-columns: 1fr; gap: 0; } .facts dd { margin-bottom: .5rem; } }
+@media print { :root { --ink: #000; --soft: #333; --page: #fff; --card: #fff; --line: #999; --link: #000; --good: #000;
+  --bad: #000; } body { max-width: none; font-size: 10pt; } .card, figure, tr { break-inside: avoid; }
+  nav { display: none; } details::details-content { content-visibility: visible; } }
+"""

@@ -1,0 +1,305 @@
+"""The HTML page of evidence: whole, self-contained, escaped, accessible, and written whatever an experiment does."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from attnembed import report as module
+from attnembed.__main__ import main
+from attnembed.errors import DataFileError, InputError
+from attnembed.experiments import experiments
+from attnembed.experiments.registry import Experiment, Outcome, Request, _registry, require_data
+from attnembed.report import WrittenReport, write_report
+from attnembed.verify import Claim, ClaimResult, Evidence, Report, claims, registry
+
+HOSTILE = "<script>alert('x')</script> & \"quotes\" $name ${name}"
+VOID = {"meta", "img", "br", "link", "hr", "input"}
+
+
+class Page(HTMLParser):
+    """The elements of a page, and whatever is wrong with their nesting."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.elements: list[tuple[str, dict[str, str]]] = []
+        self.problems: list[str] = []
+        self.text = ""
+        self._open: list[str] = []
+        self.feed(text)
+        self.close()
+        self.problems += [f"<{tag}> is never closed" for tag in self._open]
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, {name: value or "" for name, value in attrs}))
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if not self._open or self._open.pop() != tag:
+            self.problems.append(f"</{tag}> closes nothing at {self.getpos()}")
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def all(self, tag: str) -> list[dict[str, str]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+    @property
+    def outside(self) -> list[str]:
+        """What a browser would fetch or run, links to the cited papers aside."""
+        found = [
+            f"<{tag}>" for tag, _ in self.elements if tag in ("script", "iframe", "link", "object", "embed", "base")
+        ]
+        for tag, attributes in self.elements:
+            found += [f"{tag} {name}" for name in attributes if name.startswith("on")]
+            if not attributes.get("src", "data:").startswith("data:image/png;base64,"):
+                found += [attributes["src"]] if "src" in attributes else []
+            if not re.match(r"#|https://arxiv\.org/abs/[\d.]+$", attributes.get("href", "#")):
+                found.append(attributes["href"])
+            found += [f"{tag} style"] if "url(" in attributes.get("style", "") else []
+        return found
+
+    @property
+    def barriers(self) -> list[str]:
+        """What a reader with a screen reader would stumble over."""
+        found = [] if self.all("html")[0].get("lang") == "en" else ["no language"]
+        found += ["an image without a text"] * sum(not image.get("alt", "").strip() for image in self.all("img"))
+        found += ["a header without a scope"] * sum(cell.get("scope") not in ("col", "row") for cell in self.all("th"))
+        found += ["a table without a caption"] * (len(self.all("table")) - len(self.all("caption")))
+        found += ["not one h1"] * (len(self.all("h1")) != 1)
+        found += ["no viewport"] * all(meta.get("name") != "viewport" for meta in self.all("meta"))
+        ids = [attributes["id"] for _, attributes in self.elements if "id" in attributes]
+        found += ["an id twice"] * (len(ids) != len(set(ids)))
+        targets = {a["href"][1:] for a in self.all("a") if a.get("href", "").startswith("#")}
+        targets |= {attributes["aria-labelledby"] for _, attributes in self.elements if "aria-labelledby" in attributes}
+        return found + [f"no element {target}" for target in sorted(targets - set(ids))]
+
+
+def made_up(name: str, evidence: Evidence) -> Claim:
+    return Claim(
+        f"attention/{name}",
+        "attention",
+        f"made up: {HOSTILE}",
+        HOSTILE,
+        f"[WSOM25], {HOSTILE}; [other]",
+        (HOSTILE,),
+        HOSTILE,
+        "notation.md",
+        lambda rng: evidence,
+    )
+
+
+CLAIMS = (
+    made_up("right", Evidence(0.25, 1.0, 5.0, hypotheses={HOSTILE: True})),
+    made_up("wrong", Evidence(2.0, 1.0, 5.0, note=HOSTILE, hypotheses={HOSTILE: False})),
+    made_up("blind", Evidence(0.5, 1.0, 0.7)),
+)
+
+
+def good(request: Request) -> Outcome:
+    def draw() -> Any:
+        from attnembed.plotting import new_figure
+
+        figure, axes = new_figure()
+        axes[0, 0].plot([0, request.seed])
+        return figure
+
+    return Outcome({"size": 3, "note": HOSTILE}, {"slope": 0.123456789, "words": [HOSTILE]}, {"drawn": draw})
+
+
+def broken(request: Request) -> Outcome:
+    raise ZeroDivisionError(f"{HOSTILE}\nsecond line")
+
+
+def needy(request: Request) -> Outcome:
+    require_data(request, "the letters")
+    raise AssertionError
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Replace the claims and the experiments by a few that take no time."""
+    monkeypatch.delenv("ATTNEMBED_DATA", raising=False)
+
+    def replace(entries: tuple[Claim, ...], **runs: Callable[[Request], Outcome]) -> None:
+        found = tuple(Experiment(name, f"about {name}: {HOSTILE}", run) for name, run in runs.items())
+        experiments()  # the registry is filled once; the made-up ones come on top
+        for entry in found:
+            monkeypatch.setitem(_registry, entry.name, entry)
+        monkeypatch.setattr(module, "experiments", lambda: found)
+        monkeypatch.setattr(module, "claims", lambda: entries)
+
+        def measured(subject: str, rng: int) -> Report:
+            results = tuple(registry._run(entry, np.random.default_rng(rng)) for entry in entries)
+            return Report(results, rng, {"attnembed": "0"})
+
+        monkeypatch.setattr(module, "verify", measured)
+
+    return replace
+
+
+@pytest.fixture
+def written(small: Callable[..., None], tmp_path: Path) -> tuple[WrittenReport, str]:
+    small(CLAIMS, good=good, broken=broken, needy=needy)
+    result = write_report(tmp_path / "a folder", quick=True, rng=7)
+    return result, result.path.read_text(encoding="utf-8")
+
+
+def test_the_page_is_well_formed_self_contained_and_accessible(written: tuple[WrittenReport, str]) -> None:
+    page = Page(written[1])
+    assert page.problems == []
+    assert page.outside == []
+    assert page.barriers == []
+    assert written[1].startswith("<!DOCTYPE html>")
+    assert "prefers-color-scheme: dark" in written[1]
+    assert "@media print" in written[1]
+    assert "@import" not in written[1]
+    assert "url(" not in written[1]
+
+
+@pytest.mark.parametrize(
+    ("change", "where"),
+    [
+        (("</article>", ""), "problems"),
+        (("<main>", "<main></p>"), "problems"),
+        (("<main>", "<main><script>1</script>"), "outside"),
+        (("<main>", '<main><img alt="x" src="https://example.org/x.png">'), "outside"),
+        (("<main>", '<main><a href="http://example.org">x</a>'), "outside"),
+        (("<main>", '<main onclick="x()">'), "outside"),
+        ((' lang="en"', ""), "barriers"),
+        ((' alt="', ' title="'), "barriers"),
+        ((' scope="row"', ""), "barriers"),
+        (('id="claims"', 'id="claim"'), "barriers"),
+        (('id="claims"', 'id="summary"'), "barriers"),
+    ],
+)
+def test_a_broken_page_is_caught(written: tuple[WrittenReport, str], change: tuple[str, str], where: str) -> None:
+    assert change[0] in written[1]
+    assert getattr(Page(written[1].replace(*change)), where) != []
+
+
+def test_everything_is_escaped(written: tuple[WrittenReport, str]) -> None:
+    text, page = written[1], Page(written[1])
+    assert "<script" not in text
+    # Statement, formula, source, hypothesis and control of three claims; summaries of three experiments.
+    assert page.text.count(HOSTILE) >= 3 * 5 + 3
+    assert HOSTILE in page.all("img")[0]["alt"]
+
+
+def test_claims_are_told_with_their_verdicts(written: tuple[WrittenReport, str]) -> None:
+    result, text = written
+    page = Page(text)
+    for name, verdict in (("right", "✓ passed"), ("wrong", "✗ failed"), ("blind", "! blind")):
+        assert f"attention/{name} {verdict}" in page.text
+        assert f"attnembed verify --ids attention/{name} --seed 7" in page.text
+    for phrase in ("1 of 3 claims hold", "was not caught", "exceeds its bound", "0.25", f"✗ {HOSTILE}", f"✓ {HOSTILE}"):
+        assert phrase in page.text
+    assert [link["href"] for link in page.all("a") if link["href"].startswith("https")] == [
+        "https://arxiv.org/abs/2505.17282"
+    ] * 3
+    assert "[other]" in page.text
+    assert not result.passed
+
+
+def test_experiments_are_told_also_where_they_fail(written: tuple[WrittenReport, str]) -> None:
+    result, text = written
+    page = Page(text)
+    assert [run.state for run in result.experiments] == ["done", "failed", "not run"]
+    for phrase in ("Not run: `data` must name the letters", "0.123457", "size = 3", "quick version, seed 7"):
+        assert phrase in page.text
+    assert f"Failed: {HOSTILE} second line" in page.text
+    assert "attnembed reproduce good --seed 7 --quick" in page.text
+    assert "a folder' --seed 7 --quick" in page.text
+    (image,) = page.all("img")
+    embedded = base64.b64decode(image["src"].removeprefix("data:image/png;base64,"))
+    assert embedded == (result.path.parent / "drawn.png").read_bytes()
+    assert str(result).splitlines()[1:4] == [
+        "good: done",
+        f"broken: failed ({HOSTILE} second line)",
+        "needy: not run (`data` must name the letters; got none; pass --data PATH or set ATTNEMBED_DATA)",
+    ]
+
+
+def test_missing_data_are_no_failure(small: Callable[..., None], tmp_path: Path) -> None:
+    small(CLAIMS[:1], needy=needy)
+    result = write_report(tmp_path, data=tmp_path / "nowhere")
+    assert result.passed
+    assert "nowhere: does not exist" in result.experiments[0].error
+
+
+def test_every_registered_claim_and_experiment_has_its_place() -> None:
+    def result(entry: Claim) -> ClaimResult:
+        return ClaimResult(entry.id, entry.statement, True, 0.5, 1.0, 0.5, 2.0, True, {}, 0.1)
+
+    report = Report(tuple(result(entry) for entry in claims()), 0, {})
+    runs = [module.ExperimentRun(entry.name, entry.summary, "not run", "no data") for entry in experiments()]
+    page = Page(module._page(report, claims(), runs, ["--seed", "0"], "attnembed report --out x", 1.0))
+    assert page.problems == page.outside == page.barriers == []
+    for entry in claims():
+        plain = entry.reference.replace("\n", " ")
+        for phrase in (
+            entry.id,
+            entry.statement[1:],
+            entry.tex,
+            entry.control,
+            entry.derivation,
+            plain,
+            *entry.hypotheses,
+        ):
+            assert phrase in page.text
+    for run in runs:
+        assert run.summary[1:] in page.text
+
+
+def test_the_callback_hears_of_each_part(small: Callable[..., None], tmp_path: Path) -> None:
+    small(CLAIMS[:1], good=good, broken=broken)
+    heard: list[tuple[str, int, int]] = []
+    write_report(tmp_path, callback=lambda *part: heard.append(part))
+    assert heard == [("claims", 0, 3), ("good", 1, 3), ("broken", 2, 3)]
+
+
+def test_errors_come_before_the_work(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def never(*args: Any, **options: Any) -> None:
+        raise AssertionError("the work has begun")
+
+    monkeypatch.setattr(module, "verify", never)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataFileError, match="cannot be written"):
+        write_report(tmp_path / "file")
+    with pytest.raises(InputError, match="rng"):
+        write_report(tmp_path, rng=-1)
+
+
+def test_an_old_page_stays_whole_until_the_new_one_is(
+    small: Callable[..., None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    small(CLAIMS[:1])
+    (tmp_path / "report.html").write_text("old")
+
+    def half(self: Path, text: str, **options: Any) -> int:
+        self.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", half)
+    with pytest.raises(DataFileError, match="No space left"):
+        write_report(tmp_path)
+    assert (tmp_path / "report.html").read_bytes() == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_the_command(small: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small(CLAIMS[:1], needy=needy)
+    assert main(["report", "--out", str(tmp_path), "--quick", "--seed", "3"]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[0].startswith("1 of 1 claims hold")
+    assert out[-1].startswith(f"written: {tmp_path / 'report.html'}")
+    small(CLAIMS)
+    assert main(["report", "--out", str(tmp_path)]) == 1
