@@ -1,4 +1,4 @@
-"""The command line: `attnembed list | verify | reproduce` (also `python -m attnembed`). The only module that prints."""
+"""The command line: `attnembed list | verify | reproduce | sweep` (or `python -m attnembed`); all that prints."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code (0 fine, 1 a claim failed, 2 an error)."""
+    """Run the command line; returns the exit code (0 fine, 1 a claim or a cell failed, 2 an error)."""
     options = _parser().parse_args(argv)
     try:
         code: int = options.run(options)
@@ -79,11 +79,29 @@ def _parser() -> argparse.ArgumentParser:
     reporting.add_argument("--quick", action="store_true", help="smaller versions of the experiments")
     reporting.add_argument("--seed", type=int, default=0, metavar="N", help="seed of everything (default 0)")
     reporting.set_defaults(run=_report)
+
+    sweeping = commands.add_parser(
+        "sweep",
+        help="run an experiment over a grid, in parallel; writes a figure (PNG) and numbers (JSON)",
+        epilog="VALUES are numbers with commas between them; LOW:HIGH:COUNT stands for COUNT numbers from LOW to HIGH "
+        "in geometric progression. Names are eta (step size), d (width), n (sequences), T (length), V (vocabulary) "
+        "and scale (of E and p).",
+    )
+    sweeping.add_argument("experiment", metavar="EXPERIMENT", help="one of those of `attnembed list`")
+    sweeping.add_argument("--over", nargs="+", action="extend", required=True, metavar="NAME=VALUES", help="see below")
+    sweeping.add_argument("--store", metavar="FILE", help="keep finished cells, and go on from those it holds")
+    sweeping.add_argument("--out", metavar="DIR", default="results", help="where to write (default: results)")
+    sweeping.add_argument("--workers", type=int, metavar="N", help="processes (default: one per core)")
+    sweeping.add_argument("--repeats", type=int, default=1, metavar="R", help="repetitions of each cell (default 1)")
+    sweeping.add_argument("--quick", action="store_true", help="smaller data, for a first look")
+    sweeping.add_argument("--seed", type=int, default=0, metavar="N", help="seed (default 0)")
+    sweeping.set_defaults(run=_sweep)
     return parser
 
 
 def _list(options: argparse.Namespace) -> int:
     from attnembed.experiments import experiments
+    from attnembed.experiments.sweeps import GRID_EXPERIMENTS
     from attnembed.verify import claims, claims_page
 
     if options.api:
@@ -96,6 +114,7 @@ def _list(options: argparse.Namespace) -> int:
         return 0
     rows = [(entry.id, entry.statement) for entry in claims()]
     rows += [(f"reproduce {entry.name}", entry.summary) for entry in experiments()]
+    rows += [(f"sweep {entry.name}", entry.summary) for entry in GRID_EXPERIMENTS.values()]
     width = max(len(name) for name, _ in rows)
     for name, text in rows:
         print(f"{name:<{width}}  {text}")
@@ -119,6 +138,26 @@ def _reproduce(options: argparse.Namespace) -> int:
     outcome = reproduce(options.name, data=options.data, out=options.out, quick=options.quick, rng=options.seed)
     print(outcome)
     return 0
+
+
+def _sweep(options: argparse.Namespace) -> int:
+    from attnembed.experiments.sweeps import run_sweep
+    from attnembed.results import Status
+
+    outcome = run_sweep(
+        options.experiment,
+        options.over,
+        store=options.store,
+        out=options.out,
+        workers=options.workers,
+        repeats=options.repeats,
+        quick=options.quick,
+        rng=options.seed,
+    )
+    if not outcome.files:
+        return _fail(outcome.result.message)
+    print(outcome)
+    return 0 if outcome.result.status is Status.REACHED_END else 1
 
 
 def _report(options: argparse.Namespace) -> int:

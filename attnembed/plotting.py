@@ -23,6 +23,7 @@ __all__ = [
     "new_figure",
     "plot_alignment",
     "plot_attention_text",
+    "plot_heatmap",
     "plot_line",
     "plot_tokens",
     "style",
@@ -63,6 +64,23 @@ def plot_line(ax: Axes, x: ArrayLike, y: ArrayLike, label: str = "", *, index: i
     """A line in the ``index``-th colour and dash."""
     style: dict[str, Any] = {"color": COLOURS[index % len(COLOURS)], "linestyle": DASHES[index % len(DASHES)]}
     ax.plot(x, y, label=label or None, **{**style, **options})
+    return ax
+
+
+def plot_heatmap(ax: Axes, x: ArrayLike, y: ArrayLike, values: ArrayLike, *, label: str) -> Axes:
+    """Values (len(y), len(x)) as equal tiles, grey where NaN, with a colour bar; up to six x and y are written.
+
+    The tiles do not show distances: x and y may be spaced in any way.
+    """
+    grid = np.ma.masked_invalid(np.asarray(values, dtype=float))
+    colours = mpl.colormaps["cividis"].with_extremes(bad="#BBBBBB")
+    tiles = ax.pcolormesh(grid, cmap=colours, edgecolors="white", linewidth=0.4)
+    for axis, marks in ((ax.xaxis, np.asarray(x)), (ax.yaxis, np.asarray(y))):
+        places = np.arange(0, marks.size, -(-marks.size // 6))
+        axis.set_ticks(places + 0.5, [f"{m:.0f}" if 100 <= m < 1e5 else f"{m:.3g}" for m in marks[places]])
+    ax.tick_params(length=0)
+    ax.grid(visible=False)
+    ax.figure.colorbar(tiles, ax=ax, label=label, pad=0.02)
     return ax
 
 

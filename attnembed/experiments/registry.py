@@ -100,17 +100,13 @@ def reproduce(
     seed = check_integer("rng", rng, minimum=0)
     if data is None and os.environ.get(DATA_VARIABLE):
         data = os.environ[DATA_VARIABLE]
-    folder = Path(out)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataFileError(folder, f"cannot be made: {error.strerror}") from error
+    folder = output_folder(out)
     start = time.perf_counter()
     outcome = _registry[name].run(Request(None if data is None else Path(data), bool(quick), seed, folder))
     files = []
     for figure_name, draw in outcome.figures.items():
         files.append(folder / f"{figure_name}.png")
-        _write_figure(draw, files[-1])
+        write_figure(draw, files[-1])
     seconds = time.perf_counter() - start
     path = folder / f"{name}.json"
     write_json(
@@ -137,7 +133,17 @@ def require_data(request: Request, what: str) -> Path:
     return request.data
 
 
-def _write_figure(draw: Callable[[], Figure], path: Path) -> None:
+def output_folder(path: PathLike) -> Path:
+    """The folder, made before the work rather than after it."""
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:  # ValueError: a name with a null byte
+        raise DataFileError(folder, f"cannot be made: {getattr(error, 'strerror', None) or error}") from error
+    return folder
+
+
+def write_figure(draw: Callable[[], Figure], path: Path) -> None:
     from attnembed.plotting import style
 
     with style(), replacing(path) as temporary:
