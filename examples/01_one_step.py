@@ -10,35 +10,41 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from matplotlib.figure import Figure
 
 import attnembed as ae
 from attnembed.plotting import new_figure, plot_alignment, style
 
 
-def main(out_dir: str | Path = ".", quick: bool = False, rng: int = 0) -> dict[str, float]:
-    """Take the step, compare it with the prediction and its bound, and draw it."""
-    generator = np.random.default_rng(rng)
-
-    # %% Sequences of 12 tokens over a vocabulary of 40; the tilt says how a token leans to one class.
-    tilt = generator.standard_normal(40)
+# %% Sequences of 12 tokens out of 40; the tilt says how far a token leans to one class or the other
+def make_data(n_samples: int, rng: np.random.Generator) -> ae.TokenDataset:
+    tilt = rng.standard_normal(40)
     probs = np.exp([tilt, -tilt])
     probs /= probs.sum(axis=1, keepdims=True)
-    n_samples = 100 if quick else 600
-    data = ae.make_iid_dataset(
-        n_samples=n_samples, length=12, positive_probs=probs[0], negative_probs=probs[1], rng=generator
+    return ae.make_iid_dataset(
+        n_samples=n_samples, length=12, positive_probs=probs[0], negative_probs=probs[1], rng=rng
     )
 
-    # %% A random model and one step of size eta = 400 on E.
+
+# %% The picture: one point per token, and the predicted line
+def draw(alpha: np.ndarray, token_values: np.ndarray, slope: float) -> Figure:
+    figure, axes = new_figure()
+    plot_alignment(axes[0, 0], alpha, token_values, slope).locator_params(axis="x", nbins=5)
+    return figure
+
+
+# %% A random model, one step of size eta = 400 on E, and three numbers
+def main(out_dir: str | Path = "results", quick: bool = False, rng: int = 0) -> dict[str, float]:
+    """Take the step and compare it with the prediction: the slopes agree, and no token's error exceeds its bound."""
+    generator = np.random.default_rng(rng)
+    data = make_data(100 if quick else 600, generator)
     model = ae.AttentionModel.random(data.vocab_size, 800, rng=generator)
     step = ae.one_step(model, data, step_size=400.0)
 
-    # %% The picture: measured values on the predicted line.
+    Path(out_dir).mkdir(parents=True, exist_ok=True)
     with style():
-        figure, axes = new_figure()
-        plot_alignment(axes[0, 0], data.signed_frequency, step.model.token_values, step.slope)
+        figure = draw(data.signed_frequency, step.model.token_values, step.slope)
         figure.savefig(Path(out_dir) / "01_one_step.png", dpi=150)
-
-    # %% Three numbers: the two slopes agree, and no token's error exceeds its bound.
     return {
         "predicted slope": step.slope,
         "measured slope": step.measured_slope,
@@ -46,6 +52,7 @@ def main(out_dir: str | Path = ".", quick: bool = False, rng: int = 0) -> dict[s
     }
 
 
+# %%
 if __name__ == "__main__":
     for name, value in main().items():
         print(f"{name}: {value:.4g}")

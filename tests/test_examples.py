@@ -1,30 +1,35 @@
-"""Every example runs, saves its figure, and ends with numbers that say what it claims."""
+"""Every example runs, saves its figure, and returns three numbers that say what it claims."""
 
 from __future__ import annotations
 
 import importlib.util
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 FOLDER = Path(__file__).parents[1] / "examples"
-EXPECTED: dict[str, Callable[[dict[str, Any]], bool]] = {
+Numbers = dict[str, float]
+EXPECTED: dict[str, Callable[[Numbers], bool]] = {
     "01_one_step": lambda x: (
         abs(x["measured slope"] / x["predicted slope"] - 1) < 0.1 and 0.01 < x["largest error / bound"] <= 1
     ),
-    "02_selection": lambda x: (
-        x["angle at the end (degrees)"] < 5 < x["angle at t = 100 (degrees)"]
-        and abs(x["t (L - L*) / ||p_mm||^2"] - 1) < 0.01
+    "04_log_time": lambda x: (
+        x["angle at t = 10000 (degrees)"] > 5
+        and abs(x["exponent of the angle in log t"] + 1) < 0.06
+        and abs(x["t (L - L*) / ||p_mm||^2"] - 1) < 1e-3
     ),
-    "03_when_selection_fails": lambda x: (
+    "06_when_selection_fails": lambda x: (
         x["promised below step"] < 505 < x["fails from step"] < 758 < 2526 < x["fails up to step"] < 3790
     ),
-    "04_relative_scale": lambda x: (
-        x["joint spread"] > 3 * x["online spread"]
-        and x["online spread"] < 0.03
-        and min(x["online"]) > x["stage"] - 0.02
+    "10_relative_scale": lambda x: (
+        x["spread of the accuracy over c, joint"] > 0.05
+        and 0 <= x["spread of the accuracy over c, online"] < 0.02
+        and x["accuracy of online at its worst c, minus stage"] > -0.02
     ),
 }
 
@@ -38,19 +43,41 @@ def load(name: str) -> Any:
     return module
 
 
+def check(name: str, numbers: Numbers, folder: Path) -> None:
+    """Three finite numbers as expected, and a figure with something in it; an animation moves."""
+    assert len(numbers) == 3
+    assert all(isinstance(value, float) and np.isfinite(value) for value in numbers.values()), numbers
+    assert EXPECTED[name](numbers), numbers
+    (figure,) = [path for path in folder.iterdir() if path.stem == name and path.suffix in (".png", ".gif")]
+    with Image.open(figure) as image:
+        assert min(image.size) > 200
+        assert len(image.getcolors(image.width * image.height) or ()) > 20
+        assert getattr(image, "n_frames", 1) > 4 or figure.suffix == ".png"
+
+
 def test_every_example_is_tested() -> None:
     assert {path.stem for path in FOLDER.glob("*.py")} == set(EXPECTED)
 
 
 @pytest.mark.parametrize("name", EXPECTED)
 def test_example(name: str, tmp_path: Path) -> None:
-    example = load(name)
-    numbers = example.main(tmp_path, quick=True, rng=0)
-    assert EXPECTED[name](numbers), numbers
-    assert (tmp_path / f"{name}.png").stat().st_size > 5_000
+    check(name, load(name).main(tmp_path / "new", quick=True, rng=0), tmp_path / "new")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", EXPECTED)
 def test_example_at_full_size(name: str, tmp_path: Path) -> None:
-    assert EXPECTED[name](load(name).main(tmp_path, rng=1))
+    check(name, load(name).main(tmp_path, rng=1), tmp_path)
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_an_example_is_short_and_in_cells(name: str) -> None:
+    source = (FOLDER / f"{name}.py").read_text(encoding="utf-8")
+    assert source.count("\n") < 100
+    assert source.startswith("# %% [markdown]\n# # ")
+    assert len(re.findall(r"^# %%", source, flags=re.MULTILINE)) >= 5
+
+
+def test_the_gallery_has_a_line_for_every_example() -> None:
+    page = (FOLDER / "README.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| \[(\w+)\]\((?:\w+)\.py\) \|", page, flags=re.MULTILINE) == sorted(EXPECTED)
