@@ -18,6 +18,11 @@ EXPECTED: dict[str, Callable[[Numbers], bool]] = {
     "01_one_step": lambda x: (
         abs(x["measured slope"] / x["predicted slope"] - 1) < 0.1 and 0.01 < x["largest error / bound"] <= 1
     ),
+    "02_bound_against_error": lambda x: (
+        abs(x["exponent of the error in the step size"] - 1) < 1e-6
+        and abs(x["exponent of the error in the scale"] - 1) < 0.05
+        and 0.2 < x["largest error / bound"] <= 1
+    ),
     "04_log_time": lambda x: (
         x["angle at t = 10000 (degrees)"] > 5
         and abs(x["exponent of the angle in log t"] + 1) < 0.06
