@@ -23,6 +23,11 @@ EXPECTED: dict[str, Callable[[Numbers], bool]] = {
         and abs(x["exponent of the error in the scale"] - 1) < 0.05
         and 0.2 < x["largest error / bound"] <= 1
     ),
+    "03_selection_in_motion": lambda x: (
+        x["Spearman(p . E_s, |Delta_s|) at the end"] > 0.8
+        and x["largest attention in a sequence, mean at the start"] < 0.2
+        and x["largest attention in a sequence, mean at the end"] > 0.7
+    ),
     "04_log_time": lambda x: (
         x["angle at t = 10000 (degrees)"] > 5
         and abs(x["exponent of the angle in log t"] + 1) < 0.06
