@@ -33,6 +33,11 @@ EXPECTED: dict[str, Callable[[Numbers], bool]] = {
         and abs(x["exponent of the angle in log t"] + 1) < 0.06
         and abs(x["t (L - L*) / ||p_mm||^2"] - 1) < 1e-3
     ),
+    "05_max_margin_in_the_plane": lambda x: (
+        0 <= x["KKT residual of the certificate"] < 1e-12
+        and x["largest angle of a flow to p_mm (degrees)"] < 1
+        and x["largest difference of a multiplier"] < 1e-3
+    ),
     "06_when_selection_fails": lambda x: (
         x["promised below step"] < 505 < x["fails from step"] < 758 < 2526 < x["fails up to step"] < 3790
     ),
