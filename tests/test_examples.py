@@ -41,6 +41,11 @@ EXPECTED: dict[str, Callable[[Numbers], bool]] = {
     "06_when_selection_fails": lambda x: (
         x["promised below step"] < 505 < x["fails from step"] < 758 < 2526 < x["fails up to step"] < 3790
     ),
+    "07_closed_forms_against_width": lambda x: (
+        abs(x["exponent of the error of ||p_mm||^2"] + 0.5) < 0.15
+        and abs(x["exponent of the error of the slope"] + 0.5) < 0.15
+        and abs(x["||p_mm||^2 / closed form, mean at the largest d"] - 1) < 0.01
+    ),
     "10_relative_scale": lambda x: (
         x["spread of the accuracy over c, joint"] > 0.05
         and 0 <= x["spread of the accuracy over c, online"] < 0.02
