@@ -46,6 +46,11 @@ EXPECTED: dict[str, Callable[[Numbers], bool]] = {
         and abs(x["exponent of the error of the slope"] + 0.5) < 0.15
         and abs(x["||p_mm||^2 / closed form, mean at the largest d"] - 1) < 0.01
     ),
+    "08_your_own_reviews": lambda x: (
+        x["accuracy on held-out reviews"] > 0.85
+        and x["Spearman(E_s . v, alpha_s)"] > 0.95
+        and x["Spearman(p . E_s, |Delta_s|)"] > 0.85
+    ),
     "10_relative_scale": lambda x: (
         x["spread of the accuracy over c, joint"] > 0.05
         and 0 <= x["spread of the accuracy over c, online"] < 0.02
@@ -101,3 +106,11 @@ def test_an_example_is_short_and_in_cells(name: str) -> None:
 def test_the_gallery_has_a_line_for_every_example() -> None:
     page = (FOLDER / "README.md").read_text(encoding="utf-8")
     assert re.findall(r"^\| \[(\w+)\]\((?:\w+)\.py\) \|", page, flags=re.MULTILINE) == sorted(EXPECTED)
+
+
+def test_reviews_of_the_user(tmp_path: Path) -> None:
+    file = tmp_path / "mine.csv"
+    file.write_text("stars,text\n" + '5,"Warm, and witty."\n1,"Dull, and so long."\n' * 30, encoding="utf-8")
+    numbers = load("08_your_own_reviews").main(tmp_path, path=str(file))
+    assert numbers["accuracy on held-out reviews"] == 1
+    assert {path.name for path in tmp_path.iterdir()} == {"mine.csv", "08_your_own_reviews.png"}
