@@ -51,6 +51,11 @@ EXPECTED: dict[str, Callable[[Numbers], bool]] = {
         and x["Spearman(E_s . v, alpha_s)"] > 0.95
         and x["Spearman(p . E_s, |Delta_s|)"] > 0.85
     ),
+    "09_chain_crf_by_hand": lambda x: (
+        0 <= x["largest error of log Z and the marginals"] < 1e-12
+        and x["days on which Viterbi is right"] == 7
+        and 1 < x["largest deviation of the samples (standard errors)"] < 4
+    ),
     "10_relative_scale": lambda x: (
         x["spread of the accuracy over c, joint"] > 0.05
         and 0 <= x["spread of the accuracy over c, online"] < 0.02
