@@ -4,8 +4,9 @@
 # With embeddings of two coordinates the whole program can be seen: p_mm is the shortest p with p . d_k >= 1 for all
 # token differences d_k = E_{s*} - E_s. Its certificate is a sum, p_mm = sum lambda_k d_k with lambda_k >= 0 over the
 # support vectors, which lie on the margin line. Gradient flow, which knows nothing of it, turns to p_mm, and the
-# attention that it leaves to the support vectors holds the same lambda_k.  [WSOM25], Section 4;
-# docs/derivations/asymptotics.md
+# attention that it leaves to the support vectors holds the same lambda_k. (The starts are near 0. In the plane the
+# embeddings depend on each other, and from far away a flow can end at a finite point, which it cannot where they are
+# independent.)  [WSOM25], Section 4; docs/derivations/asymptotics.md, docs/derivations/divergence.md
 
 # %%
 from __future__ import annotations
