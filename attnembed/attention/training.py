@@ -420,7 +420,7 @@ class _Store:
     def _set(self, rng: np.random.Generator, text: str) -> None:
         try:
             rng.bit_generator.state = json.loads(text)
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, OverflowError) as error:
             raise DataFileError(self.path, "holds the state of another kind of random generator") from error
 
 

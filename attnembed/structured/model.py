@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from attnembed._files import PathLike, read_npz, write_npz
 from attnembed._validation import as_real_array, check_choice, freeze
-from attnembed.errors import InputError, InputTypeError
+from attnembed.errors import DataFileError, InputError, InputTypeError
 from attnembed.structured.chain import decode
 from attnembed.structured.data import ChainDataset, GridDataset
 from attnembed.structured.grid import GRID_OBJECTIVES, Weights, contrast_weights, grid_decode, grid_objective
@@ -190,6 +190,8 @@ class StructuredModel(ABC, Generic[Data]):
         for name, value in own.items():
             if found[name].shape != value.shape:
                 raise InputError("path", f"must hold {name} of shape {value.shape}", got=f"shape {found[name].shape}")
+            if found[name].dtype.kind not in "biuf" or not np.isfinite(found[name]).all():
+                raise DataFileError(path, f"must hold finite numbers under {name}")
         return self.with_parameters(found)
 
 

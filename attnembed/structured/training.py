@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from attnembed._files import PathLike, read_npz, write_npz
 from attnembed._progress import Progress
 from attnembed._validation import RNGLike, as_rng, check_choice, check_integer, check_positive, freeze
-from attnembed.errors import DataFileError, InputError, InputTypeError
+from attnembed.errors import AttnembedError, DataFileError, InputError, InputTypeError
 from attnembed.optim import Adam, Optimizer, OptimizerState, Schedule, state_arrays, state_from_arrays
 from attnembed.results import Result, Status, to_plain
 from attnembed.structured.model import NETWORK, StructuredModel
@@ -437,30 +437,40 @@ class _Run:
     def load(self, path: PathLike) -> None:
         """Take up the state that `save` wrote for the same configuration."""
         try:
-            meta = json.loads(str(read_npz(path, ("meta",))["meta"]))
-            configuration = meta["configuration"]
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            self._take_up(path, json.loads(str(read_npz(path, ("meta",))["meta"])))
+        except AttnembedError:
+            raise
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
             raise DataFileError(path, "is not a training checkpoint") from error
-        mine = self._configuration()
+
+    def _take_up(self, path: PathLike, meta: dict[str, Any]) -> None:
+        configuration, mine = meta["configuration"], self._configuration()
         different = [key for key in mine if configuration.get(key) != mine[key]]
         if different:
             raise InputError("checkpoint", "must come from the same training", got=f"another {', '.join(different)}")
-        self.epoch = max(meta["epoch"] - 1, 0)
+        epoch, steps = (check_integer(name, meta[name], minimum=0) for name in ("epoch", "steps"))
+        self.epoch = max(epoch - 1, 0)
         self.state = self._fresh_state(self._stage()[1])
         names = [f"{kind}.{name}" for kind in ("params", "best") for name in self.params]
         arrays = read_npz(path, (*names, *state_arrays(self.state)))
-        for name, value in self.params.items():
-            found = arrays[f"params.{name}"]
+        for name in names:
+            found, value = arrays[name], self.params[name.partition(".")[2]]
             if found.shape != value.shape or found.dtype != value.dtype:
                 raise InputError("checkpoint", f"must hold {name} of shape {value.shape}", got=f"shape {found.shape}")
         self.params = {name: arrays[f"params.{name}"] for name in self.params}
         self.state = state_from_arrays(arrays, self.state)
-        self.epoch, self.steps, self.folded = meta["epoch"], meta["steps"], meta["folded"]
-        self.parametrisation.unary_norm = meta["unary_norm"]
-        self.subset_seed = meta["subset_seed"]
+        self.epoch, self.steps, self.folded = epoch, steps, float(meta["folded"])
+        self.parametrisation.unary_norm = float(meta["unary_norm"])
+        self.subset_seed = check_integer("subset_seed", meta["subset_seed"], minimum=0)
         self.subset = self._draw_subset()
-        self.best_epoch, self.best_score, self.records = meta["best_epoch"], meta["best_score"], meta["records"]
-        bits = getattr(np.random, meta["rng"]["bit_generator"])()  # of the kind that the run began with
+        self.best_epoch, self.best_score = check_integer("best_epoch", meta["best_epoch"]), float(meta["best_score"])
+        self.records = meta["records"]
+        if not len(self.history()) == epoch > self.best_epoch:
+            raise ValueError("the records are of other epochs")
+        kind = getattr(np.random, meta["rng"]["bit_generator"])  # that the run began with
+        if not issubclass(kind, np.random.BitGenerator):
+            raise TypeError("not a kind of generator")
+        bits = kind()
         bits.state = meta["rng"]
         self.rng = np.random.Generator(bits)
         self.best = self.template.with_parameters({name: arrays[f"best.{name}"] for name in self.params})
