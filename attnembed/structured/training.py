@@ -322,7 +322,7 @@ class _Run:
         """One epoch; False if something overflowed (the parameters are then worthless, the records whole)."""
         number, stage, first = self._stage()
         online = self.scaling if isinstance(self.scaling, OnlineScaling) and "pairwise" in stage.names else None
-        if first and self.epoch > 0:
+        if first:
             if number == 1 and self.stage_unary_norm is not None:
                 model = self.model()
                 n_u = component_norms(model.unary_scale * model.unary(self.subset), np.zeros((1, 1)))[0]
