@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -18,11 +19,13 @@ class _Parser(argparse.ArgumentParser):
     """A parser whose errors are one line."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(USAGE_ERROR, f"{self.prog}: {message} (see `{self.prog} --help`)\n")
+        self.exit(USAGE_ERROR, f"{self.prog}: {' '.join(message.split())} (see `{self.prog} --help`)\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code (0 fine, 1 a claim or a cell failed, 2 an error)."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may hold what the terminal cannot show
     options = _parser().parse_args(argv)
     try:
         code: int = options.run(options)
@@ -37,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except AttnembedError as error:
         return _fail(str(error))
     except OSError as error:
-        return _fail(f"{error.filename or 'file'}: {error.strerror or error}")
+        return _fail(f"{error.filename or 'output'}: {error.strerror or error}")
     except MemoryError:
         return _fail("not enough memory; try --quick or a smaller data set")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import errno
 import json
 import os
 import platform
@@ -24,11 +25,17 @@ PathLike = str | os.PathLike[str]
 
 @contextmanager
 def replacing(path: PathLike) -> Iterator[Path]:
-    """Yield a temporary path in the folder of ``path``; on success rename it over ``path``, else remove it."""
+    """Yield a temporary path in the folder of ``path``; on success rename it over ``path``, else remove it.
+
+    A link is followed. Devices, pipes and folders are refused: renaming would put a file in their place.
+    """
     target = Path(path)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=target.suffix)
+        if target.exists() and not target.is_file():
+            raise OSError(errno.EINVAL, "Is a directory" if target.is_dir() else "Not a regular file")
+        place = Path(os.path.realpath(target))
+        place.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=place.parent, prefix=f".{place.name}.", suffix=place.suffix)
     except (OSError, ValueError) as error:  # ValueError: a name with a null byte
         raise DataFileError(target, f"cannot be written: {getattr(error, 'strerror', None) or error}") from error
     os.close(handle)
@@ -39,7 +46,7 @@ def replacing(path: PathLike) -> Iterator[Path]:
         mask = os.umask(0)
         os.umask(mask)
         temporary.chmod(0o666 & ~mask)
-        os.replace(temporary, target)
+        os.replace(temporary, place)
     except OSError as error:
         raise DataFileError(target, f"cannot be written: {error.strerror or error}") from error
     finally:
