@@ -388,12 +388,13 @@ dd > ul { margin: 0; padding: 0; list-style: none; }
 table { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums; }
 caption { text-align: left; color: var(--soft); padding: .3rem 0; }
 th, td { text-align: left; vertical-align: top; padding: .3rem .6rem .3rem 0; border-bottom: 1px solid var(--line); }
-td { overflow-wrap: break-word; } th { font-weight: 500; } .summary td { white-space: nowrap; }
+th, td { overflow-wrap: break-word; } th { font-weight: 500; } .summary td { white-space: nowrap; }
 figure { margin: .8rem 0; } figcaption { color: var(--soft); }
 img { max-width: 100%; height: auto; background: #fff; border-radius: .3rem; padding: .3rem; }
 summary { cursor: pointer; color: var(--soft); }
 @media (max-width: 40rem) { figure { overflow-x: auto; } img { max-width: none; width: 36rem; }
-  .wide { display: none; } .facts { grid-template-columns: 1fr; gap: 0; } .facts dd { margin-bottom: .5rem; } }
+  th { overflow-wrap: anywhere; } .wide { display: none; } .facts { grid-template-columns: 1fr; gap: 0; }
+  .facts dd { margin-bottom: .5rem; } }
 @media print { :root { --ink: #000; --soft: #333; --page: #fff; --card: #fff; --line: #999; --link: #000; --good: #000;
   --bad: #000; } body { max-width: none; font-size: 10pt; } .card, figure, tr { break-inside: avoid; }
   nav { display: none; } details::details-content { content-visibility: visible; } }
