@@ -72,9 +72,8 @@ def plot_heatmap(ax: Axes, x: ArrayLike, y: ArrayLike, values: ArrayLike, *, lab
 
     The tiles do not show distances: x and y may be spaced in any way.
     """
-    grid = np.ma.masked_invalid(np.asarray(values, dtype=float))
     colours = mpl.colormaps["cividis"].with_extremes(bad="#BBBBBB")
-    tiles = ax.pcolormesh(grid, cmap=colours, edgecolors="white", linewidth=0.4)
+    tiles = ax.pcolormesh(np.asarray(values, dtype=float), cmap=colours, edgecolors="white", linewidth=0.4)
     for axis, marks in ((ax.xaxis, np.asarray(x)), (ax.yaxis, np.asarray(y))):
         places = np.arange(0, marks.size, -(-marks.size // 6))
         axis.set_ticks(places + 0.5, [f"{m:.0f}" if 100 <= m < 1e5 else f"{m:.3g}" for m in marks[places]])

@@ -143,15 +143,13 @@ ODD: list[Any] = [
 @pytest.mark.parametrize("name", [name for name in FILES if name.endswith(".npz")])
 @given(data=st.data())
 def test_archives_of_other_arrays(good: dict[str, bytes], name: str, data: st.DataObject) -> None:
-    with np.load(io.BytesIO(good[name])) as archive:
-        arrays = dict(archive)
+    with np.load(io.BytesIO(good[name])) as content:
+        arrays = dict(content)
     for key in data.draw(st.lists(st.sampled_from(sorted(arrays)), min_size=1, max_size=2)):
         original = arrays[key]
         odd = [*ODD, original.astype("U40") if original.dtype.names is None else original[:0], original[..., None]]
         arrays[key] = data.draw(st.sampled_from(odd))
-    stream = io.BytesIO()
-    np.savez(stream, **arrays)
-    read_or_refuse(name, stream.getvalue())
+    read_or_refuse(name, archive(good[name], **arrays))
 
 
 ODD_VALUES = (None, True, -1, 0, 1.5, 10**30, 1e308, np.nan, "", "text", "1", [], [1], {}, {"x": 1}, [[]], "MT19937")
@@ -195,12 +193,71 @@ def test_reviews_of_other_json(good: dict[str, bytes], data: st.DataObject) -> N
 )
 @given(data=st.data())
 def test_checkpoints_of_other_json(good: dict[str, bytes], name: str, key: str, data: st.DataObject) -> None:
-    with np.load(io.BytesIO(good[name])) as archive:
-        arrays = dict(archive)
-    arrays[key] = np.array(json.dumps(data.draw(altered(json.loads(str(arrays[key]))))))
+    with np.load(io.BytesIO(good[name])) as content:
+        text = str(content[key])
+    changed = json.dumps(data.draw(altered(json.loads(text))))
+    read_or_refuse(name, archive(good[name], **{key: np.array(changed)}))
+
+
+def archive(content: bytes, **changes: Any) -> bytes:
+    """The archive with some arrays exchanged."""
+    with np.load(io.BytesIO(content)) as arrays:
+        changed = {**arrays, **changes}
     stream = io.BytesIO()
-    np.savez(stream, **arrays)
-    read_or_refuse(name, stream.getvalue())
+    np.savez(stream, **changed)
+    return stream.getvalue()
+
+
+def json_array(content: bytes, key: str, *path: str, value: Any) -> dict[str, np.ndarray[Any, Any]]:
+    """The JSON text that an archive holds under a key, with the value at a path exchanged."""
+    with np.load(io.BytesIO(content)) as arrays:
+        whole = json.loads(str(arrays[key]))
+    place = whole
+    for name in path[:-1]:
+        place = place[name]
+    place[path[-1]] = value
+    return {key: np.array(json.dumps(whole))}
+
+
+@pytest.mark.parametrize(
+    ("key", "path", "value"),
+    [
+        ("meta", ("configuration",), [1]),
+        ("meta", ("epoch",), None),
+        ("meta", ("epoch",), 7),
+        ("meta", ("steps",), -1),
+        ("meta", ("records",), [1]),
+        ("meta", ("best_epoch",), 2),
+        ("meta", ("folded",), "x"),
+        ("meta", ("subset_seed",), 1.5),
+        ("meta", ("rng", "bit_generator"), "seed"),
+        ("meta", ("rng", "has_uint32"), 1e308),
+        ("rng", ("has_uint32",), 1e308),
+        ("rng", ("state",), {}),
+    ],
+    ids=lambda value: ".".join(value) if isinstance(value, tuple) else None,
+)
+def test_what_was_found_in_checkpoints(
+    good: dict[str, bytes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    key: str,
+    path: tuple[str, ...],
+    value: Any,
+) -> None:
+    monkeypatch.setattr(np.random, "seed", sys.exit)  # a file must not choose what is called
+    file = tmp_path / ("structured.npz" if key == "meta" else "train.npz")
+    content = good[file.name]
+    file.write_bytes(archive(content, **json_array(content, key, *path, value=value)))
+    with pytest.raises(AttnembedError):
+        FILES[file.name][1](file)
+
+
+@pytest.mark.parametrize("value", ["text", 1j, np.nan, np.datetime64("NaT")], ids=str)
+def test_what_was_found_in_parameters(good: dict[str, bytes], tmp_path: Path, value: Any) -> None:
+    (tmp_path / "crf.npz").write_bytes(archive(good["crf.npz"], unary_scale=np.array(value)))
+    with pytest.raises(DataFileError, match="must hold finite numbers under unary_scale"):
+        CRF.restore(tmp_path / "crf.npz")
 
 
 OPTIONS = {

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -42,7 +43,7 @@ class Now(Executor):
         future.set_running_or_notify_cancel()
         try:
             future.set_result(function(*args, **options))
-        except BaseException as error:
+        except (Exception, KeyboardInterrupt) as error:  # SystemExit would end a worker of some executors
             future.set_exception(error)
         return future
 
@@ -274,13 +275,43 @@ def test_an_interrupt_keeps_what_is_done(store: Path, threads: ThreadPoolExecuto
     assert sweep(cell, {"x": [1]}, executor=Now()).message == "interrupted; 0 cells done"
 
 
-def test_the_callback_sees_stored_cells_and_stops(store: Path) -> None:
+def test_an_interrupt_does_not_wait_for_what_runs() -> None:
+    def interrupt(result: CellResult) -> None:
+        raise KeyboardInterrupt
+
+    began = time.monotonic()
+    cells = [{"x": 0, "seconds": 0}, {"x": 1, "seconds": 60}]
+    stopped = sweep(sweep_cells.slow, cells, workers=2, callback=interrupt)
+    assert stopped.cells == ({"x": 0, "seconds": 0},)
+    assert time.monotonic() - began < 30
+
+
+def test_cells_that_wait_are_cancelled(threads: ThreadPoolExecutor) -> None:
+    calls = []
+
+    def cell(x: int, rng: Any) -> None:
+        calls.append(x)
+        time.sleep(0.01)
+
+    sweep(cell, {"x": range(90)}, executor=threads, callback=lambda result: True)
+    threads.shutdown()
+    assert len(calls) < 20
+
+
+def test_the_callback_sees_stored_cells_and_stops(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[CellResult] = []
+    on_disk = 0
+
+    def sync(file: int) -> None:
+        nonlocal on_disk
+        on_disk = store.read_bytes().count(b"\n")
 
     def stop(result: CellResult) -> bool:
         seen.append(result)
-        assert len(store.read_text().splitlines()) > len(seen)
+        assert on_disk > len(seen)
         return len(seen) == 2
+
+    monkeypatch.setattr(os, "fsync", sync)
 
     result = sweep(draw, GRID, executor=Now(), store=store, callback=stop, rng=0)
     assert result.status is Status.STOPPED

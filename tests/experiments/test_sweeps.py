@@ -66,6 +66,15 @@ def test_selection_needs_a_step() -> None:
     assert mean(selection_cell, "predictive", eta=0.01, d=128, repeats=3) < 0.7
 
 
+def test_selection_can_fail_between_small_and_large_steps() -> None:
+    """The top tokens are the predictive ones there, and half of the sequences select others."""
+    rng = np.random.default_rng(11)
+    outcome = selection_cell(eta=180.0, d=64, n=60, T=8, V=24, scale=1.0, rng=rng)
+    assert outcome["selected"] == outcome["predictive"] == 0.5
+    assert outcome["attention"] < 1e-50
+    assert outcome["status"] == "reached_end"
+
+
 def test_the_margin_program_needs_width() -> None:
     assert mean(margin_cell, "separable", eta=60.0, d=64) == 1
     assert mean(margin_cell, "separable", eta=60.0, d=2) == 0 == mean(margin_cell, "margin", eta=60.0, d=2)
