@@ -22,10 +22,14 @@ __all__ = [
     "MUTED",
     "new_figure",
     "plot_alignment",
+    "plot_arms",
     "plot_attention_text",
     "plot_heatmap",
+    "plot_image",
     "plot_line",
+    "plot_tags",
     "plot_tokens",
+    "plot_word",
     "style",
 ]
 
@@ -164,4 +168,73 @@ def plot_attention_text(ax: Axes, words: Sequence[str], attention: ArrayLike, *,
         column += len(word) + 1
     ax.set_xlim(0, columns)
     ax.set_ylim(-line - 0.8, 0.9)
+    return ax
+
+
+def plot_arms(
+    ax: Axes, groups: Sequence[str], arms: Sequence[str], means: ArrayLike, errors: ArrayLike, *, ylabel: str
+) -> Axes:
+    """One point with its standard error per arm in every group; means and errors are (arms, groups)."""
+    centres, values, spread = np.arange(len(groups)), np.asarray(means), np.nan_to_num(np.asarray(errors))
+    for index, arm in enumerate(arms):
+        x = centres + 0.7 * ((index + 0.5) / len(arms) - 0.5)
+        ax.errorbar(
+            x, values[index], yerr=spread[index], fmt="os^DvPX"[index % 7], color=COLOURS[index % len(COLOURS)],
+            markersize=6, capsize=3, linewidth=1.5, label=arm,
+        )  # fmt: skip
+    ax.set_xticks(centres, groups)
+    ax.set_ylabel(ylabel)
+    ax.legend(fontsize=9, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    return ax
+
+
+def plot_word(
+    ax: Axes, images: NDArray[Any], labels: Sequence[int], predictions: Sequence[tuple[str, Sequence[int]]]
+) -> Axes:
+    """Letter images (L, H, W) side by side, the true letters below, then each prediction, its errors in bold colour."""
+    length, height, width = images.shape
+    strip = np.concatenate([np.pad(image, ((0, 0), (1, 1))) for image in images], axis=1)
+    ax.imshow(strip, cmap="gray_r", interpolation="nearest")
+    rows = [("true", labels), *predictions]
+    for row, (title, letters) in enumerate(rows):
+        y = height + 3.6 * (row + 0.6)
+        ax.text(-2, y, title, ha="right", va="center", fontsize=8)
+        for k in range(length):
+            wrong = letters[k] != labels[k]
+            ax.text(
+                (width + 2) * (k + 0.5), y, chr(ord("a") + int(letters[k])), ha="center", va="center", fontsize=9,
+                color=COLOURS[1] if wrong else "black", fontweight="bold" if wrong else "normal", family="monospace",
+            )  # fmt: skip
+    ax.set_xlim(-0.5, max((width + 2) * length, 14 * (width + 2)))
+    ax.set_ylim(height + 3.6 * (len(rows) + 0.2), -1)
+    ax.set_axis_off()
+    return ax
+
+
+def plot_tags(ax: Axes, words: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) -> Axes:
+    """Words in columns with one row of tags each for the truth (first) and the predictions, errors in bold colour."""
+    ax.set_axis_off()
+    truth = rows[0][1]
+    for column, word in enumerate(words):
+        ax.text(column, 0, word, rotation=40, ha="left", va="bottom", fontsize=9)
+        for row, (_, tags) in enumerate(rows):
+            wrong = tags[column] != truth[column]
+            ax.text(
+                column, -0.8 * (row + 1), tags[column], ha="center", va="center", fontsize=8,
+                color=COLOURS[1] if wrong else "black", fontweight="bold" if wrong else "normal",
+            )  # fmt: skip
+    for row, (title, _) in enumerate(rows):
+        ax.text(-0.7, -0.8 * (row + 1), title, ha="right", va="center", fontsize=9)
+    ax.set_xlim(-0.6, len(words))
+    ax.set_ylim(-0.8 * len(rows) - 0.6, 2.2)
+    return ax
+
+
+def plot_image(ax: Axes, picture: ArrayLike) -> Axes:
+    """A mask (H, W), or an image (H, W, 3) on the range of its own values, without ticks."""
+    array = np.asarray(picture, dtype=float)
+    ax.imshow((array - array.min()) / (np.ptp(array) or 1), cmap="gray", interpolation="nearest")
+    ax.set_xticks([])
+    ax.set_yticks([])
+    ax.grid(visible=False)
     return ax

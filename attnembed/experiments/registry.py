@@ -15,31 +15,43 @@ from attnembed._validation import check_choice, check_integer
 from attnembed.errors import DataFileError, InputError
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from matplotlib.figure import Figure
 
 __all__ = ["Experiment", "Outcome", "Request", "Written", "experiment", "experiments", "reproduce"]
 
-_MODULES = ("attnembed.experiments.synthetic", "attnembed.experiments.reviews")
+_MODULES = tuple(f"attnembed.experiments.{name}" for name in ("synthetic", "reviews", "structured"))
 DATA_VARIABLE = "ATTNEMBED_DATA"
 
 
 @dataclass(frozen=True)
 class Request:
-    """What an experiment is asked for: a data path (or None), a quick version, a seed, a folder for partial work."""
+    """What an experiment is asked for: a data path (or None), a quick version, a seed, a folder for partial work.
+
+    ``repetitions`` (folds or seeds; None: the experiment's own number) and ``executor`` are read by those that consist
+    of many runs.
+    """
 
     data: Path | None
     quick: bool
     seed: int
     out: Path
+    repetitions: int | None = None
+    executor: Executor | None = None
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an experiment found: its parameters, its numbers, and how to draw each figure (name -> function)."""
+    """What an experiment found: its parameters, its numbers, and how to draw each figure (name -> function).
+
+    ``text`` is a page in Markdown that says the same for people; without one the numbers are listed.
+    """
 
     parameters: Mapping[str, Any]
     numbers: Mapping[str, Any]
     figures: Mapping[str, Callable[[], Figure]]
+    text: str = ""
 
 
 @dataclass(frozen=True)
@@ -59,11 +71,12 @@ class Written:
     numbers: Mapping[str, Any]
     files: tuple[Path, ...]
     seconds: float
+    text: str = ""
 
     def __str__(self) -> str:
         rows = list(number_rows(self.numbers))
         width = max((len(name) for name, _ in rows), default=0)
-        lines = [f"{name:<{width}}  {value}" for name, value in rows]
+        lines = [self.text] if self.text else [f"{name:<{width}}  {value}" for name, value in rows]
         lines += [f"written: {path}" for path in self.files]
         return "\n".join([*lines, f"{self.name}: {self.seconds:.1f} s"])
 
@@ -89,12 +102,20 @@ def experiments() -> tuple[Experiment, ...]:
 
 
 def reproduce(
-    name: str, *, data: PathLike | None = None, out: PathLike = "results", quick: bool = False, rng: int = 0
+    name: str,
+    *,
+    data: PathLike | None = None,
+    out: PathLike = "results",
+    quick: bool = False,
+    repetitions: int | None = None,
+    executor: Executor | None = None,
+    rng: int = 0,
 ) -> Written:
-    """Run an experiment and write OUT/NAME.png (or NAME-*.png) and OUT/NAME.json.
+    """Run an experiment and write OUT/NAME.png (or NAME-*.png) and OUT/NAME.json, and OUT/NAME.md where it has tables.
 
     The JSON holds the numbers, the parameters, the seed and the versions. ``data`` defaults to the folder named by
-    the variable ATTNEMBED_DATA.
+    the variable ATTNEMBED_DATA. The structured tasks take ``repetitions`` and any `concurrent.futures.Executor`, keep
+    their runs in OUT/NAME-runs.jsonl and go on from there when started again.
     """
     check_choice("name", name, [entry.name for entry in experiments()])
     seed = check_integer("rng", rng, minimum=0)
@@ -102,8 +123,13 @@ def reproduce(
         data = os.environ[DATA_VARIABLE]
     folder = output_folder(out)
     start = time.perf_counter()
-    outcome = _registry[name].run(Request(None if data is None else Path(data), bool(quick), seed, folder))
+    request = Request(None if data is None else Path(data), bool(quick), seed, folder, repetitions, executor)
+    outcome = _registry[name].run(request)
     files = []
+    if outcome.text:
+        files.append(folder / f"{name}.md")
+        with replacing(files[-1]) as temporary:
+            temporary.write_text(outcome.text, encoding="utf-8")
     for figure_name, draw in outcome.figures.items():
         files.append(folder / f"{figure_name}.png")
         write_figure(draw, files[-1])
@@ -121,7 +147,7 @@ def reproduce(
             "seconds": round(seconds, 2),
         },
     )
-    return Written(name, outcome.numbers, (*files, path), seconds)
+    return Written(name, outcome.numbers, (*files, path), seconds, outcome.text)
 
 
 def require_data(request: Request, what: str) -> Path:

@@ -285,6 +285,7 @@ class _Grid:
 
     def mean_field(self, tolerance: float, max_sweeps: int) -> MeanField:
         q, change, sweep = softmax(self.unary, axis=3), np.inf, 0
+        tolerance = max(tolerance, 4 * float(np.finfo(q.dtype).eps))
         while change > tolerance and sweep < max_sweeps:
             before, sweep = q, sweep + 1
             for colour in self._colours():

@@ -51,6 +51,9 @@ __all__ = [
 Array = NDArray[Any]
 Params = dict[str, Array]
 
+# Entries of the windows of a convolution that are formed at a time.
+_CACHED = 2**18
+
 
 class Layer(Protocol):
     """What `Sequential` and `Network` are built from."""
@@ -163,34 +166,53 @@ class Conv2D:
         _expect(x.ndim == 4 and x.shape[3] == self.n_in, f"must be (n, H, W, {self.n_in}) for Conv2D", x)
         pad = self.size // 2 if self.padding == "same" else 0
         _expect(min(x.shape[1:3]) + 2 * pad >= self.size, f"must be at least {self.size} high and wide for Conv2D", x)
-        windows, product = self._correlate(x, params["W"], pad)
-        product += params["b"]
-        return product, (params["W"], windows, x.shape, pad)
+        out = self._correlate(x, params["W"], pad)
+        out += params["b"]
+        return out, (params["W"], x, pad)
 
     def backward(self, cache: Any, upstream: Array, *, inputs: bool = True) -> tuple[Params, Array | None]:
-        w, windows, shape, pad = cache
-        up = upstream.reshape(len(windows), -1)
-        banded = windows.T @ up
-        gradient = self._collect(banded, shape[2], pad) if _narrow(shape[2]) else banded.reshape(w.shape)
+        w, x, pad = cache
+        # The windows are formed again: they are several times as large as x, and reading them from memory costs more.
+        parts = [windows.T @ upstream[images].reshape(len(windows), -1) for images, windows in self._windows(x, pad)]
+        total = np.sum(parts, axis=0)
+        if _narrow(x.shape[2]):
+            gradient = self._collect(total, x.shape[2], pad)
+        else:
+            gradient = total.reshape(self.size, self.size, self.n_in, self.n_out).transpose(2, 0, 1, 3)
         grads = {"W": gradient, "b": upstream.sum(axis=(0, 1, 2))}
         if not inputs:
             return grads, None
         flipped = w[:, ::-1, ::-1].transpose(3, 1, 2, 0)
-        return grads, self._correlate(upstream, flipped, self.size - 1 - pad)[1]
+        return grads, self._correlate(upstream, flipped, self.size - 1 - pad)
 
-    def _correlate(self, x: Array, w: Array, pad: int) -> tuple[Array, Array]:
-        """The windows as the rows of a matrix, and x correlated with w."""
-        n, height, width = (x.shape[0], *(side + 2 * pad - self.size + 1 for side in x.shape[1:3]))
-        if _narrow(x.shape[2]):
-            # Windows of whole rows: a fifth of the memory of square ones, for a kernel with zeros in it.
-            padded = np.pad(x, ((0, 0), (pad, pad), (0, 0), (0, 0))).reshape(n, x.shape[1] + 2 * pad, -1)
-            windows = np.moveaxis(sliding_window_view(padded, self.size, axis=1), -1, 2).reshape(n * height, -1)
-            kernel = self._band(w, x.shape[2], pad)
-        else:
-            padded = np.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
-            view = sliding_window_view(padded, (self.size, self.size), axis=(1, 2))
-            windows, kernel = view.reshape(n * height * width, -1), w.reshape(-1, w.shape[3])
-        return windows, (windows @ kernel).reshape(n, height, width, w.shape[3])
+    def _correlate(self, x: Array, w: Array, pad: int) -> Array:
+        narrow = _narrow(x.shape[2])
+        kernel = self._band(w, x.shape[2], pad) if narrow else w.transpose(1, 2, 0, 3).reshape(-1, w.shape[3])
+        height, width = (side + 2 * pad - self.size + 1 for side in x.shape[1:3])
+        out = np.empty((len(x), height, width, w.shape[3]), dtype=np.result_type(x, w))
+        for images, windows in self._windows(x, pad):
+            out[images] = (windows @ kernel).reshape(-1, height, width, w.shape[3])
+        return out
+
+    def _windows(self, x: Array, pad: int) -> Iterator[tuple[slice, Array]]:
+        """The windows as the rows of a matrix, a few images at a time.
+
+        Of a narrow image whole rows: a fifth of the memory of square windows, for a kernel with zeros in it.
+        """
+        narrow = _narrow(x.shape[2])
+        columns = (0, 0) if narrow else (pad, pad)
+        area = (x.shape[1] + 2 * pad - self.size + 1) * (1 if narrow else x.shape[2] + 2 * pad - self.size + 1)
+        row = self.size * x.shape[3] * (x.shape[2] if narrow else self.size)
+        step = max(1, _CACHED // (area * row))
+        for start in range(0, len(x), step):
+            images = slice(start, min(start + step, len(x)))
+            padded = np.pad(x[images], ((0, 0), (pad, pad), columns, (0, 0)))
+            if narrow:
+                flat = padded.reshape(*padded.shape[:2], -1)
+                view = np.moveaxis(sliding_window_view(flat, self.size, axis=1), -1, 2)
+            else:  # channels last: a row of a window is then one piece of memory
+                view = sliding_window_view(padded, (self.size, self.size), axis=(1, 2)).transpose(0, 1, 2, 4, 5, 3)
+            yield images, view.reshape(-1, row)
 
     def _band(self, w: Array, width: int, pad: int) -> Array:
         """The correlation along a row as a matrix, (size * width * c, width' * o)."""
@@ -299,17 +321,19 @@ class Embedding:
 
 @dataclass(frozen=True)
 class EmbeddingSum:
-    """y = b + sum_j E[x_j], the first layer of a network on m indicator features; int (N, m) -> (N, dim). E = 0, b = 0
-    would be a saddle for a network with hidden units, so E ~ N(0, 1/m), m taken as ``n_active``.
+    """y = b + sum_j E[x_j], the first layer of a network on m indicator features; int (N, m) -> (N, dim).
+
+    E ~ N(0, scale^2), b = 0. Most features are rare, and what they are not trained for stays as noise: a small scale,
+    or 0 before a layer whose derivative at 0 is not 0, such as `Tanh`.
     """
 
     vocab_size: int
     dim: int
-    n_active: int = 1
+    scale: float = 0.0
 
     def init(self, rng: np.random.Generator) -> Params:
         return {
-            "E": rng.normal(size=(self.vocab_size, self.dim)) / np.sqrt(self.n_active),
+            "E": self.scale * rng.normal(size=(self.vocab_size, self.dim)),
             "b": np.zeros(self.dim),
         }
 

@@ -36,7 +36,7 @@ NETWORKS = {
     "birnn": (birnn(7, 2, 3, dim=3, hidden=4, rng=1), None),
     "conv_net": (conv_net(3, (4,), 2, size=3, rng=1), (2, 5, 6, 3)),
     "valid lenet": (lenet(4, height=16, width=16, channels=(2, 3), hidden=5, padding="valid", rng=1), (10, 256)),
-    "embedding sum": (Network.create([EmbeddingSum(7, 4, n_active=2), Tanh(), Dense(4, 3)], rng=1), None),
+    "embedding sum": (Network.create([EmbeddingSum(7, 4, scale=0.5), Tanh(), Dense(4, 3)], rng=1), None),
     "wide images": (Network.create([Conv2D(2, 3, 3), Conv2D(3, 2, 5, padding="valid")], rng=1), (2, 6, 18, 2)),
     "even kernel padding": (Network.create([Conv2D(2, 3, 5)], rng=1), (2, 4, 3, 2)),
     "pool of odd sides": (Network.create([MaxPool2D(), Conv2D(2, 2, 1)], rng=1), (2, 5, 7, 2)),
@@ -108,7 +108,7 @@ def test_convolution_by_its_definition(width, padding):
 
 def test_embedding_sum_by_its_definition():
     network = NETWORKS["embedding sum"][0]
-    first = EmbeddingSum(7, 4, n_active=2)
+    first = EmbeddingSum(7, 4, scale=0.5)
     y = first.forward({"E": network.params["0.E"], "b": network.params["0.b"]}, IDS)[0]
     assert_allclose(y, network.params["0.E"][IDS].sum(axis=1) + network.params["0.b"], rtol=1e-13)
 

@@ -1,0 +1,495 @@
+"""The experiments of [SO19] on real data: the arms of `tasks` compared, the sweep over the relative scale, verdicts.
+
+Every run is kept in OUT/NAME-runs.jsonl as soon as it is done; started again, an experiment computes what is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from attnembed._validation import check_integer
+from attnembed.errors import InputError
+from attnembed.experiments.registry import Outcome, Request, experiment, require_data
+from attnembed.experiments.tasks import ARMS, TASKS, run, task_data
+from attnembed.results import Status
+from attnembed.sweep import sweep
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from matplotlib.figure import Figure
+
+__all__ = ["Entry", "Study", "Verdict", "markdown", "verdict"]
+
+JOINT = tuple(name for name in ARMS if name not in ("unary", "stage"))
+SCALED = ("offline", "online")
+MULTIPLIERS = (0.01, 0.1, 1.0, 10.0, 100.0)
+
+Cell = dict[str, Any]
+Runs = dict[tuple[str, str], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Study:
+    """One table: every arm with every objective, repeated over splits and seeds, on equal budgets.
+
+    Each arm with each objective takes the step size that is best on the validation data of the first repetition.
+    """
+
+    task: str
+    repetitions: tuple[tuple[int, int], ...]  # (split, seed)
+    step_sizes: tuple[float, ...]
+    epochs: int
+    objectives: tuple[str, ...]
+    joint: tuple[str, ...] = JOINT
+    multiplier: float = 1.0
+
+    def cell(self, path: str, split: int, seed: int, step_size: float, arm: str, objective: str) -> Cell:
+        """What `tasks.run` is called with."""
+        return {
+            "task": self.task,
+            "path": path,
+            "split": split,
+            "seed": seed,
+            "arm": arm,
+            "objective": objective,
+            "step_size": step_size,
+            "multiplier": self.multiplier,
+            "epochs": self.epochs,
+        }
+
+    def arms(self) -> list[tuple[str, str]]:
+        """What is trained, as (arm, objective); training by stages serves all objectives at once."""
+        return [("stage", "all"), *((arm, name) for arm in self.joint for name in self.objectives)]
+
+    @staticmethod
+    def _trained(key: tuple[str, str]) -> tuple[str, str]:
+        """The run, as (arm, objective), that a row of the table comes from."""
+        return ("stage", "all") if key[0] in ("unary", "stage") else key
+
+    def entries(self, request: Request, name: str, path: str) -> dict[tuple[str, str], Entry]:
+        """Run what is missing; the results by arm and objective ("unary" belongs to every objective)."""
+        first, *rest = self.repetitions
+        tuning = {
+            size: _runs(request, name, [self.cell(path, *first, size, *arm) for arm in self.arms()])
+            for size in self.step_sizes
+        }
+        chosen = {
+            key: max(self.step_sizes, key=lambda size: _score(tuning[size][key]["validation"]))
+            for key in tuning[self.step_sizes[0]]
+        }
+        wanted = []
+        for split, seed in rest:
+            for trained in self.arms():
+                sizes = {size for key, size in chosen.items() if self._trained(key) == trained}
+                wanted += [self.cell(path, split, seed, size, *trained) for size in sorted(sizes)]
+        found = _records(request, name, wanted)
+        out = {}
+        for key, size in chosen.items():
+            records = [tuning[size][key]]
+            records += [found[_key(self.cell(path, *pair, size, *self._trained(key)))][key[1]] for pair in rest]
+            out[key] = Entry(size, tuple(records))
+        return out
+
+
+@dataclass(frozen=True)
+class Entry:
+    """The runs of one arm with one objective, at its step size; one record per repetition, as `tasks.run` gives it."""
+
+    step_size: float
+    records: tuple[Mapping[str, Any], ...]
+
+    def scores(self, part: str = "test", name: str | None = None) -> np.ndarray:
+        """A score of every repetition: the one that selects, or another by its name."""
+        return np.array([record[part][name] if name else _score(record[part]) for record in self.records])
+
+    def summary(self, name: str | None = None) -> dict[str, float]:
+        """Mean and standard error of a test score."""
+        scores = self.scores(name=name)
+        error = float(scores.std(ddof=1) / np.sqrt(scores.size)) if scores.size > 1 else float("nan")
+        return {"mean": float(scores.mean()), "standard_error": error}
+
+
+def _score(scores: Mapping[str, float]) -> float:
+    return next(iter(scores.values()))
+
+
+def _key(cell: Cell) -> tuple[Any, ...]:
+    return tuple(cell.values())
+
+
+def _records(request: Request, name: str, cells: Sequence[Cell]) -> dict[tuple[Any, ...], dict[str, Any]]:
+    """Run the cells that the store does not hold yet."""
+    if not cells:
+        return {}
+    store = request.out / f"{name}-runs.jsonl"
+    result = sweep(run, cells, executor=request.executor, store=store, rng=request.seed)
+    if result.status is Status.INTERRUPTED:
+        raise KeyboardInterrupt
+    if len(result.cells) < len(cells) or result.errors:
+        reason = result.errors[0].error if result.errors else result.message
+        raise InputError("data", f"must let every run finish; see {store.name}", got=str(reason))
+    return {_key(cell): value for cell, value in zip(result.cells, result.values)}
+
+
+def _runs(request: Request, name: str, cells: Sequence[Cell]) -> Runs:
+    """The same by (arm, objective), the network alone as ("unary", "unary")."""
+    out: Runs = {}
+    for key, value in _records(request, name, cells).items():
+        arm = key[4]
+        for objective, record in value.items():
+            out["unary" if objective == "unary" else arm, objective] = record
+    return out
+
+
+# --- verdicts ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether scaling brings joint training to the level of training by stages.
+
+    Differences are taken within each repetition, in points (hundredths). ``answer``: "yes" if the mean of scaled minus
+    staged is above minus one standard error; "no" if it is below minus two; "not decidable" between, and with fewer
+    than two repetitions. ``naive`` is the mean of plain joint minus staged training.
+    """
+
+    answer: str
+    arm: str
+    difference: float
+    standard_error: float
+    naive: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.answer}: {ARMS[self.arm].title} is {self.difference:+.2f} +- {self.standard_error:.2f} points from "
+            f"stages, plain joint {self.naive:+.2f}"
+        )
+
+
+def verdict(entries: Mapping[tuple[str, str], Entry], objective: str) -> Verdict:
+    """The verdict on the scaled arm that is better on validation data."""
+    arm = max(SCALED, key=lambda name: entries[name, objective].scores("validation").mean())
+    staged = entries["stage", objective].scores()
+    difference = 100 * (entries[arm, objective].scores() - staged)
+    naive = float(100 * (entries["joint", objective].scores() - staged).mean())
+    n, mean = difference.size, float(difference.mean())
+    error = float(difference.std(ddof=1) / np.sqrt(n)) if n > 1 else float("nan")
+    answer = "not decidable"
+    if n > 1 and mean >= -error:
+        answer = "yes"
+    elif n > 1 and mean < -2 * error:
+        answer = "no"
+    return Verdict(answer, arm, mean, error, naive)
+
+
+# --- tables -----------------------------------------------------------------------------------------------------
+
+
+def markdown(title: str, study: Study, entries: Mapping[tuple[str, str], Entry]) -> str:
+    """Mean +- standard error in points, one row per arm, one column per objective and score."""
+    names = list(entries["unary", "unary"].records[0]["test"])
+    columns = [(objective, name) for objective in study.objectives for name in names]
+    rows = [
+        f"**{title}**: {len(study.repetitions)} repetitions, {study.epochs} epochs, step sizes "
+        f"{', '.join(f'{size:g}' for size in study.step_sizes)}",
+        "",
+        "| arm | " + " | ".join(f"{objective}, {name}" for objective, name in columns) + " |",
+        "|---" * (len(columns) + 1) + "|",
+    ]
+    for arm in ("unary", "stage", *study.joint):
+        shown = [
+            _points(entries["unary" if arm == "unary" else arm, "unary" if arm == "unary" else objective].summary(name))
+            for objective, name in columns
+        ]
+        rows.append(f"| {ARMS[arm].title} | " + " | ".join(shown) + " |")
+    if all(name in study.joint for name in SCALED):
+        rows.append("")
+        rows += [f"- {objective}: {verdict(entries, objective)}" for objective in study.objectives]
+    return "\n".join(rows) + "\n"
+
+
+def _points(summary: Mapping[str, float]) -> str:
+    error = summary["standard_error"]
+    return f"{100 * summary['mean']:.2f}" + ("" if np.isnan(error) else f" +- {100 * error:.2f}")
+
+
+def _numbers(study: Study, entries: Mapping[tuple[str, str], Entry]) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for (arm, objective), entry in entries.items():
+        name = "unary" if arm == "unary" else f"{objective}.{arm}"
+        out[name] = {score: entry.summary(score) for score in entry.records[0]["test"]}
+        out[name]["step_size"] = entry.step_size
+        out[name]["test_scores"] = entry.scores().tolist()
+    if all(name in study.joint for name in SCALED):
+        out["verdict"] = {objective: str(verdict(entries, objective)) for objective in study.objectives}
+    return out
+
+
+# --- the sweep over the relative scale ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ScaleSweep:
+    """F = U + c W: accuracy against c for plain joint training and both repairs, one repetition."""
+
+    task: str
+    step_size: float
+    epochs: int
+    objectives: tuple[str, ...]
+    arms: tuple[str, ...] = ("joint", *SCALED)
+
+    def scores(self, request: Request, name: str, path: str) -> dict[tuple[str, str], list[float]]:
+        """Test scores over `MULTIPLIERS` by (arm, objective)."""
+        pair = ((0, 0),)
+        out: dict[tuple[str, str], list[float]] = {}
+        studies = [
+            Study(self.task, pair, (self.step_size,), self.epochs, self.objectives, self.arms, c) for c in MULTIPLIERS
+        ]
+        cells = [
+            study.cell(path, 0, 0, self.step_size, arm, objective)
+            for study in studies
+            for arm in self.arms
+            for objective in self.objectives
+        ]
+        for cell, value in zip(cells, _records(request, name, cells).values()):
+            key = cell["arm"], cell["objective"]
+            out.setdefault(key, []).append(_score(value[cell["objective"]]["test"]))
+        return out
+
+
+def _sweep_text(scores: Mapping[tuple[str, str], Sequence[float]], title: str) -> str:
+    rows = [f"**{title}**: test score in points against c", ""]
+    rows.append("| objective, arm | " + " | ".join(f"c = {c:g}" for c in MULTIPLIERS) + " | spread |")
+    rows.append("|---" * (len(MULTIPLIERS) + 2) + "|")
+    for (arm, objective), values in scores.items():
+        points = " | ".join(f"{100 * value:.2f}" for value in values)
+        rows.append(f"| {objective}, {ARMS[arm].title} | {points} | {100 * np.ptp(values):.2f} |")
+    return "\n".join(rows) + "\n"
+
+
+# --- figures ----------------------------------------------------------------------------------------------------
+
+
+def _draw_arms(study: Study, entries: Mapping[tuple[str, str], Entry], label: str) -> Callable[[], Figure]:
+    def draw() -> Figure:
+        from attnembed.plotting import new_figure, plot_arms
+
+        figure, axes = new_figure(1, 1, panel=(7.0, 4.4))
+        arms = ("stage", *study.joint)
+        means, errors = (
+            [[100 * entries[arm, name].summary()[part] for name in study.objectives] for arm in arms]
+            for part in ("mean", "standard_error")
+        )
+        plot_arms(axes[0, 0], study.objectives, [ARMS[arm].title for arm in arms], means, errors, ylabel=label)
+        alone = 100 * entries["unary", "unary"].summary()["mean"]
+        axes[0, 0].axhline(alone, color="black", linewidth=1, linestyle=":")
+        axes[0, 0].annotate("unary only", (0.01, alone), xycoords=("axes fraction", "data"), va="bottom")
+        return figure
+
+    return draw
+
+
+def _draw_training(study: Study, entries: Mapping[tuple[str, str], Entry], label: str) -> Callable[[], Figure]:
+    """The ratio of the component norms and the validation score, epoch by epoch, of the first repetition."""
+    objective = study.objectives[0]
+
+    def draw() -> Figure:
+        from attnembed.plotting import new_figure, plot_line
+
+        figure, axes = new_figure(1, 2, panel=(5.2, 4.2))
+        for index, arm in enumerate(study.joint):
+            history = entries[arm, objective].records[0]["history"]
+            epochs = np.arange(1, len(history["loss"]) + 1)
+            ratio = np.array([float(value) for value in history["ratio"]])
+            plot_line(axes[0, 0], epochs, ratio, ARMS[arm].title, index=index)
+            plot_line(axes[0, 1], epochs, 100 * np.array(history["validation_score"]), index=index)
+        axes[0, 0].set(
+            xlabel="epoch", ylabel=r"ratio of norms $n_U / n_W$", yscale="log", title=f"{study.task}, {objective}"
+        )
+        axes[0, 1].set(xlabel="epoch", ylabel=f"{label}, validation")
+        axes[0, 0].legend(fontsize=9)
+        return figure
+
+    return draw
+
+
+def _draw_sweep(scores: Mapping[tuple[str, str], Sequence[float]], label: str) -> Callable[[], Figure]:
+    def draw() -> Figure:
+        from attnembed.plotting import new_figure, plot_line
+
+        objectives = list(dict.fromkeys(objective for _, objective in scores))
+        figure, axes = new_figure(1, len(objectives), panel=(4.6, 3.9))
+        for ax, objective in zip(axes[0], objectives):
+            for index, arm in enumerate(dict.fromkeys(arm for arm, _ in scores)):
+                plot_line(
+                    ax, MULTIPLIERS, 100 * np.array(scores[arm, objective]), ARMS[arm].title, index=index, marker="o"
+                )
+            ax.set(xscale="log", xlabel="multiplier c of the pairwise part", ylabel=label, title=objective)
+        axes[0, 0].legend(fontsize=9)
+        return figure
+
+    return draw
+
+
+SHOWN_ARMS = ("unary", "stage", "joint", "online")
+
+
+def _shown(entries: Mapping[tuple[str, str], Entry], objective: str) -> Iterator[tuple[str, list[Any]]]:
+    for arm in SHOWN_ARMS:
+        entry = entries[arm, "unary" if arm == "unary" else objective]
+        yield ARMS[arm].title, entry.records[0]["examples"]
+
+
+def _draw_words(study: Study, entries: Mapping[tuple[str, str], Entry], path: str) -> Callable[[], Figure]:
+    def draw() -> Figure:
+        from attnembed.plotting import new_figure, plot_word
+
+        shown = list(_shown(entries, study.objectives[0]))
+        test = task_data(study.task, path, 0).test
+        words = test.split(test.inputs)[: len(shown[0][1])]
+        labels = test.split(test.labels)[: len(words)]
+        figure, axes = new_figure(len(words), 1, panel=(9.0, 1.9))
+        for i, ax in enumerate(axes[:, 0]):
+            images = words[i].reshape(-1, 16, 8)
+            plot_word(ax, images, labels[i], [(title, found[i]) for title, found in shown])
+        return figure
+
+    return draw
+
+
+def _draw_tags(study: Study, entries: Mapping[tuple[str, str], Entry], path: str) -> Callable[[], Figure]:
+    def draw() -> Figure:
+        from attnembed.experiments.tasks import test_words
+        from attnembed.plotting import new_figure, plot_tags
+
+        shown = list(_shown(entries, study.objectives[0]))
+        data = task_data(study.task, path, 0)
+        labels = data.test.split(data.test.labels)
+        lengths = [len(part) for part in shown[0][1]]
+        # The sentence of a width that fits on which the arms differ most.
+        wrong = [sum(int(np.sum(np.array(found[i]) != labels[i])) for _, found in shown) for i in range(len(lengths))]
+        i = max(range(len(lengths)), key=lambda k: (lengths[k] <= 16, wrong[k]))
+        rows = [("true", labels[i]), *((title, found[i]) for title, found in shown)]
+        figure, axes = new_figure(1, 1, panel=(11.0, 3.4))
+        named = [(title, [data.names[k] for k in row][:16]) for title, row in rows]
+        plot_tags(axes[0, 0], test_words(path)[i][:16], named)
+        return figure
+
+    return draw
+
+
+def _draw_masks(study: Study, entries: Mapping[tuple[str, str], Entry], path: str) -> Callable[[], Figure]:
+    def draw() -> Figure:
+        from attnembed.plotting import new_figure, plot_image
+
+        shown = list(_shown(entries, study.objectives[0]))
+        test = task_data(study.task, path, 0).test
+        count = len(shown[0][1])
+        rows = [("image", test.images[:count]), ("true", test.labels[:count])]
+        figure, axes = new_figure(len(rows) + len(shown), count, panel=(1.7, 1.75))
+        for row, (title, pictures) in zip(axes, [*rows, *((title, np.array(found)) for title, found in shown)]):
+            for ax, picture in zip(row, pictures):
+                plot_image(ax, picture)
+            row[0].set_ylabel(title.removeprefix("joint, "), fontsize=10)
+        return figure
+
+    return draw
+
+
+# --- the experiments --------------------------------------------------------------------------------------------
+
+
+def _repetitions(request: Request, most: int, default: int) -> int:
+    n = default if request.repetitions is None else request.repetitions
+    n = check_integer("seeds", n, minimum=1)
+    return min(n, most)
+
+
+def _outcome(
+    request: Request,
+    name: str,
+    studies: Mapping[str, Study],
+    scale: ScaleSweep,
+    label: str,
+    draw_examples: Callable[[Study, Mapping[tuple[str, str], Entry], str], Callable[[], Figure]],
+) -> Outcome:
+    """Run the studies and the sweep; the first study has the figures."""
+    path = str(require_data(request, f"the data of {name!r}").resolve())
+    TASKS[scale.task].load(path, 0)  # an unreadable file should not wait for the first run
+    tables, numbers, found = [], {}, {}
+    for title, study in studies.items():
+        entries = found[title] = study.entries(request, name, path)
+        tables.append(markdown(title, study, entries))
+        numbers[title] = _numbers(study, entries)
+    scores = scale.scores(request, name, path)
+    tables.append(_sweep_text(scores, f"sweep over c, {scale.task}"))
+    numbers["sweep"] = {
+        "multipliers": list(MULTIPLIERS),
+        **{f"{objective}.{arm}": values for (arm, objective), values in scores.items()},
+    }
+    first = next(iter(studies))
+    study, entries = studies[first], found[first]
+    return Outcome(
+        {"studies": {title: vars(study) for title, study in studies.items()}, "sweep": vars(scale)},
+        numbers,
+        {
+            name: _draw_arms(study, entries, f"{label}, test"),
+            f"{name}-training": _draw_training(study, entries, label),
+            f"{name}-scale": _draw_sweep(scores, f"{label}, test"),
+            f"{name}-examples": draw_examples(study, entries, path),
+        },
+        text="\n".join(tables),
+    )
+
+
+@experiment("ocr", "stage, joint and scaled training of chains on handwritten words (--data)")
+def ocr(request: Request) -> Outcome:
+    """Taskar's letters: the large split with a convolutional network over folds, the small one with an MLP."""
+    n = _repetitions(request, 10, 2 if request.quick else 10)
+    folds = tuple((split, 0) for split in range(n))
+    if request.quick:
+        studies = {
+            "small training set": Study("ocr-small", folds, (0.003,), 4, ("nll", "ssvm")),
+        }
+        return _outcome(
+            request, "ocr", studies, ScaleSweep("ocr-small", 0.003, 4, ("nll",)), "letters right (%)", _draw_words
+        )
+    objectives = TASKS["ocr-large"].objectives
+    studies = {
+        "large training set": Study("ocr-large", folds, (0.002, 0.005), 8, objectives),
+        "large training set, wider network": Study("ocr-wide", folds[:2], (0.005,), 12, ("nll",), ("joint", *SCALED)),
+        "small training set": Study(
+            "ocr-small", tuple((k, seed) for k, _ in folds for seed in range(3)), (0.001, 0.003), 20, objectives
+        ),
+    }
+    scale = ScaleSweep("ocr-large-mlp", 0.001, 10, ("nll", "ssvm"))
+    return _outcome(request, "ocr", studies, scale, "letters right (%)", _draw_words)
+
+
+@experiment("chunking", "the same comparison on the chunks of CoNLL-2000 (--data)")
+def chunking(request: Request) -> Outcome:
+    """Features of a window of words, embedded and summed, one hidden layer, a chain."""
+    n = _repetitions(request, 100, 1 if request.quick else 3)
+    objectives = ("nll", "ssvm") if request.quick else TASKS["chunking"].objectives
+    epochs = 2 if request.quick else 6
+    seeds = tuple((k, k) for k in range(n))
+    study = Study("chunking", seeds, (0.002,) if request.quick else (0.001, 0.002), epochs, objectives)
+    scale = ScaleSweep("chunking", 0.002, epochs, objectives[: 1 if request.quick else 2])
+    return _outcome(request, "chunking", {"CoNLL-2000": study}, scale, "chunk F1 (%)", _draw_tags)
+
+
+@experiment("segmentation", "the same comparison on grids, horses 32 x 32 (--data)")
+def segmentation(request: Request) -> Outcome:
+    """A small convolutional network and a 4-connected grid."""
+    n = _repetitions(request, 100, 1 if request.quick else 3)
+    objectives = ("pseudolikelihood",) if request.quick else TASKS["segmentation"].objectives
+    epochs = 3 if request.quick else 20
+    seeds = tuple((k, k) for k in range(n))
+    study = Study("segmentation", seeds, (0.003,) if request.quick else (0.001, 0.003), epochs, objectives)
+    scale = ScaleSweep("segmentation", 0.003, epochs, objectives[:1] if request.quick else ("nll", "ssvm"))
+    return _outcome(request, "segmentation", {"horses": study}, scale, "foreground IoU (%)", _draw_masks)

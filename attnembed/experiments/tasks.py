@@ -1,0 +1,316 @@
+"""The three structured tasks on real data, the arms that are compared on them, and one run of one arm.
+
+`run` is a function of plain values that returns plain values: `attnembed.sweep` calls it in any process and keeps what
+it returned. All arms of one task, split and seed begin with the same model and see the same batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attnembed.optim import Adam, Cosine
+from attnembed.structured.corpora import Sentence, load_conll2000, load_horses, load_ocr
+from attnembed.structured.data import ChainDataset, GridDataset
+from attnembed.structured.features import WindowFeatures
+from attnembed.structured.metrics import chunk_f1, foreground_iou
+from attnembed.structured.model import ChainCRF, GridCRF
+from attnembed.structured.networks import Dense, EmbeddingSum, Layer, Network, Tanh, conv_net, lenet, mlp
+from attnembed.structured.scaling import OfflineScaling, OnlineScaling
+from attnembed.structured.training import StructuredResult, train_structured
+
+__all__ = ["ARMS", "TASKS", "Arm", "Split", "Task", "run", "task_data", "test_words"]
+
+FLOAT = np.float32
+
+
+@dataclass(frozen=True)
+class Split:
+    """Data for training, for selection and for the reported score, and what a figure needs to show examples."""
+
+    train: Any
+    validation: Any
+    test: Any
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Task:
+    """A data set, a model for it and its scores.
+
+    Attributes
+    ----------
+    load : ``load(path, split)``; a split is a fold for letters, and otherwise the seed that draws the validation part
+    make_model : ``make_model(split, rng)``, from random numbers alone
+    measure : ``measure(model, data, split)`` -> scores by name, the first of which selects
+    """
+
+    name: str
+    load: Callable[[str, int], Split]
+    make_model: Callable[[Split, np.random.Generator], Any]
+    measure: Callable[[Any, Any, Split], dict[str, float]]
+    objectives: tuple[str, ...]
+    batch_size: int
+    weight_decay: Mapping[str, float] = field(default_factory=dict)
+
+    def score(self, model: Any, data: Any, split: Split) -> float:
+        """The score that selects epochs, step sizes and arms."""
+        return next(iter(self.measure(model, data, split).values()))
+
+
+# --- the arms ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to train jointly: options of `train_structured`."""
+
+    title: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+# A matrix of K^2 numbers takes larger steps than a network does; with the network frozen nothing holds them back.
+_STAGE_RATES = {"pairwise": 10.0}
+
+# "unary" and "stage" are trained by `_stages`, the others jointly from the first step.
+ARMS: Mapping[str, Arm] = {
+    "unary": Arm("unary only"),
+    "stage": Arm("stages"),
+    "joint": Arm("joint"),
+    "offline": Arm("joint, offline scaling", {"scaling": OfflineScaling(ratio=2.5)}),
+    "online": Arm("joint, online scaling", {"scaling": OnlineScaling()}),
+    "learned": Arm("joint, learned scale", {"learned_scales": ("pairwise_scale",)}),
+    "rates": Arm("joint, pairwise rate x 10", {"rates": _STAGE_RATES}),
+}
+
+# Of all epochs, the shares that the network alone and then the pairwise part alone have in training by stages.
+_NETWORK_SHARE, _PAIRWISE_SHARE = 0.6, 0.2
+
+# Unary potentials from cross-entropy dwarf the margin of the hinge loss: they get this norm before stage 2.
+_HINGE_NORM = 1.0
+
+
+def run(
+    *,
+    task: str,
+    path: str,
+    split: int,
+    seed: int,
+    arm: str,
+    objective: str,
+    step_size: float,
+    multiplier: float,
+    epochs: int,
+    rng: np.random.Generator,
+) -> dict[str, Any]:
+    """Train one arm and score it. ``arm`` "stage" trains the network once and then every objective of the task.
+
+    The cell's own ``rng`` is left alone: what is random depends on split and seed, so that arms can be compared.
+
+    Returns
+    -------
+    by objective ("unary" for the network alone): scores on validation and test data, the history, and the predicted
+    labels of the first test examples
+    """
+    plan, data = TASKS[task], task_data(task, path, split)
+    start = plan.make_model(data, np.random.default_rng([seed, split, 0]))
+    start = replace(start, pairwise_scale=multiplier)
+
+    def train(model: Any, n_epochs: int, objective: str, **options: Any) -> StructuredResult[Any]:
+        batches = -(-len(data.train) // plan.batch_size)
+        return train_structured(
+            model,
+            data.train,
+            objective=objective,
+            n_epochs=n_epochs,
+            batch_size=plan.batch_size,
+            optimizer=Adam(step_size=step_size, weight_decay=dict(plan.weight_decay)),
+            schedule=Cosine(batches * n_epochs),
+            validation=data.validation,
+            metric=lambda model, held_out: plan.score(model, held_out, data),
+            rng=np.random.default_rng([seed, split, 1]),
+            **options,
+        )
+
+    def report(result: StructuredResult[Any]) -> dict[str, Any]:
+        history = result.to_dict()["history"]
+        return {
+            "status": result.status.value,
+            "test": plan.measure(result.model, data.test, data),
+            "validation": plan.measure(result.model, data.validation, data),
+            "best_epoch": result.best_epoch,
+            "history": {name: history[name] for name in ("loss", "validation_score", "ratio", "pairwise_scale")},
+            "examples": _examples(result.model, data.test) if split == 0 and seed == 0 else None,
+        }
+
+    if arm != "stage":
+        return {objective: report(train(start, epochs, objective, **ARMS[arm].options))}
+    alone = replace(start, pairwise=np.zeros_like(start.pairwise))
+    first, second = round(_NETWORK_SHARE * epochs), round(_PAIRWISE_SHARE * epochs)
+    network = train(alone, first, "unary").last_model.network
+    out = {"unary": report(train(alone, epochs, "unary"))}
+    for name in plan.objectives:
+        options = {"stage_unary_norm": _HINGE_NORM} if name == "ssvm" else {}
+        staged = train(
+            replace(start, network=network),
+            epochs - first,
+            name,
+            strategy="stage",
+            stage_epochs=(0, second, epochs - first - second),
+            rates=_STAGE_RATES,
+            **options,
+        )
+        out[name] = report(staged)
+    return out
+
+
+def _examples(model: Any, data: Any, count: int = 5) -> list[Any]:
+    shown = data.subset(np.arange(min(count, len(data))))
+    labels = model.predict(shown)
+    return [np.asarray(part).tolist() for part in labels]
+
+
+@lru_cache(maxsize=2)
+def task_data(task: str, path: str, split: int) -> Split:
+    """The data of a task, kept for the next run of the same process."""
+    return TASKS[task].load(path, split)
+
+
+# --- letters ----------------------------------------------------------------------------------------------------
+
+FOLDS = 10
+
+
+def _letters(path: str, split: int, *, large: bool) -> Split:
+    """Folds 8 and 9, moved on by ``split``, are for selection and test; or 0 and 1 for training and selection."""
+    letters = load_ocr(path)
+    data = ChainDataset([word.astype(FLOAT) for word in letters.words], letters.labels)
+    place = (letters.folds - split) % FOLDS
+    parts = (place < 8, place == 8, place == 9) if large else (place == 0, place == 1, place > 1)
+    train, validation, test = (data.subset(np.flatnonzero(part)) for part in parts)
+    return Split(train, validation, test)
+
+
+def _large(path: str, split: int) -> Split:
+    return _letters(path, split, large=True)
+
+
+def _small(path: str, split: int) -> Split:
+    return _letters(path, split, large=False)
+
+
+def _letter_scores(model: ChainCRF, data: ChainDataset, split: Split) -> dict[str, float]:
+    wrong = model.predict_rows(data) != data.labels
+    return {"letters": float(1 - wrong.mean()), "words": float(np.mean(data.packing.sum(wrong) == 0))}
+
+
+def _letter_model(network: Callable[..., Network]) -> Callable[[Split, np.random.Generator], ChainCRF]:
+    def make(split: Split, rng: np.random.Generator) -> ChainCRF:
+        return ChainCRF(network(dtype=FLOAT, rng=rng), rng.normal(size=(26, 26)).astype(FLOAT))
+
+    return make
+
+
+def _wide_lenet(**options: Any) -> Network:
+    return lenet(channels=(20, 40), **options)
+
+
+def _letter_mlp(**options: Any) -> Network:
+    return mlp(128, (200,), 26, **options)
+
+
+# --- chunks -----------------------------------------------------------------------------------------------------
+
+_HELD_OUT_SENTENCES, _MIN_COUNT = 1000, 3
+
+
+def _chunks(path: str, split: int) -> Split:
+    """1,000 training sentences, drawn by ``split``, are for selection."""
+    known, test = load_conll2000(path)
+    order = np.random.default_rng(split).permutation(len(known))
+    held_out = min(_HELD_OUT_SENTENCES, len(known) // 5)
+    validation, train = ([known[i] for i in part] for part in (order[:held_out], order[held_out:]))
+    features = WindowFeatures(min_count=_MIN_COUNT).fit(train)
+    tags = tuple(sorted({tag for sentence in train for tag in sentence.chunks}))
+
+    def dataset(sentences: list[Sentence]) -> ChainDataset:
+        # A tag that training never shows cannot be predicted; it keeps a number of its own for the count of errors.
+        number = {tag: i for i, tag in enumerate(tags)}
+        labels = [np.array([number.get(tag, 0) for tag in sentence.chunks]) for sentence in sentences]
+        return ChainDataset(features.transform(sentences), labels)
+
+    return Split(dataset(train), dataset(validation), dataset(list(test)), tags)
+
+
+@lru_cache(maxsize=1)
+def test_words(path: str) -> tuple[tuple[str, ...], ...]:
+    """The words of the test sentences."""
+    return tuple(sentence.words for sentence in load_conll2000(path)[1])
+
+
+def _chunk_scores(model: ChainCRF, data: ChainDataset, split: Split) -> dict[str, float]:
+    true, predicted = (
+        [[split.names[i] for i in part] for part in labels] for labels in (data.split(data.labels), model.predict(data))
+    )
+    return {"chunk F1": chunk_f1(true, predicted).f1, "tags": model.accuracy(data)}
+
+
+def _chunk_model(split: Split, rng: np.random.Generator) -> ChainCRF:
+    k, width = len(split.names), 32
+    layers: list[Layer] = [EmbeddingSum(int(split.train.inputs.max()) + 1, width), Tanh(), Dense(width, k)]
+    return ChainCRF(Network.create(layers, dtype=FLOAT, rng=rng), rng.normal(size=(k, k)).astype(FLOAT))
+
+
+# --- horses -----------------------------------------------------------------------------------------------------
+
+# Neighbours that differ by this much, in standard deviations of the colours, are tied by e^{-1/2} of the weight.
+_HELD_OUT_IMAGES, _CONTRAST_WIDTH = 50, 1.0
+
+
+def _horses(path: str, split: int) -> Split:
+    """50 training images, drawn by ``split``, are for selection."""
+    known, test = load_horses(path)
+    order = np.random.default_rng(split).permutation(len(known))
+    held_out = min(_HELD_OUT_IMAGES, len(known) // 5)
+    known, test = (_centred(part, known.images) for part in (known, test))
+    return Split(known.subset(order[held_out:]), known.subset(order[:held_out]), test)
+
+
+def _centred(data: GridDataset, reference: NDArray[Any]) -> GridDataset:
+    mean, deviation = reference.mean(axis=(0, 1, 2)), reference.std(axis=(0, 1, 2))
+    return GridDataset(((data.images - mean) / deviation).astype(FLOAT), data.labels)
+
+
+def _mask_scores(model: GridCRF, data: GridDataset, split: Split) -> dict[str, float]:
+    predicted = model.predict(data)
+    return {
+        "foreground IoU": foreground_iou(data.labels, predicted).overall,
+        "pixels": float(np.mean(predicted == data.labels)),
+    }
+
+
+def _mask_model(split: Split, rng: np.random.Generator) -> GridCRF:
+    # Neighbours that attract each other, so that the best labeling can be found exactly from the start.
+    pairwise = 0.5 * np.eye(2) + 0.1 * rng.normal(size=(2, 2))
+    network = conv_net(3, (8, 8), 2, dtype=FLOAT, rng=rng)
+    return GridCRF(network, pairwise.astype(FLOAT), contrast=True, contrast_width=_CONTRAST_WIDTH)
+
+
+CHAIN_OBJECTIVES = ("nll", "ssvm", "pseudolikelihood", "marginal")
+
+TASKS: Mapping[str, Task] = {
+    task.name: task
+    for task in (
+        Task("ocr-large", _large, _letter_model(lenet), _letter_scores, CHAIN_OBJECTIVES, 20),
+        Task("ocr-wide", _large, _letter_model(_wide_lenet), _letter_scores, CHAIN_OBJECTIVES[:1], 20),
+        Task("ocr-large-mlp", _large, _letter_model(_letter_mlp), _letter_scores, CHAIN_OBJECTIVES, 20),
+        Task("ocr-small", _small, _letter_model(_letter_mlp), _letter_scores, CHAIN_OBJECTIVES, 20),
+        Task("chunking", _chunks, _chunk_model, _chunk_scores, CHAIN_OBJECTIVES, 40),
+        Task("segmentation", _horses, _mask_model, _mask_scores, CHAIN_OBJECTIVES[:3], 10),
+    )
+}
