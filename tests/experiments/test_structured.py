@@ -1,0 +1,195 @@
+"""The comparison on the structured tasks: equal budgets, verdicts, tables and figures, on a made-up task."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from attnembed.errors import AttnembedError, DataFileError, InputError
+from attnembed.experiments import reproduce, structured, tasks
+from attnembed.experiments.registry import Request
+from attnembed.experiments.structured import Entry, ScaleSweep, Study, markdown, verdict
+from attnembed.experiments.tasks import ARMS, Split, Task
+from attnembed.structured.data import make_chain_dataset
+from attnembed.structured.model import ChainCRF
+from attnembed.structured.networks import mlp
+
+OBJECTIVES = ("nll", "ssvm")
+
+
+def _load(path: str, split: int) -> Split:
+    data = make_chain_dataset(120, 5, 3, 4, transition=3.0, rng=0)
+    order = np.random.default_rng(split).permutation(120)
+    return Split(*(data.subset(part) for part in np.split(order, (60, 80))))  # type: ignore[arg-type]
+
+
+def _model(split: Split, rng: np.random.Generator) -> ChainCRF:
+    return ChainCRF(mlp(4, (5,), 3, rng=rng), rng.normal(size=(3, 3)))
+
+
+def _scores(model: ChainCRF, data: Any, split: Split) -> dict[str, float]:
+    return {"letters": model.accuracy(data), "words": model.sequence_accuracy(data)}
+
+
+@pytest.fixture
+def request_(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A request whose runs share this process, in which the task "small" exists."""
+    small = Task("small", _load, _model, _scores, OBJECTIVES, 10)
+    monkeypatch.setattr(tasks, "TASKS", {"small": small})
+    monkeypatch.setattr(structured, "TASKS", {"small": small})
+    tasks.task_data.cache_clear()
+    with ThreadPoolExecutor(1) as executor:
+        yield Request(tmp_path, True, 0, tmp_path, executor=executor)
+    tasks.task_data.cache_clear()
+
+
+STUDY = Study("small", ((0, 0), (1, 1)), (0.01, 0.03), 3, OBJECTIVES)
+
+
+def test_every_arm_has_the_same_budget(request_: Request, tmp_path: Path) -> None:
+    entries = STUDY.entries(request_, "made-up", str(tmp_path))
+    assert set(entries) == {("unary", "unary"), *((a, o) for a in ARMS if a != "unary" for o in OBJECTIVES)}
+    for (arm, _), entry in entries.items():
+        epochs = {len(record["history"]["loss"]) for record in entry.records}
+        # Stage 1 is trained once for all objectives: 0.6 of the epochs, rounded.
+        assert epochs == ({1} if arm == "stage" else {3})
+        assert len(entry.records) == 2
+        assert entry.step_size in STUDY.step_sizes
+    lines = (tmp_path / "made-up-runs.jsonl").read_text().splitlines()
+    runs = [json.loads(line)["cell"] for line in lines[1:]]
+    for arm in structured.JOINT:
+        for objective in OBJECTIVES:
+            mine = [run for run in runs if (run["arm"], run["objective"]) == (arm, objective)]
+            assert sorted((run["split"], run["step_size"]) for run in mine if run["split"] == 0) == [
+                (0, 0.01),
+                (0, 0.03),
+            ]
+            assert sum(run["split"] == 1 for run in mine) == 1
+
+    # The step size is that of the better validation score of the first repetition.
+    tried = {}
+    for line in lines[1:]:
+        record = json.loads(line)
+        cell = record["cell"]
+        if (cell["arm"], cell["objective"], cell["split"]) == ("online", "nll", 0):
+            tried[cell["step_size"]] = record["value"]["nll"]["validation"]["letters"]
+    assert tried[entries["online", "nll"].step_size] == max(tried.values())
+
+    # Started again, nothing is computed.
+    again = STUDY.entries(request_, "made-up", str(tmp_path))
+    assert len((tmp_path / "made-up-runs.jsonl").read_text().splitlines()) == len(lines)
+    assert again["joint", "nll"].scores().tolist() == entries["joint", "nll"].scores().tolist()
+
+    page = markdown("made up", STUDY, entries)
+    assert page.count("\n| joint") == 5
+    assert "2 repetitions, 3 epochs, step sizes 0.01, 0.03" in page
+    assert f"{100 * entries['stage', 'ssvm'].scores('test', 'words').mean():.2f} +- " in page
+
+
+def test_stages_train_the_network_first(request_: Request, tmp_path: Path) -> None:
+    cell = STUDY.cell(str(tmp_path), 0, 0, 0.03, "stage", "all")
+    out = tasks.run(**cell, rng=np.random.default_rng(0))
+    assert set(out) == {"unary", *OBJECTIVES}
+    assert set(out["unary"]["history"]["ratio"]) == {"inf"}  # the pairwise part is zero
+    assert out["nll"]["test"] != out["ssvm"]["test"]
+    assert [len(labels) for labels in out["nll"]["examples"]] == [5] * 5
+    json.dumps(out)
+
+
+def test_a_run_does_not_depend_on_the_cells_own_generator(request_: Request, tmp_path: Path) -> None:
+    cell = STUDY.cell(str(tmp_path), 0, 0, 0.03, "online", "nll")
+    first, second = (tasks.run(**cell, rng=np.random.default_rng(seed)) for seed in (0, 1))
+    assert first == second
+    assert tasks.run(**{**cell, "seed": 1}, rng=np.random.default_rng(0)) != first
+
+
+def test_the_sweep_changes_plain_training_and_not_offline(request_: Request, tmp_path: Path) -> None:
+    scores = ScaleSweep("small", 0.03, 3, ("nll",)).scores(request_, "made-up", str(tmp_path))
+    assert {key: len(values) for key, values in scores.items()} == dict.fromkeys(
+        (("joint", "nll"), ("offline", "nll"), ("online", "nll")), 5
+    )
+    assert np.ptp(scores["offline", "nll"]) == 0  # W enters through its direction only
+    assert np.ptp(scores["joint", "nll"]) > 0.02
+
+
+def test_failed_runs_are_reported(request_: Request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(model: ChainCRF, data: Any, split: Split) -> dict[str, float]:
+        raise ZeroDivisionError("no such score")
+
+    broken_task = replace(tasks.TASKS["small"], measure=broken)
+    monkeypatch.setattr(tasks, "TASKS", {"small": broken_task})
+    with pytest.raises(AttnembedError, match=r"made-up-runs\.jsonl; got ZeroDivisionError: no such score"):
+        STUDY.entries(request_, "made-up", str(tmp_path))
+
+
+# --- verdicts -----------------------------------------------------------------------------------------------------
+
+
+def _entries(stage: list[float], online: list[float], offline: list[float], joint: list[float]) -> Any:
+    def entry(scores: list[float]) -> Entry:
+        return Entry(0.1, tuple({"test": {"a": s}, "validation": {"a": s}} for s in scores))
+
+    named = {"stage": stage, "online": online, "offline": offline, "joint": joint}
+    return {(arm, "nll"): entry(scores) for arm, scores in named.items()}
+
+
+@pytest.mark.parametrize(
+    ("online", "answer"),
+    [
+        ([0.91, 0.92, 0.90], "yes"),  # better
+        ([0.90, 0.89, 0.90], "yes"),  # a third of a point below, one standard error
+        ([0.891, 0.894, 0.90], "not decidable"),
+        ([0.88, 0.89, 0.88], "no"),
+    ],
+)
+def test_verdicts(online: list[float], answer: str) -> None:
+    found = verdict(_entries([0.90, 0.90, 0.90], online, [0.5] * 3, [0.8] * 3), "nll")
+    assert found.answer == answer
+    assert found.arm == "online"
+    difference = 100 * (np.array(online) - 0.90)
+    assert found.difference == pytest.approx(difference.mean())
+    assert found.standard_error == pytest.approx(difference.std(ddof=1) / np.sqrt(3))
+    assert found.naive == pytest.approx(-10)
+    assert str(found).startswith(f"{answer}: joint, online scaling is ")
+
+
+def test_one_repetition_decides_nothing() -> None:
+    found = verdict(_entries([0.9], [0.95], [0.91], [0.8]), "nll")
+    assert found.answer == "not decidable"
+    assert np.isnan(found.standard_error)
+
+
+def test_the_better_scaled_arm_is_chosen_on_validation_data() -> None:
+    entries = _entries([0.9, 0.9], [0.8, 0.8], [0.95, 0.97], [0.8, 0.8])
+    records = tuple({**record, "validation": {"a": 0.1}} for record in entries["offline", "nll"].records)
+    assert verdict(entries, "nll").arm == "offline"
+    assert verdict({**entries, ("offline", "nll"): Entry(0.1, records)}, "nll").arm == "online"
+
+
+# --- the command, on real data ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "row"), [("ocr", "letters"), ("chunking", "chunk F1"), ("segmentation", "foreground IoU")]
+)
+def test_quick_reproduction(name: str, row: str, tmp_path: Path, data_folder: Path) -> None:
+    written = reproduce(name, data=data_folder, out=tmp_path, quick=True, repetitions=1)
+    names = {path.name for path in written.files}
+    figures = {f"{name}{part}.png" for part in ("", "-training", "-scale", "-examples")}
+    assert names == {*figures, f"{name}.md", f"{name}.json"}
+    assert row in (tmp_path / f"{name}.md").read_text()
+    assert (tmp_path / f"{name}-runs.jsonl").exists()
+
+
+def test_what_is_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataFileError, match=r"ocr_letters\.npz"):
+        reproduce("ocr", data=tmp_path, out=tmp_path / "out")
+    with pytest.raises(InputError, match="`seeds` must be at least 1; got 0"):
+        reproduce("ocr", data=tmp_path, out=tmp_path / "out", repetitions=0)
