@@ -74,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     reproducing.add_argument("--out", metavar="DIR", default="results", help="where to write (default: results)")
     reproducing.add_argument("--quick", action="store_true", help="a smaller version, for a first look")
     reproducing.add_argument("--seed", type=int, default=0, metavar="N", help="seed (default 0)")
-    reproducing.add_argument("--seeds", type=int, metavar="N", help="repetitions (folds or seeds) of ocr, chunking, ...")
+    reproducing.add_argument("--seeds", type=int, metavar="N", help="repetitions of the structured tasks")
     reproducing.set_defaults(run=_reproduce)
 
     reporting = commands.add_parser("report", help="one HTML page of all claims and experiments, with their figures")
