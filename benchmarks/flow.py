@@ -28,6 +28,7 @@ from benchmarks.runner import Row, compare, progress
 # one attention stays spread and explicit methods do well.
 SIZES = ((1000, 32, 200, 256, 1e4), (1000, 32, 2000, 512, 1e4), (1000, 32, 200, 256, 300.0))
 QUICK = ((100, 8, 60, 64, 3000.0),)
+PATIENCE = 150  # seconds for the search of a tolerance, which takes several runs
 END = float(np.log1p(1e8))
 TOLERANCE = 1e-6
 
@@ -40,8 +41,11 @@ CANDIDATES = {
 }
 
 
-def run(quick: bool, threads: tuple[int, ...] = (1, 2)) -> list[Row]:
-    """Every size at every number of threads; torchdiffeq, which takes minutes, at the last one only."""
+def run(quick: bool, threads: tuple[int, ...] = (1,)) -> list[Row]:
+    """Every size at every number of threads; torchdiffeq, which takes minutes, at the last one only.
+
+    One thread by default: the arrays are below the size from which a second one helps.
+    """
     rows: list[Row] = []
     for size in QUICK if quick else SIZES:
         problem = make_problem(*size)
@@ -70,6 +74,7 @@ def run(quick: bool, threads: tuple[int, ...] = (1, 2)) -> list[Row]:
                     tolerance=TOLERANCE,
                     rounds=3,
                     limits={"torchdiffeq dopri5": 1, "diffrax Tsit5": 1},
+                    patience=PATIENCE,
                 )
                 last = compare(
                     "flow",

@@ -54,15 +54,19 @@ def compare(
     tolerance: float = 1e-10,
     rounds: int = 9,
     limits: Mapping[str, int] | None = None,
+    patience: float = LIMIT,
 ) -> list[Row]:
-    """Check, then time the candidates ("module:function") of one case; ``limits`` caps the rounds of slow ones."""
+    """Check, then time the candidates ("module:function") of one case.
+
+    ``limits`` caps the rounds of slow ones, ``patience`` is how many seconds one answer may take.
+    """
     np.savez(folder / "problem.npz", **problem)
     np.savez(folder / "reference.npz", **reference)
     rows, workers = [], {}
     for name, target in candidates.items():
         row: Row = {"benchmark": suite, "case": case, "candidate": name, "threads": threads}
         rows.append(row)
-        worker = _Worker(target, folder, threads)
+        worker = _Worker(target, folder, threads, patience)
         reply = worker.ask("check")
         progress(f"  {name}: {reply}")
         if ended := reply.keys() & {"missing", "failed"}:
@@ -102,7 +106,8 @@ def add_ratios(rows: Sequence[Row], own: str) -> None:
 class _Worker:
     """A process that holds one candidate."""
 
-    def __init__(self, target: str, folder: Path, threads: int) -> None:
+    def __init__(self, target: str, folder: Path, threads: int, patience: float = LIMIT) -> None:
+        self.patience = patience
         # The variables are read when the libraries are imported, so they are set before the process starts.
         saved = {name: os.environ.get(name) for name in THREAD_VARIABLES}
         os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
@@ -120,10 +125,10 @@ class _Worker:
     def ask(self, what: str) -> Row:
         try:
             self.pipe.send(what)
-            if self.pipe.poll(LIMIT):
+            if self.pipe.poll(self.patience):
                 return self.pipe.recv()
             self.process.terminate()
-            return {"failed": f"no answer in {LIMIT} s"}
+            return {"failed": f"no answer in {self.patience:g} s"}
         except (EOFError, BrokenPipeError):
             return {"failed": "its process ended"}
 
