@@ -205,7 +205,7 @@ def plot_word(
                 (width + 2) * (k + 0.5), y, chr(ord("a") + int(letters[k])), ha="center", va="center", fontsize=9,
                 color=COLOURS[1] if wrong else "black", fontweight="bold" if wrong else "normal", family="monospace",
             )  # fmt: skip
-    ax.set_xlim(-0.5, max((width + 2) * length, 14 * (width + 2)))
+    ax.set_xlim(-40, max((width + 2) * length, 14 * (width + 2)))
     ax.set_ylim(height + 3.6 * (len(rows) + 0.2), -1)
     ax.set_axis_off()
     return ax

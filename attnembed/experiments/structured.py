@@ -14,7 +14,7 @@ import numpy as np
 from attnembed._validation import check_integer
 from attnembed.errors import InputError
 from attnembed.experiments.registry import Outcome, Request, experiment, require_data
-from attnembed.experiments.tasks import ARMS, TASKS, run, task_data
+from attnembed.experiments.tasks import ARMS, TASKS, example_rows, run, task_data
 from attnembed.results import Status
 from attnembed.sweep import sweep
 
@@ -302,7 +302,8 @@ def _draw_training(study: Study, entries: Mapping[tuple[str, str], Entry], label
         from attnembed.plotting import new_figure, plot_line
 
         figure, axes = new_figure(1, 2, panel=(5.2, 4.2))
-        for index, arm in enumerate(study.joint):
+        for arm in study.joint:
+            index = list(ARMS).index(arm)
             history = entries[arm, objective].records[0]["history"]
             epochs = np.arange(1, len(history["loss"]) + 1)
             ratio = np.array([float(value) for value in history["ratio"]])
@@ -312,7 +313,7 @@ def _draw_training(study: Study, entries: Mapping[tuple[str, str], Entry], label
             xlabel="epoch", ylabel=r"ratio of norms $n_U / n_W$", yscale="log", title=f"{study.task}, {objective}"
         )
         axes[0, 1].set(xlabel="epoch", ylabel=f"{label}, validation")
-        axes[0, 0].legend(fontsize=9)
+        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9)
         return figure
 
     return draw
@@ -342,7 +343,7 @@ SHOWN_ARMS = ("unary", "stage", "joint", "online")
 def _shown(entries: Mapping[tuple[str, str], Entry], objective: str) -> Iterator[tuple[str, list[Any]]]:
     for arm in SHOWN_ARMS:
         entry = entries[arm, "unary" if arm == "unary" else objective]
-        yield ARMS[arm].title, entry.records[0]["examples"]
+        yield ARMS[arm].title.removeprefix("joint, "), entry.records[0]["examples"]
 
 
 def _draw_words(study: Study, entries: Mapping[tuple[str, str], Entry], path: str) -> Callable[[], Figure]:
@@ -351,8 +352,8 @@ def _draw_words(study: Study, entries: Mapping[tuple[str, str], Entry], path: st
 
         shown = list(_shown(entries, study.objectives[0]))
         test = task_data(study.task, path, 0).test
-        words = test.split(test.inputs)[: len(shown[0][1])]
-        labels = test.split(test.labels)[: len(words)]
+        test = test.subset(example_rows(test))
+        words, labels = test.split(test.inputs), test.split(test.labels)
         figure, axes = new_figure(len(words), 1, panel=(9.0, 1.9))
         for i, ax in enumerate(axes[:, 0]):
             images = words[i].reshape(-1, 16, 8)
@@ -369,15 +370,16 @@ def _draw_tags(study: Study, entries: Mapping[tuple[str, str], Entry], path: str
 
         shown = list(_shown(entries, study.objectives[0]))
         data = task_data(study.task, path, 0)
-        labels = data.test.split(data.test.labels)
+        rows = example_rows(data.test)
+        labels = [data.test.split(data.test.labels)[row] for row in rows]
         lengths = [len(part) for part in shown[0][1]]
         # The sentence of a width that fits on which the arms differ most.
         wrong = [sum(int(np.sum(np.array(found[i]) != labels[i])) for _, found in shown) for i in range(len(lengths))]
         i = max(range(len(lengths)), key=lambda k: (lengths[k] <= 16, wrong[k]))
-        rows = [("true", labels[i]), *((title, found[i]) for title, found in shown)]
+        tagged = [("true", labels[i]), *((title, found[i]) for title, found in shown)]
         figure, axes = new_figure(1, 1, panel=(11.0, 3.4))
-        named = [(title, [data.names[k] for k in row][:16]) for title, row in rows]
-        plot_tags(axes[0, 0], test_words(path)[i][:16], named)
+        named = [(title, [data.names[k] for k in tags][:16]) for title, tags in tagged]
+        plot_tags(axes[0, 0], test_words(path)[rows[i]][:16], named)
         return figure
 
     return draw
@@ -389,13 +391,13 @@ def _draw_masks(study: Study, entries: Mapping[tuple[str, str], Entry], path: st
 
         shown = list(_shown(entries, study.objectives[0]))
         test = task_data(study.task, path, 0).test
-        count = len(shown[0][1])
-        rows = [("image", test.images[:count]), ("true", test.labels[:count])]
-        figure, axes = new_figure(len(rows) + len(shown), count, panel=(1.7, 1.75))
+        test = test.subset(example_rows(test))
+        rows = [("image", test.images), ("true", test.labels)]
+        figure, axes = new_figure(len(rows) + len(shown), len(test), panel=(1.7, 1.75))
         for row, (title, pictures) in zip(axes, [*rows, *((title, np.array(found)) for title, found in shown)]):
             for ax, picture in zip(row, pictures):
                 plot_image(ax, picture)
-            row[0].set_ylabel(title.removeprefix("joint, "), fontsize=10)
+            row[0].set_ylabel(title, fontsize=10)
         return figure
 
     return draw

@@ -24,7 +24,7 @@ from attnembed.structured.networks import Dense, EmbeddingSum, Layer, Network, T
 from attnembed.structured.scaling import OfflineScaling, OnlineScaling
 from attnembed.structured.training import StructuredResult, train_structured
 
-__all__ = ["ARMS", "TASKS", "Arm", "Split", "Task", "run", "task_data", "test_words"]
+__all__ = ["ARMS", "TASKS", "Arm", "Split", "Task", "example_rows", "run", "task_data", "test_words"]
 
 FLOAT = np.float32
 
@@ -115,7 +115,7 @@ def run(
     Returns
     -------
     by objective ("unary" for the network alone): scores on validation and test data, the history, and the predicted
-    labels of the first test examples
+    labels of a few test examples
     """
     plan, data = TASKS[task], task_data(task, path, split)
     start = plan.make_model(data, np.random.default_rng([seed, split, 0]))
@@ -169,10 +169,13 @@ def run(
     return out
 
 
-def _examples(model: Any, data: Any, count: int = 5) -> list[Any]:
-    shown = data.subset(np.arange(min(count, len(data))))
-    labels = model.predict(shown)
-    return [np.asarray(part).tolist() for part in labels]
+def example_rows(data: Any, count: int = 5) -> NDArray[np.intp]:
+    """The test examples whose predictions are kept: evenly spread, as neighbours may be the same word."""
+    return np.linspace(0, len(data) - 1, min(count, len(data))).astype(np.intp)
+
+
+def _examples(model: Any, data: Any) -> list[Any]:
+    return [np.asarray(labels).tolist() for labels in model.predict(data.subset(example_rows(data)))]
 
 
 @lru_cache(maxsize=2)
