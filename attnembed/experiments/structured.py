@@ -275,6 +275,11 @@ def _sweep_text(scores: Mapping[tuple[str, str], Sequence[float]], title: str) -
 # --- figures ----------------------------------------------------------------------------------------------------
 
 
+def _index(arm: str) -> int:
+    """The colour of an arm, the same in all figures ("unary" has none)."""
+    return list(ARMS).index(arm) - 1
+
+
 def _draw_arms(study: Study, entries: Mapping[tuple[str, str], Entry], label: str) -> Callable[[], Figure]:
     def draw() -> Figure:
         from attnembed.plotting import new_figure, plot_arms
@@ -303,15 +308,17 @@ def _draw_training(study: Study, entries: Mapping[tuple[str, str], Entry], label
 
         figure, axes = new_figure(1, 2, panel=(5.2, 4.2))
         for arm in study.joint:
-            index = list(ARMS).index(arm)
+            index = _index(arm)
             history = entries[arm, objective].records[0]["history"]
             epochs = np.arange(1, len(history["loss"]) + 1)
             ratio = np.array([float(value) for value in history["ratio"]])
             plot_line(axes[0, 0], epochs, ratio, ARMS[arm].title, index=index)
             plot_line(axes[0, 1], epochs, 100 * np.array(history["validation_score"]), index=index)
-        axes[0, 0].set(
-            xlabel="epoch", ylabel=r"ratio of norms $n_U / n_W$", yscale="log", title=f"{study.task}, {objective}"
-        )
+        axes[0, 0].set(xlabel="epoch", ylabel=r"ratio of norms $n_U / n_W$", yscale="log", title=objective)
+        for set_formatter in (axes[0, 0].yaxis.set_major_formatter, axes[0, 0].yaxis.set_minor_formatter):
+            set_formatter("{x:.3g}")
+        for ax in axes[0]:
+            ax.xaxis.get_major_locator().set_params(integer=True)
         axes[0, 1].set(xlabel="epoch", ylabel=f"{label}, validation")
         figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9)
         return figure
