@@ -83,7 +83,7 @@ def write_report(
     ----------
     data : folder or file for the experiments on real data (default: that named by ATTNEMBED_DATA); those whose data
         are not there are left out, and an experiment that fails is named with its error: the page is written anyway
-    quick : smaller versions of the experiments
+    quick : smaller versions of the experiments; those that would take an hour are always run so
     rng : the seed of everything
     callback : ``callback(part, done, total)`` before each part: "claims", then the experiments by name
 
@@ -108,7 +108,7 @@ def write_report(
         report = verify("all", rng=seed)
         for done, entry in enumerate(entries, start=1):
             begin(entry.name, done)
-            runs.append(_run(entry.name, entry.summary, data=data, out=folder, quick=quick, rng=seed))
+            runs.append(_run(entry.name, entry.summary, data=data, out=folder, quick=quick or entry.long, rng=seed))
     options = ["--seed", str(seed), *(["--quick"] if quick else []), *(["--data", str(data)] if data else [])]
     path, seconds = folder / "report.html", time.perf_counter() - start
     page = _page(report, claims(), runs, options, f"attnembed report --out {shlex.quote(str(out))}", seconds)
@@ -135,7 +135,8 @@ def _run(name: str, summary: str, **options: Any) -> ExperimentRun:
         text = " ".join(str(error).split()) or type(error).__name__
         return ExperimentRun(name, summary, "not run" if absent else "failed", text)
     record = json.loads(written.files[-1].read_text(encoding="utf-8"))
-    return ExperimentRun(name, summary, "done", record=record, figures=written.files[:-1])
+    figures = tuple(path for path in written.files if path.suffix == ".png")
+    return ExperimentRun(name, summary, "done", record=record, figures=figures)
 
 
 # --- the page -------------------------------------------------------------------------------------------------------

@@ -56,11 +56,12 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A registered experiment."""
+    """A registered experiment; one that is ``long`` takes more than minutes at full size."""
 
     name: str
     summary: str
     run: Callable[[Request], Outcome] = field(repr=False)
+    long: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,11 +85,13 @@ class Written:
 _registry: dict[str, Experiment] = {}
 
 
-def experiment(name: str, summary: str) -> Callable[[Callable[[Request], Outcome]], Callable[[Request], Outcome]]:
+def experiment(
+    name: str, summary: str, *, long: bool = False
+) -> Callable[[Callable[[Request], Outcome]], Callable[[Request], Outcome]]:
     """Register a function as the experiment ``name``."""
 
     def register(run: Callable[[Request], Outcome]) -> Callable[[Request], Outcome]:
-        _registry[name] = Experiment(name, summary, run)
+        _registry[name] = Experiment(name, summary, run, long)
         return run
 
     return register
@@ -177,10 +180,11 @@ def write_figure(draw: Callable[[], Figure], path: Path) -> None:
 
 
 def number_rows(numbers: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """One line per number: means with their standard deviation, lists of words joined, lists of numbers left out."""
+    """One line per number: means with their spread, lists of words joined, lists of numbers left out."""
     for name, value in numbers.items():
-        if isinstance(value, Mapping) and set(value) == {"mean", "std"}:
-            yield f"{prefix}{name}", f"{value['mean']:.5g} +- {value['std']:.2g}"
+        if isinstance(value, Mapping) and set(value) in ({"mean", "std"}, {"mean", "standard_error"}):
+            mean, spread = value.values()
+            yield f"{prefix}{name}", f"{mean:.5g} +- {spread:.2g}"
         elif isinstance(value, Mapping):
             yield from number_rows(value, f"{prefix}{name}.")
         elif isinstance(value, float):

@@ -456,7 +456,7 @@ def _outcome(
     )
 
 
-@experiment("ocr", "stage, joint and scaled training of chains on handwritten words (--data)")
+@experiment("ocr", "stage, joint and scaled training of chains on handwritten words (--data)", long=True)
 def ocr(request: Request) -> Outcome:
     """Taskar's letters: the large split with a convolutional network over folds, the small one with an MLP."""
     n = _repetitions(request, 10, 2 if request.quick else 10)
@@ -479,7 +479,7 @@ def ocr(request: Request) -> Outcome:
     return _outcome(request, "ocr", studies, scale, "letters right (%)", _draw_words)
 
 
-@experiment("chunking", "the same comparison on the chunks of CoNLL-2000 (--data)")
+@experiment("chunking", "the same comparison on the chunks of CoNLL-2000 (--data)", long=True)
 def chunking(request: Request) -> Outcome:
     """Features of a window of words, embedded and summed, one hidden layer, a chain."""
     n = _repetitions(request, 100, 1 if request.quick else 3)
@@ -491,7 +491,7 @@ def chunking(request: Request) -> Outcome:
     return _outcome(request, "chunking", {"CoNLL-2000": study}, scale, "chunk F1 (%)", _draw_tags)
 
 
-@experiment("segmentation", "the same comparison on grids, horses 32 x 32 (--data)")
+@experiment("segmentation", "the same comparison on grids, horses 32 x 32 (--data)", long=True)
 def segmentation(request: Request) -> Outcome:
     """A small convolutional network and a 4-connected grid."""
     n = _repetitions(request, 100, 1 if request.quick else 3)
