@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from attnembed import plotting
 from attnembed.errors import AttnembedError, DataFileError, InputError
 from attnembed.experiments import reproduce, structured, tasks
 from attnembed.experiments.registry import Request
@@ -193,3 +194,33 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
         reproduce("ocr", data=tmp_path, out=tmp_path / "out")
     with pytest.raises(InputError, match="`seeds` must be at least 1; got 0"):
         reproduce("ocr", data=tmp_path, out=tmp_path / "out", repetitions=0)
+
+
+# --- figures ------------------------------------------------------------------------------------------------------
+
+
+def test_figures_show_every_arm(request_: Request, tmp_path: Path) -> None:
+    entries = STUDY.entries(request_, "made-up", str(tmp_path))
+    scores = ScaleSweep("small", 0.03, 3, ("nll",)).scores(request_, "made-up", str(tmp_path))
+    arms = structured._draw_arms(STUDY, entries, "letters")()
+    training = structured._draw_training(STUDY, entries, "letters")()
+    scale = structured._draw_sweep(scores, "letters")()
+    titles = [arm.title for name, arm in ARMS.items() if name != "unary"]
+    assert arms.axes[0].get_legend_handles_labels()[1] == titles
+    assert training.axes[0].get_legend_handles_labels()[1] == titles[1:]
+    assert [line.get_label() for line in scale.axes[0].get_lines()] == [ARMS[a].title for a, _ in scores]
+    for figure in (arms, training, scale):
+        assert all(ax.get_ylabel() for ax in figure.axes)
+        figure.canvas.draw()
+
+
+def test_errors_stand_out() -> None:
+    figure, axes = plotting.new_figure(1, 3)
+    plotting.plot_word(axes[0, 0], np.ones((3, 16, 8)), [0, 1, 2], [("joint", [0, 5, 2])])
+    plotting.plot_tags(axes[0, 1], ["He", "ran"], [("true", ["B-NP", "B-VP"]), ("joint", ["B-NP", "O"])])
+    for ax, wrong in ((axes[0, 0], "f"), (axes[0, 1], "O")):
+        assert [text.get_text() for text in ax.texts if text.get_fontweight() == "bold"] == [wrong]
+    plotting.plot_image(axes[0, 2], np.full((4, 4), 7))  # one value has no range
+    shown = axes[0, 2].images[0].get_array()
+    assert np.isfinite(shown).all()
+    figure.canvas.draw()
