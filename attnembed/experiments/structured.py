@@ -496,8 +496,8 @@ def segmentation(request: Request) -> Outcome:
     """A small convolutional network and a 4-connected grid."""
     n = _repetitions(request, 100, 1 if request.quick else 3)
     objectives = ("pseudolikelihood",) if request.quick else TASKS["segmentation"].objectives
-    epochs = 3 if request.quick else 20
+    epochs = 3 if request.quick else 16
     seeds = tuple((k, k) for k in range(n))
-    study = Study("segmentation", seeds, (0.003,) if request.quick else (0.001, 0.003), epochs, objectives)
+    study = Study("segmentation", seeds, (0.003,) if request.quick else (0.003, 0.006), epochs, objectives)
     scale = ScaleSweep("segmentation", 0.003, epochs, objectives[:1] if request.quick else ("nll", "ssvm"))
     return _outcome(request, "segmentation", {"horses": study}, scale, "foreground IoU (%)", _draw_masks)

@@ -56,7 +56,7 @@ class Task:
     measure: Callable[[Any, Any, Split], dict[str, float]]
     objectives: tuple[str, ...]
     batch_size: int
-    weight_decay: Mapping[str, float] = field(default_factory=dict)
+    subset: int = 500  # sequences or images that online scaling looks at
 
     def score(self, model: Any, data: Any, split: Split) -> float:
         """The score that selects epochs, step sizes and arms."""
@@ -129,7 +129,7 @@ def run(
             objective=objective,
             n_epochs=n_epochs,
             batch_size=plan.batch_size,
-            optimizer=Adam(step_size=step_size, weight_decay=dict(plan.weight_decay)),
+            optimizer=Adam(step_size=step_size),
             schedule=Cosine(batches * n_epochs),
             validation=data.validation,
             metric=lambda model, held_out: plan.score(model, held_out, data),
@@ -149,7 +149,10 @@ def run(
         }
 
     if arm != "stage":
-        return {objective: report(train(start, epochs, objective, **ARMS[arm].options))}
+        options = dict(ARMS[arm].options)
+        if isinstance(scaling := options.get("scaling"), OnlineScaling):
+            options["scaling"] = replace(scaling, subset=plan.subset)
+        return {objective: report(train(start, epochs, objective, **options))}
     alone = replace(start, pairwise=np.zeros_like(start.pairwise))
     first, second = round(_NETWORK_SHARE * epochs), round(_PAIRWISE_SHARE * epochs)
     network = train(alone, first, "unary").last_model.network
@@ -314,6 +317,6 @@ TASKS: Mapping[str, Task] = {
         Task("ocr-large-mlp", _large, _letter_model(_letter_mlp), _letter_scores, CHAIN_OBJECTIVES, 20),
         Task("ocr-small", _small, _letter_model(_letter_mlp), _letter_scores, CHAIN_OBJECTIVES, 20),
         Task("chunking", _chunks, _chunk_model, _chunk_scores, CHAIN_OBJECTIVES, 40),
-        Task("segmentation", _horses, _mask_model, _mask_scores, CHAIN_OBJECTIVES[:3], 10),
+        Task("segmentation", _horses, _mask_model, _mask_scores, CHAIN_OBJECTIVES[:3], 10, subset=50),
     )
 }
