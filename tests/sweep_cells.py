@@ -26,7 +26,6 @@ def environment(x: int, *, rng: np.random.Generator) -> dict[str, Any]:
 def die_unless(x: int, file: str, *, rng: np.random.Generator) -> int:
     """Ends its process for x = 3 as long as the file is not there."""
     if x == 3 and not Path(file).exists():
-        time.sleep(0.3)  # the others have time to finish
         os._exit(9)
     return x
 

@@ -231,15 +231,15 @@ def test_failed_cells_are_tried_again_or_not(store: Path) -> None:
 
 def test_a_dead_worker_is_reported_and_what_is_done_is_kept(store: Path, tmp_path: Path) -> None:
     grid = {"x": range(6), "file": [str(tmp_path / "flag")]}
-    died = sweep(sweep_cells.die_unless, grid, workers=2, store=store, rng=0)
+    died = sweep(sweep_cells.die_unless, grid, workers=1, store=store, rng=0)
     assert died.status is Status.FAILED
     assert "workers are gone" in died.message
-    assert {0, 1, 2} <= set(died.values) <= {0, 1, 2, 4, 5}
+    assert died.values == (0, 1, 2)
     assert died.errors == ()
     (tmp_path / "flag").touch()
     counted = Now()
     assert sweep(sweep_cells.die_unless, grid, executor=counted, store=store).values == (0, 1, 2, 3, 4, 5)
-    assert counted.count == 6 - len(died.values)
+    assert counted.count == 3
 
 
 def test_an_executor_that_ends_on_the_way() -> None:
@@ -280,10 +280,10 @@ def test_an_interrupt_does_not_wait_for_what_runs() -> None:
         raise KeyboardInterrupt
 
     began = time.monotonic()
-    cells = [{"x": 0, "seconds": 0}, {"x": 1, "seconds": 60}]
+    cells = [{"x": 0, "seconds": 0}, {"x": 1, "seconds": 600}]
     stopped = sweep(sweep_cells.slow, cells, workers=2, callback=interrupt)
     assert stopped.cells == ({"x": 0, "seconds": 0},)
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 300
 
 
 def test_cells_that_wait_are_cancelled(threads: ThreadPoolExecutor) -> None:
