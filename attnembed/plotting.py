@@ -226,7 +226,7 @@ def plot_tags(ax: Axes, words: Sequence[str], rows: Sequence[tuple[str, Sequence
     for row, (title, _) in enumerate(rows):
         ax.text(-0.7, -0.8 * (row + 1), title, ha="right", va="center", fontsize=9)
     ax.set_xlim(-0.6, len(words))
-    ax.set_ylim(-0.8 * len(rows) - 0.6, 2.2)
+    ax.set_ylim(-0.8 * len(rows) - 0.5, 1.8)
     return ax
 
 

@@ -286,11 +286,12 @@ def _draw_arms(study: Study, entries: Mapping[tuple[str, str], Entry], label: st
 
         figure, axes = new_figure(1, 1, panel=(7.0, 4.4))
         arms = ("stage", *study.joint)
+        groups = [name.replace("pseudo", "pseudo-\n") for name in study.objectives]
         means, errors = (
             [[100 * entries[arm, name].summary()[part] for name in study.objectives] for arm in arms]
             for part in ("mean", "standard_error")
         )
-        plot_arms(axes[0, 0], study.objectives, [ARMS[arm].title for arm in arms], means, errors, ylabel=label)
+        plot_arms(axes[0, 0], groups, [ARMS[arm].title for arm in arms], means, errors, ylabel=label)
         alone = 100 * entries["unary", "unary"].summary()["mean"]
         axes[0, 0].axhline(alone, color="black", linewidth=1, linestyle=":")
         axes[0, 0].annotate("unary only", (0.01, alone), xycoords=("axes fraction", "data"), va="bottom")
@@ -333,7 +334,8 @@ def _draw_sweep(scores: Mapping[tuple[str, str], Sequence[float]], label: str) -
         objectives = list(dict.fromkeys(objective for _, objective in scores))
         figure, axes = new_figure(1, len(objectives), panel=(4.6, 3.9))
         for ax, objective in zip(axes[0], objectives):
-            for index, arm in enumerate(dict.fromkeys(arm for arm, _ in scores)):
+            for arm in dict.fromkeys(arm for arm, _ in scores):
+                index = _index(arm)
                 plot_line(
                     ax, MULTIPLIERS, 100 * np.array(scores[arm, objective]), ARMS[arm].title, index=index, marker="o"
                 )
@@ -370,23 +372,31 @@ def _draw_words(study: Study, entries: Mapping[tuple[str, str], Entry], path: st
     return draw
 
 
+_SHOWN_WORDS = 14
+
+
 def _draw_tags(study: Study, entries: Mapping[tuple[str, str], Entry], path: str) -> Callable[[], Figure]:
+    """The piece of an example sentence in which the arms make most errors."""
+
     def draw() -> Figure:
         from attnembed.experiments.tasks import test_words
         from attnembed.plotting import new_figure, plot_tags
 
         shown = list(_shown(entries, study.objectives[0]))
         data = task_data(study.task, path, 0)
-        rows = example_rows(data.test)
-        labels = [data.test.split(data.test.labels)[row] for row in rows]
-        lengths = [len(part) for part in shown[0][1]]
-        # The sentence of a width that fits on which the arms differ most.
-        wrong = [sum(int(np.sum(np.array(found[i]) != labels[i])) for _, found in shown) for i in range(len(lengths))]
-        i = max(range(len(lengths)), key=lambda k: (lengths[k] <= 16, wrong[k]))
-        tagged = [("true", labels[i]), *((title, found[i]) for title, found in shown)]
-        figure, axes = new_figure(1, 1, panel=(11.0, 3.4))
-        named = [(title, [data.names[k] for k in tags][:16]) for title, tags in tagged]
-        plot_tags(axes[0, 0], test_words(path)[rows[i]][:16], named)
+        sentences = example_rows(data.test)
+        truth = data.test.split(data.test.labels)
+        pieces = []
+        for k, sentence in enumerate(sentences):
+            errors = sum((np.array(found[k]) != truth[sentence]).astype(int) for _, found in shown)
+            starts = range(max(1, len(errors) - _SHOWN_WORDS + 1))
+            pieces += [(int(np.sum(errors[start : start + _SHOWN_WORDS])), k, start) for start in starts]
+        _, k, start = max(pieces)
+        piece = slice(start, start + _SHOWN_WORDS)
+        rows = [("true", truth[sentences[k]]), *((title, found[k]) for title, found in shown)]
+        figure, axes = new_figure(1, 1, panel=(11.0, 3.0))
+        tags = [(title, [data.names[label] for label in labels[piece]]) for title, labels in rows]
+        plot_tags(axes[0, 0], test_words(path)[sentences[k]][piece], tags)
         return figure
 
     return draw
