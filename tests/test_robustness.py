@@ -507,8 +507,11 @@ def start(*arguments: str, cwd: Path | None = None) -> subprocess.Popen[str]:
     )
 
 
+PATIENCE = 600  # seconds, for a machine that is busy with other things
+
+
 def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str] | None = None) -> None:
-    end = time.monotonic() + 60
+    end = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < end, "timed out"
         assert process is None or process.poll() is None, process.communicate()
@@ -516,7 +519,11 @@ def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str] | N
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=120)
+    try:
+        out, err = process.communicate(timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
     return process.returncode, out, err
 
 

@@ -283,8 +283,8 @@ class _Grid:
                 break
         return y
 
-    def mean_field(self, tolerance: float, max_sweeps: int) -> MeanField:
-        q, change, sweep = _softmax(self.unary), np.inf, 0
+    def mean_field(self, tolerance: float, max_sweeps: int, start: Floats | None = None) -> MeanField:
+        q, change, sweep = _softmax(self.unary) if start is None else start, np.inf, 0
         tolerance = max(tolerance, 4 * float(np.finfo(q.dtype).eps))
         while change > tolerance and sweep < max_sweeps:
             before, sweep = q, sweep + 1
@@ -374,7 +374,16 @@ def _nll(problem: _Grid, y: Ints) -> ObjectiveValue:
     # At a fixed point the bound is stationary in q, so that its gradient is that of E_q[F] with q held (envelope).
     # In single precision few sweeps: the walls between regions move on for long and hardly change the bound.
     tolerance = max(1e-6, float(np.sqrt(np.finfo(problem.unary.dtype).eps)))
-    n, field = len(y), problem.mean_field(tolerance, 100 if tolerance < 1e-5 else 20)
+    sweeps = 100 if tolerance < 1e-5 else 20
+    n, field = len(y), problem.mean_field(tolerance, sweeps)
+    # Where neighbours attract each other strongly, q keeps the regions that it began with, and its bound can fall below
+    # F(y): the value would sink without end as W grows. A sweep never lowers the bound, so a second start from the best
+    # labeling with one label everywhere keeps it above the score of that.
+    constant = np.stack([problem.score(np.full_like(y, k)) for k in range(problem.unary.shape[3])])
+    stuck = constant.max(axis=0) > field.log_partition
+    if stuck.any():
+        uniform = problem.onehot(np.broadcast_to(constant.argmax(axis=0)[:, None, None], y.shape))
+        field = problem.mean_field(tolerance, sweeps, np.where(stuck[:, None, None, None], uniform, field.node))
     onehot = problem.onehot(y)
     value = float(np.mean(field.log_partition - problem.score(y)))
     d_pairwise = problem.pair_counts(field.node, field.node) - problem.pair_counts(onehot, onehot)
@@ -431,8 +440,9 @@ def grid_objective(
     Parameters
     ----------
     objective : "pseudolikelihood" and "unary" are exact. "ssvm" is exact where `grid_map` applies, otherwise its
-        maximum is taken over what ICM finds and is too small. "nll" replaces log Z by the mean-field bound: it is too
-        small by the divergence of q from P, and its gradient is that of the bound.
+        maximum is taken over what ICM finds and is too small. "nll" replaces log Z by the mean-field bound (never below
+        the score of one label everywhere): it is too small by the divergence of q from P, and its gradient is that of
+        the bound. Unlike the others it is not convex in the potentials.
     unary, pairwise, weights : as in the module's text
     labels : (n, H, W)
 

@@ -157,6 +157,25 @@ def test_values_by_enumeration():
     assert_allclose(value, expected, rtol=1e-12)
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_the_likelihood_bound_does_not_sink_with_the_scale(dtype):
+    """From softmax(U) alone the mean-field bound on log Z falls ever farther below the score of the true labels."""
+    labels = np.zeros((2, 16, 16), dtype=int)
+    labels[:, :, 8:] = 1
+    unary, pairwise = np.random.default_rng(0).normal(size=(2, 16, 16, 2)).astype(dtype), np.eye(2, dtype=dtype)
+    plain, values = [], []
+    for scale in (1, 10, 100):
+        score = grid_score(unary, scale * pairwise, labels)
+        uniform = [grid_score(unary, scale * pairwise, np.full_like(labels, k)) for k in (0, 1)]
+        least = float(np.mean(np.max(uniform, axis=0) - score))
+        plain.append(float(np.mean(grid_mean_field(unary, scale * pairwise).log_partition - score)))
+        values.append(grid_objective("nll", unary, scale * pairwise, labels).value)
+        assert values[-1] > least - 1e-3 * abs(least)
+        assert values[-1] > 0
+    assert plain[2] < 10 * plain[1] < 0
+    assert values[0] < values[1] < values[2]
+
+
 def test_contrast_weights():
     images = np.zeros((1, 2, 3, 1))
     images[0, :, 2] = 5.0
