@@ -494,7 +494,7 @@ def chunking(request: Request) -> Outcome:
     """Features of a window of words, embedded and summed, one hidden layer, a chain."""
     n = _repetitions(request, 100, 1 if request.quick else 3)
     objectives = ("nll",) if request.quick else TASKS["chunking"].objectives
-    epochs = 1 if request.quick else 6
+    epochs = 2 if request.quick else 6
     seeds = tuple((k, k) for k in range(n))
     study = Study("chunking", seeds, (0.003,) if request.quick else (0.001, 0.003), epochs, objectives)
     scale = ScaleSweep("chunking", 0.003, epochs, objectives[:2])

@@ -154,7 +154,7 @@ def run(
             options["scaling"] = replace(scaling, subset=plan.subset)
         return {objective: report(train(start, epochs, objective, **options))}
     alone = replace(start, pairwise=np.zeros_like(start.pairwise))
-    first, second = round(_NETWORK_SHARE * epochs), round(_PAIRWISE_SHARE * epochs)
+    first, second = round(_NETWORK_SHARE * epochs), max(1, round(_PAIRWISE_SHARE * epochs))
     network = train(alone, first, "unary").last_model.network
     out = {"unary": report(train(alone, epochs, "unary"))}
     for name in plan.objectives:
