@@ -110,8 +110,12 @@ class Entry:
     def summary(self, name: str | None = None) -> dict[str, float]:
         """Mean and standard error of a test score."""
         scores = self.scores(name=name)
-        error = float(scores.std(ddof=1) / np.sqrt(scores.size)) if scores.size > 1 else float("nan")
-        return {"mean": float(scores.mean()), "standard_error": error}
+        return {"mean": float(scores.mean()), "standard_error": _standard_error(scores)}
+
+
+def _standard_error(values: np.ndarray) -> float:
+    """Of the mean; NaN for one value."""
+    return float(values.std(ddof=1) / np.sqrt(values.size)) if values.size > 1 else float("nan")
 
 
 def _score(scores: Mapping[str, float]) -> float:
@@ -178,7 +182,7 @@ def verdict(entries: Mapping[tuple[str, str], Entry], objective: str) -> Verdict
     difference = 100 * (entries[arm, objective].scores() - staged)
     naive = float(100 * (entries["joint", objective].scores() - staged).mean())
     n, mean = difference.size, float(difference.mean())
-    error = float(difference.std(ddof=1) / np.sqrt(n)) if n > 1 else float("nan")
+    error = _standard_error(difference)
     answer = "not decidable"
     if n > 1 and mean >= -error:
         answer = "yes"
@@ -203,8 +207,7 @@ def markdown(title: str, study: Study, entries: Mapping[tuple[str, str], Entry])
     ]
     for arm in ("unary", "stage", *study.joint):
         shown = [
-            _points(entries["unary" if arm == "unary" else arm, "unary" if arm == "unary" else objective].summary(name))
-            for objective, name in columns
+            _points(entries[arm, "unary" if arm == "unary" else objective].summary(name)) for objective, name in columns
         ]
         rows.append(f"| {ARMS[arm].title} | " + " | ".join(shown) + " |")
     if all(name in study.joint for name in SCALED):

@@ -77,7 +77,7 @@ class Arm:
 # A matrix of K^2 numbers takes larger steps than a network does; with the network frozen nothing holds them back.
 _STAGE_RATES = {"pairwise": 10.0}
 
-# "unary" and "stage" are trained by `_stages`, the others jointly from the first step.
+# "unary" and "stage" are trained at the end of `run`, the others jointly from the first step.
 ARMS: Mapping[str, Arm] = {
     "unary": Arm("unary only"),
     "stage": Arm("stages"),
@@ -242,15 +242,16 @@ def _chunks(path: str, split: int) -> Split:
     held_out = min(_HELD_OUT_SENTENCES, len(known) // 5)
     validation, train = ([known[i] for i in part] for part in (order[:held_out], order[held_out:]))
     features = WindowFeatures(min_count=_MIN_COUNT).fit(train)
-    tags = tuple(sorted({tag for sentence in train for tag in sentence.chunks}))
+    tags = sorted({tag for sentence in train for tag in sentence.chunks})
+    # A tag that training never shows cannot be predicted; its number, beyond those of the model, counts as an error.
+    tags += sorted({tag for sentence in (*validation, *test) for tag in sentence.chunks} - set(tags))
+    number = {tag: i for i, tag in enumerate(tags)}
 
     def dataset(sentences: list[Sentence]) -> ChainDataset:
-        # A tag that training never shows cannot be predicted; it keeps a number of its own for the count of errors.
-        number = {tag: i for i, tag in enumerate(tags)}
-        labels = [np.array([number.get(tag, 0) for tag in sentence.chunks]) for sentence in sentences]
+        labels = [np.array([number[tag] for tag in sentence.chunks]) for sentence in sentences]
         return ChainDataset(features.transform(sentences), labels)
 
-    return Split(dataset(train), dataset(validation), dataset(list(test)), tags)
+    return Split(dataset(train), dataset(validation), dataset(list(test)), tuple(tags))
 
 
 @lru_cache(maxsize=1)
@@ -267,7 +268,7 @@ def _chunk_scores(model: ChainCRF, data: ChainDataset, split: Split) -> dict[str
 
 
 def _chunk_model(split: Split, rng: np.random.Generator) -> ChainCRF:
-    k, width = len(split.names), 32
+    k, width = int(split.train.labels.max()) + 1, 32
     layers: list[Layer] = [EmbeddingSum(int(split.train.inputs.max()) + 1, width), Tanh(), Dense(width, k)]
     return ChainCRF(Network.create(layers, dtype=FLOAT, rng=rng), rng.normal(size=(k, k)).astype(FLOAT))
 

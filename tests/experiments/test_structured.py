@@ -129,6 +129,16 @@ def test_failed_runs_are_reported(request_: Request, tmp_path: Path, monkeypatch
         STUDY.entries(request_, "made-up", str(tmp_path))
 
 
+def test_a_tag_that_training_never_shows_counts_as_an_error(tmp_path: Path) -> None:
+    (tmp_path / "train.txt").write_text(10 * "He PRP B-NP\nran VBD B-VP\n\n")
+    (tmp_path / "test.txt").write_text("1 CD B-LST\n2 CD I-LST\n")
+    split = tasks._chunks(str(tmp_path), 0)
+    assert split.names == ("B-NP", "B-VP", "B-LST", "I-LST")
+    model = tasks._chunk_model(split, np.random.default_rng(0))
+    assert model.n_labels == 2
+    assert tasks._chunk_scores(model, split.test, split) == {"chunk F1": 0, "tags": 0}
+
+
 # --- verdicts -----------------------------------------------------------------------------------------------------
 
 
