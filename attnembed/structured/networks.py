@@ -13,18 +13,18 @@ needs these three methods, and can be checked with `attnembed.gradcheck`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Literal, Protocol
 
 import numpy as np
 import scipy.sparse as sp
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import DTypeLike, NDArray
 
 from attnembed._validation import RNGLike, as_rng, check_choice, check_integer
 from attnembed.errors import InputError
+from attnembed.structured.convolution import correlation
 from attnembed.structured.packing import Packing
 
 __all__ = [
@@ -50,9 +50,6 @@ __all__ = [
 
 Array = NDArray[Any]
 Params = dict[str, Array]
-
-# Entries of the windows of a convolution that are formed at a time.
-_CACHED = 2**18
 
 
 class Layer(Protocol):
@@ -148,8 +145,8 @@ class Conv2D:
     """Correlation with ``n_out`` kernels of odd ``size``; (n, H, W, n_in) -> (n, H', W', n_out).
 
     y[h, w, o] = b[o] + sum_{c,i,j} W[c, i, j, o] x[h+i-r, w+j-r, c], r = size // 2 and zeros beyond the edge for
-    padding "same" (H' = H, W' = W); r = 0 for "valid" (H' = H - size + 1, W' = W - size + 1). One matrix product over
-    the windows; the input gradient is the same with the flipped kernel.
+    padding "same" (H' = H, W' = W); r = 0 for "valid" (H' = H - size + 1, W' = W - size + 1). The products are in
+    `convolution`.
     """
 
     n_in: int
@@ -166,79 +163,15 @@ class Conv2D:
         _expect(x.ndim == 4 and x.shape[3] == self.n_in, f"must be (n, H, W, {self.n_in}) for Conv2D", x)
         pad = self.size // 2 if self.padding == "same" else 0
         _expect(min(x.shape[1:3]) + 2 * pad >= self.size, f"must be at least {self.size} high and wide for Conv2D", x)
-        out = self._correlate(x, params["W"], pad)
+        linear = correlation(params["W"], pad, x.shape[2])
+        out = linear.apply(x)
         out += params["b"]
-        return out, (params["W"], x, pad)
+        return out, (linear, x)
 
     def backward(self, cache: Any, upstream: Array, *, inputs: bool = True) -> tuple[Params, Array | None]:
-        w, x, pad = cache
-        # The windows are formed again: they are several times as large as x, and reading them from memory costs more.
-        parts = [windows.T @ upstream[images].reshape(len(windows), -1) for images, windows in self._windows(x, pad)]
-        total = np.sum(parts, axis=0)
-        if _narrow(x.shape[2]):
-            gradient = self._collect(total, x.shape[2], pad)
-        else:
-            gradient = total.reshape(self.size, self.size, self.n_in, self.n_out).transpose(2, 0, 1, 3)
-        grads = {"W": gradient, "b": upstream.sum(axis=(0, 1, 2))}
-        if not inputs:
-            return grads, None
-        flipped = w[:, ::-1, ::-1].transpose(3, 1, 2, 0)
-        return grads, self._correlate(upstream, flipped, self.size - 1 - pad)
-
-    def _correlate(self, x: Array, w: Array, pad: int) -> Array:
-        narrow = _narrow(x.shape[2])
-        kernel = self._band(w, x.shape[2], pad) if narrow else w.transpose(1, 2, 0, 3).reshape(-1, w.shape[3])
-        height, width = (side + 2 * pad - self.size + 1 for side in x.shape[1:3])
-        out = np.empty((len(x), height, width, w.shape[3]), dtype=np.result_type(x, w))
-        for images, windows in self._windows(x, pad):
-            out[images] = (windows @ kernel).reshape(-1, height, width, w.shape[3])
-        return out
-
-    def _windows(self, x: Array, pad: int) -> Iterator[tuple[slice, Array]]:
-        """The windows as the rows of a matrix, a few images at a time.
-
-        Of a narrow image whole rows: a fifth of the memory of square windows, for a kernel with zeros in it.
-        """
-        narrow = _narrow(x.shape[2])
-        columns = (0, 0) if narrow else (pad, pad)
-        area = (x.shape[1] + 2 * pad - self.size + 1) * (1 if narrow else x.shape[2] + 2 * pad - self.size + 1)
-        row = self.size * x.shape[3] * (x.shape[2] if narrow else self.size)
-        step = max(1, _CACHED // (area * row))
-        for start in range(0, len(x), step):
-            images = slice(start, min(start + step, len(x)))
-            padded = np.pad(x[images], ((0, 0), (pad, pad), columns, (0, 0)))
-            if narrow:
-                flat = padded.reshape(*padded.shape[:2], -1)
-                view = np.moveaxis(sliding_window_view(flat, self.size, axis=1), -1, 2)
-            else:  # channels last: a row of a window is then one piece of memory
-                view = sliding_window_view(padded, (self.size, self.size), axis=(1, 2)).transpose(0, 1, 2, 4, 5, 3)
-            yield images, view.reshape(-1, row)
-
-    def _band(self, w: Array, width: int, pad: int) -> Array:
-        """The correlation along a row as a matrix, (size * width * c, width' * o)."""
-        out = np.zeros((self.size, width, w.shape[0], width + 2 * pad - self.size + 1, w.shape[3]), dtype=w.dtype)
-        for column, inside, taps in self._taps(width, pad):
-            out[:, inside, :, column] = w[:, :, taps].transpose(1, 2, 0, 3)
-        return out.reshape(self.size * width * w.shape[0], -1)
-
-    def _collect(self, banded: Array, width: int, pad: int) -> Array:
-        """The adjoint of `_band`: each weight's sum over the places where it stands."""
-        banded = banded.reshape(self.size, width, self.n_in, -1, self.n_out)
-        out = np.zeros((self.n_in, self.size, self.size, self.n_out), dtype=banded.dtype)
-        for column, inside, taps in self._taps(width, pad):
-            out[:, :, taps] += banded[:, inside, :, column].transpose(2, 0, 1, 3)
-        return out
-
-    def _taps(self, width: int, pad: int) -> Iterator[tuple[int, slice, slice]]:
-        """For each output column, the input columns that it reads and the kernel's columns that meet them."""
-        for column in range(width + 2 * pad - self.size + 1):
-            first = column - pad
-            inside = slice(max(first, 0), min(first + self.size, width))
-            yield column, inside, slice(inside.start - first, inside.stop - first)
-
-
-def _narrow(width: int) -> bool:
-    return width <= 16
+        linear, x = cache
+        grads = {"W": linear.kernel_gradient(x, upstream), "b": upstream.sum(axis=(0, 1, 2))}
+        return grads, linear.apply_adjoint(upstream, x.shape) if inputs else None
 
 
 @dataclass(frozen=True)
@@ -253,15 +186,15 @@ class MaxPool2D:
 
     def forward(self, params: Params, x: Array, packing: Packing | None = None) -> tuple[Array, Any]:
         first, *others = self._corners(x)
-        y = first.copy()
+        y = first.copy(order="K")  # as the image lies in memory
         for corner in others:
             np.maximum(y, corner, out=y)
         return y, (x, y)
 
     def backward(self, cache: Any, upstream: Array, *, inputs: bool = True) -> tuple[Params, Array | None]:
         x, y = cache
-        out = np.zeros(x.shape, dtype=upstream.dtype)
-        left = np.ones(y.shape, dtype=bool)
+        out = np.zeros_like(x, dtype=upstream.dtype)
+        left = np.ones_like(y, dtype=bool)
         for corner, gradient in zip(self._corners(x), self._corners(out)):
             best = (corner == y) & left
             np.multiply(upstream, best, out=gradient)
