@@ -103,16 +103,48 @@ class Posterior:
                 np.divide(edge, node, where=node > 0, out=edge)
             yield here, left, edge
 
-    def pair_counts(self) -> Floats:
-        """Expected number of each pair of neighbouring labels, summed over all edges, (K, K)."""
+    def pair_counts(self, weight: Floats | None = None) -> Floats:
+        """Expected number of each pair of neighbouring labels, summed over all edges, (K, K).
+
+        ``weight`` (N,), of the right end, counts some edges more than others.
+        """
         total = np.zeros_like(self.transition)
         if self.log_node is not None:
-            for _, _, edge in self.edges():
-                total += edge.sum(axis=2)
+            for here, _, edge in self.edges():
+                total += edge.sum(axis=2) if weight is None else edge @ weight[here]
             return total
+        after = self.after if weight is None else weight * self.after
         for here, left in self.packing.steps():
-            total += self.before[:, left] @ self.after[:, here].T
+            total += self.before[:, left] @ after[:, here].T
         return total * self.transition
+
+    def carry(self, given: Literal["left", "right"], start: Floats) -> tuple[Floats, Floats]:
+        """Carry a number per label along the chains, through the probabilities of a label given its neighbour's.
+
+        x_t = start_t + P(y_{t-1}, y_t) x_{t-1} / P(y_{t-1}) from left to right (``given`` "left"), or the same from
+        right to left. Returned are x (K, N) and the sum over all edges of what was carried, by pair (K, K).
+        """
+        total, x = np.zeros_like(self.transition), start.copy()
+        from_left = given == "left"
+        if self.log_node is not None:
+            for here, left, edge in self.edges(given, backwards=not from_left):
+                moved = edge * (x[:, None, left] if from_left else x[None, :, here])
+                x[:, here if from_left else left] += moved.sum(axis=0 if from_left else 1)
+                total += moved.sum(axis=2)
+            return x, total
+        # The factors of an edge probability stay factors: no (K, K, b) array is formed.
+        scaled = np.divide(self.before if from_left else self.after, self.node, where=self.node > 0, out=0 * self.node)
+        steps = self.packing.steps()
+        for here, left in steps if from_left else reversed(steps):
+            if from_left:
+                moved = x[:, left] * scaled[:, left]
+                x[:, here] += self.after[:, here] * (self.transition.T @ moved)
+                total += moved @ self.after[:, here].T
+            else:
+                moved = x[:, here] * scaled[:, here]
+                x[:, left] += self.before[:, left] * (self.transition @ moved)
+                total += self.before[:, left] @ moved.T
+        return x, total * self.transition
 
 
 def posterior(unary: Floats, pairwise: Floats, packing: Packing, *, log_domain: bool = False) -> Posterior:

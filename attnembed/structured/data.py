@@ -84,7 +84,8 @@ class ChainDataset:
     def subset(self, indices: ArrayLike) -> ChainDataset:
         """The sequences with the given indices, in that order."""
         chosen = _indices(indices, len(self))
-        packing, rows = Packing(self.packing.lengths[chosen]), self.rows(chosen)
+        packing = Packing(self.packing.lengths[chosen])
+        rows = self._rows(chosen, packing)
         out = object.__new__(ChainDataset)
         out._set(self.inputs[rows], self.labels[rows], packing)
         return out
@@ -92,7 +93,9 @@ class ChainDataset:
     def rows(self, indices: ArrayLike) -> Ints:
         """Where the packed rows of `subset` stand among those of this data set."""
         chosen = np.asarray(indices)
-        packing = Packing(self.packing.lengths[chosen])
+        return self._rows(chosen, Packing(self.packing.lengths[chosen]))
+
+    def _rows(self, chosen: Ints, packing: Packing) -> Ints:
         return self.packing.offsets[packing.time] + self.packing.rank_of[chosen[packing.sequence]]
 
     def split(self, rows: NDArray[Any]) -> list[NDArray[Any]]:

@@ -194,11 +194,12 @@ class MaxPool2D:
     def backward(self, cache: Any, upstream: Array, *, inputs: bool = True) -> tuple[Params, Array | None]:
         x, y = cache
         out = np.zeros_like(x, dtype=upstream.dtype)
-        left = np.ones_like(y, dtype=bool)
-        for corner, gradient in zip(self._corners(x), self._corners(out)):
-            best = (corner == y) & left
-            np.multiply(upstream, best, out=gradient)
-            left ^= best
+        *others, last = zip(self._corners(x), self._corners(out))
+        rest = upstream  # what no corner has taken yet
+        for corner, gradient in others:
+            np.multiply(rest, corner == y, out=gradient)
+            rest = rest - gradient
+        last[1][...] = rest
         return {}, out
 
     @staticmethod

@@ -95,19 +95,10 @@ def marginal(unary: Floats, pairwise: Floats, labels: Ints, packing: Packing) ->
     onehot = np.zeros_like(p.node)
     onehot[labels, rows] = 1
     length = packing.lengths[packing.sequence].astype(p.node.dtype)
-    ahead, behind = onehot.copy(), onehot.copy()
-    d_pairwise = np.zeros_like(pairwise)
     # Every condition lies at or before the left end of an edge, or at or after the right end.
-    for here, left, kernel in p.edges("left"):
-        expected = kernel * ahead[:, None, left]
-        ahead[:, here] += expected.sum(axis=0)
-        d_pairwise -= expected.sum(axis=2)
-    for here, left, kernel in p.edges("right", backwards=True):
-        expected = kernel * behind[None, :, here]
-        behind[:, left] += expected.sum(axis=1)
-        d_pairwise -= expected.sum(axis=2)
-    for here, _, edge in p.edges():
-        d_pairwise += edge @ length[here]
+    ahead, pairs_ahead = p.carry("left", onehot)
+    behind, pairs_behind = p.carry("right", onehot)
+    d_pairwise = p.pair_counts(length) - pairs_ahead - pairs_behind
     d_unary = (length * p.node - (ahead + behind - onehot)) / n
     return ObjectiveValue(-float(log_marginal.sum()) / n, d_unary.T, d_pairwise / n)
 

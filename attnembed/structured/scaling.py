@@ -289,7 +289,9 @@ class Parametrisation:
         self._n = 1.0
 
     def observe(self, unary: Floats) -> None:
-        """Take the norm of the scaled unary part of one batch into the running average."""
+        """Take the norm of the scaled unary part of one batch into the running average, where a ratio is kept."""
+        if self.ratio is None:
+            return
         norm = component_norms(unary, np.zeros((1, 1)))[0]
         start = np.isnan(self.unary_norm)
         self.unary_norm = norm if start else self.decay * self.unary_norm + (1 - self.decay) * norm
