@@ -5,7 +5,7 @@ Every run is kept in OUT/NAME-runs.jsonl as soon as it is done; started again, a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ import numpy as np
 from attnembed._validation import check_integer
 from attnembed.errors import InputError
 from attnembed.experiments.registry import Outcome, Request, experiment, require_data
-from attnembed.experiments.tasks import ARMS, TASKS, example_rows, run, task_data
+from attnembed.experiments.tasks import ARMS, TASKS, example_rows, run, selecting, task_data
 from attnembed.results import Status
 from attnembed.sweep import sweep
 
@@ -23,14 +23,15 @@ if TYPE_CHECKING:
 
     from matplotlib.figure import Figure
 
-__all__ = ["Entry", "Study", "Verdict", "markdown", "verdict"]
+__all__ = ["Entry", "ScaleSweep", "Study", "Verdict", "compute", "markdown", "verdict"]
 
 JOINT = tuple(name for name in ARMS if name not in ("unary", "stage"))
 SCALED = ("offline", "online")
 MULTIPLIERS = (0.01, 0.1, 1.0, 10.0, 100.0)
 
 Cell = dict[str, Any]
-Runs = dict[tuple[str, str], dict[str, Any]]
+Records = dict[tuple[Any, ...], dict[str, Any]]  # what `tasks.run` gave, by objective, for the values of a cell
+Entries = Mapping[tuple[str, str], "Entry"]  # by (arm, objective); the network alone is ("unary", "unary")
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,10 @@ class Study:
     epochs: int
     objectives: tuple[str, ...]
     joint: tuple[str, ...] = JOINT
-    multiplier: float = 1.0
 
-    def cell(self, path: str, split: int, seed: int, step_size: float, arm: str, objective: str) -> Cell:
+    def cell(
+        self, path: str, split: int, seed: int, step_size: float, arm: str, objective: str, multiplier: float = 1.0
+    ) -> Cell:
         """What `tasks.run` is called with."""
         return {
             "task": self.task,
@@ -58,7 +60,7 @@ class Study:
             "arm": arm,
             "objective": objective,
             "step_size": step_size,
-            "multiplier": self.multiplier,
+            "multiplier": multiplier,
             "epochs": self.epochs,
         }
 
@@ -66,33 +68,44 @@ class Study:
         """What is trained, as (arm, objective); training by stages serves all objectives at once."""
         return [("stage", "all"), *((arm, name) for arm in self.joint for name in self.objectives)]
 
-    @staticmethod
-    def _trained(key: tuple[str, str]) -> tuple[str, str]:
-        """The run, as (arm, objective), that a row of the table comes from."""
-        return ("stage", "all") if key[0] in ("unary", "stage") else key
+    def rows(self) -> list[tuple[str, str]]:
+        """What the table shows, as (arm, objective)."""
+        return [("unary", "unary"), *((arm, name) for arm in ("stage", *self.joint) for name in self.objectives)]
 
-    def entries(self, request: Request, name: str, path: str) -> dict[tuple[str, str], Entry]:
-        """Run what is missing; the results by arm and objective ("unary" belongs to every objective)."""
-        first, *rest = self.repetitions
-        tuning = {
-            size: _runs(request, name, [self.cell(path, *first, size, *arm) for arm in self.arms()])
-            for size in self.step_sizes
-        }
-        chosen = {
-            key: max(self.step_sizes, key=lambda size: _score(tuning[size][key]["validation"]))
-            for key in tuning[self.step_sizes[0]]
-        }
-        wanted = []
-        for split, seed in rest:
+    @staticmethod
+    def _trained(row: tuple[str, str]) -> tuple[str, str]:
+        """The run, as (arm, objective), that a row comes from."""
+        return ("stage", "all") if row[0] in ("unary", "stage") else row
+
+    def tuning(self, path: str) -> list[Cell]:
+        """The first repetition, at every step size."""
+        return [self.cell(path, *self.repetitions[0], size, *arm) for size in self.step_sizes for arm in self.arms()]
+
+    def chosen(self, path: str, records: Records) -> dict[tuple[str, str], float]:
+        """The step size of every row, from the records of `tuning`."""
+
+        def validation(row: tuple[str, str], size: float) -> float:
+            cell = self.cell(path, *self.repetitions[0], size, *self._trained(row))
+            return selecting(records[_key(cell)][row[1]]["validation"])
+
+        return {row: max(self.step_sizes, key=lambda size: validation(row, size)) for row in self.rows()}
+
+    def others(self, path: str, records: Records) -> list[Cell]:
+        """The other repetitions, each run at the step sizes chosen for its rows."""
+        chosen, out = self.chosen(path, records), []
+        for split, seed in self.repetitions[1:]:
             for trained in self.arms():
-                sizes = {size for key, size in chosen.items() if self._trained(key) == trained}
-                wanted += [self.cell(path, split, seed, size, *trained) for size in sorted(sizes)]
-        found = _records(request, name, wanted)
+                sizes = {size for row, size in chosen.items() if self._trained(row) == trained}
+                out += [self.cell(path, split, seed, size, *trained) for size in sorted(sizes)]
+        return out
+
+    def entries(self, path: str, records: Records) -> dict[tuple[str, str], Entry]:
+        """The table, from the records of `tuning` and `others`."""
+        splits = tuple(split for split, _ in self.repetitions)
         out = {}
-        for key, size in chosen.items():
-            records = [tuning[size][key]]
-            records += [found[_key(self.cell(path, *pair, size, *self._trained(key)))][key[1]] for pair in rest]
-            out[key] = Entry(size, tuple(records))
+        for row, size in self.chosen(path, records).items():
+            cells = [self.cell(path, *pair, size, *self._trained(row)) for pair in self.repetitions]
+            out[row] = Entry(size, tuple(records[_key(cell)][row[1]] for cell in cells), splits)
         return out
 
 
@@ -102,13 +115,16 @@ class Entry:
 
     step_size: float
     records: tuple[Mapping[str, Any], ...]
+    splits: tuple[int, ...]
 
     def scores(self, part: str = "test", name: str | None = None) -> np.ndarray:
-        """A score of every repetition: the one that selects, or another by its name."""
-        return np.array([record[part][name] if name else _score(record[part]) for record in self.records])
+        """A score of every split, the mean over its seeds: the score that selects, or another by its name."""
+        values = np.array([record[part][name] if name else selecting(record[part]) for record in self.records])
+        _, place = np.unique(self.splits, return_inverse=True)
+        return np.bincount(place, weights=values) / np.bincount(place)
 
     def summary(self, name: str | None = None) -> dict[str, float]:
-        """Mean and standard error of a test score."""
+        """Mean and standard error of a test score over the splits."""
         scores = self.scores(name=name)
         return {"mean": float(scores.mean()), "standard_error": _standard_error(scores)}
 
@@ -118,16 +134,47 @@ def _standard_error(values: np.ndarray) -> float:
     return float(values.std(ddof=1) / np.sqrt(values.size)) if values.size > 1 else float("nan")
 
 
-def _score(scores: Mapping[str, float]) -> float:
-    return next(iter(scores.values()))
+@dataclass(frozen=True)
+class ScaleSweep:
+    """F = U + c W: accuracy against c for plain joint training and both repairs, one repetition."""
+
+    task: str
+    step_size: float
+    epochs: int
+    objectives: tuple[str, ...]
+    arms: tuple[str, ...] = ("joint", *SCALED)
+
+    def cells(self, path: str) -> dict[tuple[str, str], list[Cell]]:
+        """One run for each of `MULTIPLIERS`, by (arm, objective)."""
+        study = Study(self.task, ((0, 0),), (self.step_size,), self.epochs, self.objectives, self.arms)
+        return {
+            (arm, name): [study.cell(path, 0, 0, self.step_size, arm, name, c) for c in MULTIPLIERS]
+            for arm in self.arms
+            for name in self.objectives
+        }
+
+    def scores(self, path: str, records: Records) -> dict[tuple[str, str], list[float]]:
+        """Test scores over `MULTIPLIERS` by (arm, objective)."""
+        return {
+            row: [selecting(records[_key(cell)][row[1]]["test"]) for cell in cells]
+            for row, cells in self.cells(path).items()
+        }
+
+
+def compute(request: Request, name: str, path: str, studies: Iterable[Study], scale: ScaleSweep) -> Records:
+    """Every run that the studies and the sweep need: those that the store does not hold yet are made."""
+    studies = tuple(studies)
+    swept = [cell for cells in scale.cells(path).values() for cell in cells]
+    records = _records(request, name, [*(cell for study in studies for cell in study.tuning(path)), *swept])
+    return records | _records(request, name, [cell for study in studies for cell in study.others(path, records)])
 
 
 def _key(cell: Cell) -> tuple[Any, ...]:
     return tuple(cell.values())
 
 
-def _records(request: Request, name: str, cells: Sequence[Cell]) -> dict[tuple[Any, ...], dict[str, Any]]:
-    """Run the cells that the store does not hold yet."""
+def _records(request: Request, name: str, cells: Sequence[Cell]) -> Records:
+    cells = list({_key(cell): cell for cell in cells}.values())
     if not cells:
         return {}
     store = request.out / f"{name}-runs.jsonl"
@@ -140,16 +187,6 @@ def _records(request: Request, name: str, cells: Sequence[Cell]) -> dict[tuple[A
     return {_key(cell): value for cell, value in zip(result.cells, result.values)}
 
 
-def _runs(request: Request, name: str, cells: Sequence[Cell]) -> Runs:
-    """The same by (arm, objective), the network alone as ("unary", "unary")."""
-    out: Runs = {}
-    for key, value in _records(request, name, cells).items():
-        arm = key[4]
-        for objective, record in value.items():
-            out["unary" if objective == "unary" else arm, objective] = record
-    return out
-
-
 # --- verdicts ---------------------------------------------------------------------------------------------------
 
 
@@ -157,9 +194,9 @@ def _runs(request: Request, name: str, cells: Sequence[Cell]) -> Runs:
 class Verdict:
     """Whether scaling brings joint training to the level of training by stages.
 
-    Differences are taken within each repetition, in points (hundredths). ``answer``: "yes" if the mean of scaled minus
+    Differences are taken within each split, in points (hundredths). ``answer``: "yes" if the mean of scaled minus
     staged is above minus one standard error; "no" if it is below minus two; "not decidable" between, and with fewer
-    than two repetitions. ``naive`` is the mean of plain joint minus staged training.
+    than two splits. ``naive`` is the mean of plain joint minus staged training.
     """
 
     answer: str
@@ -175,7 +212,7 @@ class Verdict:
         )
 
 
-def verdict(entries: Mapping[tuple[str, str], Entry], objective: str) -> Verdict:
+def verdict(entries: Entries, objective: str) -> Verdict:
     """The verdict on the scaled arm that is better on validation data."""
     arm = max(SCALED, key=lambda name: entries[name, objective].scores("validation").mean())
     staged = entries["stage", objective].scores()
@@ -194,12 +231,12 @@ def verdict(entries: Mapping[tuple[str, str], Entry], objective: str) -> Verdict
 # --- tables -----------------------------------------------------------------------------------------------------
 
 
-def markdown(title: str, study: Study, entries: Mapping[tuple[str, str], Entry]) -> str:
+def markdown(title: str, study: Study, entries: Entries) -> str:
     """Mean +- standard error in points, one row per arm, one column per objective and score."""
     names = list(entries["unary", "unary"].records[0]["test"])
     columns = [(objective, name) for objective in study.objectives for name in names]
     rows = [
-        f"**{title}**: {len(study.repetitions)} repetitions, {study.epochs} epochs, step sizes "
+        f"**{title}**: {_repeated(study)}, {study.epochs} epochs, step sizes "
         f"{', '.join(f'{size:g}' for size in study.step_sizes)}",
         "",
         "| arm | " + " | ".join(f"{objective}, {name}" for objective, name in columns) + " |",
@@ -216,12 +253,17 @@ def markdown(title: str, study: Study, entries: Mapping[tuple[str, str], Entry])
     return "\n".join(rows) + "\n"
 
 
+def _repeated(study: Study) -> str:
+    n, splits = len(study.repetitions), len({split for split, _ in study.repetitions})
+    return f"{n} repetitions" + (f" (means over the seeds of {splits} splits)" if splits < n else "")
+
+
 def _points(summary: Mapping[str, float]) -> str:
     error = summary["standard_error"]
     return f"{100 * summary['mean']:.2f}" + ("" if np.isnan(error) else f" +- {100 * error:.2f}")
 
 
-def _numbers(study: Study, entries: Mapping[tuple[str, str], Entry]) -> dict[str, Any]:
+def _numbers(study: Study, entries: Entries) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for (arm, objective), entry in entries.items():
         name = "unary" if arm == "unary" else f"{objective}.{arm}"
@@ -231,38 +273,6 @@ def _numbers(study: Study, entries: Mapping[tuple[str, str], Entry]) -> dict[str
     if all(name in study.joint for name in SCALED):
         out["verdict"] = {objective: str(verdict(entries, objective)) for objective in study.objectives}
     return out
-
-
-# --- the sweep over the relative scale ----------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class ScaleSweep:
-    """F = U + c W: accuracy against c for plain joint training and both repairs, one repetition."""
-
-    task: str
-    step_size: float
-    epochs: int
-    objectives: tuple[str, ...]
-    arms: tuple[str, ...] = ("joint", *SCALED)
-
-    def scores(self, request: Request, name: str, path: str) -> dict[tuple[str, str], list[float]]:
-        """Test scores over `MULTIPLIERS` by (arm, objective)."""
-        pair = ((0, 0),)
-        out: dict[tuple[str, str], list[float]] = {}
-        studies = [
-            Study(self.task, pair, (self.step_size,), self.epochs, self.objectives, self.arms, c) for c in MULTIPLIERS
-        ]
-        cells = [
-            study.cell(path, 0, 0, self.step_size, arm, objective)
-            for study in studies
-            for arm in self.arms
-            for objective in self.objectives
-        ]
-        for cell, value in zip(cells, _records(request, name, cells).values()):
-            key = cell["arm"], cell["objective"]
-            out.setdefault(key, []).append(_score(value[cell["objective"]]["test"]))
-        return out
 
 
 def _sweep_text(scores: Mapping[tuple[str, str], Sequence[float]], title: str) -> str:
@@ -283,7 +293,7 @@ def _index(arm: str) -> int:
     return list(ARMS).index(arm) - 1
 
 
-def _draw_arms(study: Study, entries: Mapping[tuple[str, str], Entry], label: str) -> Callable[[], Figure]:
+def _draw_arms(study: Study, entries: Entries, label: str) -> Callable[[], Figure]:
     def draw() -> Figure:
         from attnembed.plotting import new_figure, plot_arms
 
@@ -303,7 +313,7 @@ def _draw_arms(study: Study, entries: Mapping[tuple[str, str], Entry], label: st
     return draw
 
 
-def _draw_training(study: Study, entries: Mapping[tuple[str, str], Entry], label: str) -> Callable[[], Figure]:
+def _draw_training(study: Study, entries: Entries, label: str) -> Callable[[], Figure]:
     """The ratio of the component norms and the validation score, epoch by epoch, of the first repetition."""
     objective = study.objectives[0]
 
@@ -352,13 +362,13 @@ def _draw_sweep(scores: Mapping[tuple[str, str], Sequence[float]], label: str) -
 SHOWN_ARMS = ("unary", "stage", "joint", "online")
 
 
-def _shown(entries: Mapping[tuple[str, str], Entry], objective: str) -> Iterator[tuple[str, list[Any]]]:
+def _shown(entries: Entries, objective: str) -> Iterator[tuple[str, list[Any]]]:
     for arm in SHOWN_ARMS:
         entry = entries[arm, "unary" if arm == "unary" else objective]
         yield ARMS[arm].title.removeprefix("joint, "), entry.records[0]["examples"]
 
 
-def _draw_words(study: Study, entries: Mapping[tuple[str, str], Entry], path: str) -> Callable[[], Figure]:
+def _draw_words(study: Study, entries: Entries, path: str) -> Callable[[], Figure]:
     def draw() -> Figure:
         from attnembed.plotting import new_figure, plot_word
 
@@ -378,7 +388,7 @@ def _draw_words(study: Study, entries: Mapping[tuple[str, str], Entry], path: st
 _SHOWN_WORDS = 14
 
 
-def _draw_tags(study: Study, entries: Mapping[tuple[str, str], Entry], path: str) -> Callable[[], Figure]:
+def _draw_tags(study: Study, entries: Entries, path: str) -> Callable[[], Figure]:
     """The piece of an example sentence in which the arms make most errors."""
 
     def draw() -> Figure:
@@ -405,7 +415,7 @@ def _draw_tags(study: Study, entries: Mapping[tuple[str, str], Entry], path: str
     return draw
 
 
-def _draw_masks(study: Study, entries: Mapping[tuple[str, str], Entry], path: str) -> Callable[[], Figure]:
+def _draw_masks(study: Study, entries: Entries, path: str) -> Callable[[], Figure]:
     def draw() -> Figure:
         from attnembed.plotting import new_figure, plot_image
 
@@ -438,17 +448,18 @@ def _outcome(
     studies: Mapping[str, Study],
     scale: ScaleSweep,
     label: str,
-    draw_examples: Callable[[Study, Mapping[tuple[str, str], Entry], str], Callable[[], Figure]],
+    draw_examples: Callable[[Study, Entries, str], Callable[[], Figure]],
 ) -> Outcome:
     """Run the studies and the sweep; the first study has the figures."""
     path = str(require_data(request, f"the data of {name!r}").resolve())
     TASKS[scale.task].load(path, 0)  # an unreadable file should not wait for the first run
+    records = compute(request, name, path, studies.values(), scale)
     tables, numbers, found = [], {}, {}
     for title, study in studies.items():
-        entries = found[title] = study.entries(request, name, path)
+        entries = found[title] = study.entries(path, records)
         tables.append(markdown(title, study, entries))
         numbers[title] = _numbers(study, entries)
-    scores = scale.scores(request, name, path)
+    scores = scale.scores(path, records)
     tables.append(_sweep_text(scores, f"sweep over c, {scale.task}"))
     numbers["sweep"] = {
         "multipliers": list(MULTIPLIERS),

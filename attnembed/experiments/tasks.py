@@ -24,7 +24,7 @@ from attnembed.structured.networks import Dense, EmbeddingSum, Layer, Network, T
 from attnembed.structured.scaling import OfflineScaling, OnlineScaling
 from attnembed.structured.training import StructuredResult, train_structured
 
-__all__ = ["ARMS", "TASKS", "Arm", "Split", "Task", "example_rows", "run", "task_data", "test_words"]
+__all__ = ["ARMS", "TASKS", "Arm", "Split", "Task", "example_rows", "run", "selecting", "task_data", "test_words"]
 
 FLOAT = np.float32
 
@@ -60,7 +60,12 @@ class Task:
 
     def score(self, model: Any, data: Any, split: Split) -> float:
         """The score that selects epochs, step sizes and arms."""
-        return next(iter(self.measure(model, data, split).values()))
+        return selecting(self.measure(model, data, split))
+
+
+def selecting(scores: Mapping[str, float]) -> float:
+    """Of a task's scores, the one that selects: the first."""
+    return next(iter(scores.values()))
 
 
 # --- the arms ---------------------------------------------------------------------------------------------------

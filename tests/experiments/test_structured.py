@@ -15,7 +15,7 @@ from attnembed import plotting
 from attnembed.errors import AttnembedError, DataFileError, InputError
 from attnembed.experiments import reproduce, structured, tasks
 from attnembed.experiments.registry import Request
-from attnembed.experiments.structured import Entry, ScaleSweep, Study, markdown, verdict
+from attnembed.experiments.structured import Entry, ScaleSweep, Study, compute, markdown, verdict
 from attnembed.experiments.tasks import ARMS, Split, Task
 from attnembed.structured.data import make_chain_dataset
 from attnembed.structured.model import ChainCRF
@@ -51,10 +51,18 @@ def request_(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 STUDY = Study("small", ((0, 0), (1, 1)), (0.01, 0.03), 3, OBJECTIVES)
+SCALE = ScaleSweep("small", 0.03, 3, ("nll",))
+
+
+def _results(request: Request, study: Study = STUDY) -> tuple[Any, Any]:
+    """The table and the sweep."""
+    path = str(request.out)
+    records = compute(request, "made-up", path, [study], SCALE)
+    return study.entries(path, records), SCALE.scores(path, records)
 
 
 def test_every_arm_has_the_same_budget(request_: Request, tmp_path: Path) -> None:
-    entries = STUDY.entries(request_, "made-up", str(tmp_path))
+    entries, _ = _results(request_)
     assert set(entries) == {("unary", "unary"), *((a, o) for a in ARMS if a != "unary" for o in OBJECTIVES)}
     for (arm, _), entry in entries.items():
         epochs = {len(record["history"]["loss"]) for record in entry.records}
@@ -63,7 +71,7 @@ def test_every_arm_has_the_same_budget(request_: Request, tmp_path: Path) -> Non
         assert len(entry.records) == 2
         assert entry.step_size in STUDY.step_sizes
     lines = (tmp_path / "made-up-runs.jsonl").read_text().splitlines()
-    runs = [json.loads(line)["cell"] for line in lines[1:]]
+    runs = [cell for line in lines[1:] if (cell := json.loads(line)["cell"])["multiplier"] == 1]
     for arm in structured.JOINT:
         for objective in OBJECTIVES:
             mine = [run for run in runs if (run["arm"], run["objective"]) == (arm, objective)]
@@ -78,12 +86,12 @@ def test_every_arm_has_the_same_budget(request_: Request, tmp_path: Path) -> Non
     for line in lines[1:]:
         record = json.loads(line)
         cell = record["cell"]
-        if (cell["arm"], cell["objective"], cell["split"]) == ("online", "nll", 0):
+        if (cell["arm"], cell["objective"], cell["split"], cell["multiplier"]) == ("online", "nll", 0, 1):
             tried[cell["step_size"]] = record["value"]["nll"]["validation"]["letters"]
     assert tried[entries["online", "nll"].step_size] == max(tried.values())
 
     # Started again, nothing is computed.
-    again = STUDY.entries(request_, "made-up", str(tmp_path))
+    again, _ = _results(request_)
     assert len((tmp_path / "made-up-runs.jsonl").read_text().splitlines()) == len(lines)
     assert again["joint", "nll"].scores().tolist() == entries["joint", "nll"].scores().tolist()
 
@@ -111,7 +119,7 @@ def test_a_run_does_not_depend_on_the_cells_own_generator(request_: Request, tmp
 
 
 def test_the_sweep_changes_plain_training_and_not_offline(request_: Request, tmp_path: Path) -> None:
-    scores = ScaleSweep("small", 0.03, 3, ("nll",)).scores(request_, "made-up", str(tmp_path))
+    _, scores = _results(request_)
     assert {key: len(values) for key, values in scores.items()} == dict.fromkeys(
         (("joint", "nll"), ("offline", "nll"), ("online", "nll")), 5
     )
@@ -126,7 +134,17 @@ def test_failed_runs_are_reported(request_: Request, tmp_path: Path, monkeypatch
     broken_task = replace(tasks.TASKS["small"], measure=broken)
     monkeypatch.setattr(tasks, "TASKS", {"small": broken_task})
     with pytest.raises(AttnembedError, match=r"made-up-runs\.jsonl; got ZeroDivisionError: no such score"):
-        STUDY.entries(request_, "made-up", str(tmp_path))
+        _results(request_)
+
+
+def test_seeds_of_one_split_are_one_observation(request_: Request) -> None:
+    """They share test data, so that only splits count for the standard error."""
+    study = replace(STUDY, repetitions=((0, 0), (0, 1), (1, 0)), joint=("joint",))
+    entry = _results(request_, study)[0]["joint", "nll"]
+    each = [record["test"]["letters"] for record in entry.records]
+    assert len(set(each)) == 3
+    assert entry.scores().tolist() == pytest.approx([(each[0] + each[1]) / 2, each[2]])
+    assert structured._repeated(study) == "3 repetitions (means over the seeds of 2 splits)"
 
 
 def test_a_tag_that_training_never_shows_counts_as_an_error(tmp_path: Path) -> None:
@@ -144,7 +162,8 @@ def test_a_tag_that_training_never_shows_counts_as_an_error(tmp_path: Path) -> N
 
 def _entries(stage: list[float], online: list[float], offline: list[float], joint: list[float]) -> Any:
     def entry(scores: list[float]) -> Entry:
-        return Entry(0.1, tuple({"test": {"a": s}, "validation": {"a": s}} for s in scores))
+        records = tuple({"test": {"a": s}, "validation": {"a": s}} for s in scores)
+        return Entry(0.1, records, tuple(range(len(scores))))
 
     named = {"stage": stage, "online": online, "offline": offline, "joint": joint}
     return {(arm, "nll"): entry(scores) for arm, scores in named.items()}
@@ -180,7 +199,7 @@ def test_the_better_scaled_arm_is_chosen_on_validation_data() -> None:
     entries = _entries([0.9, 0.9], [0.8, 0.8], [0.95, 0.97], [0.8, 0.8])
     records = tuple({**record, "validation": {"a": 0.1}} for record in entries["offline", "nll"].records)
     assert verdict(entries, "nll").arm == "offline"
-    assert verdict({**entries, ("offline", "nll"): Entry(0.1, records)}, "nll").arm == "online"
+    assert verdict({**entries, ("offline", "nll"): Entry(0.1, records, (0, 1))}, "nll").arm == "online"
 
 
 # --- the command, on real data ---------------------------------------------------------------------------------------
@@ -210,8 +229,7 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
 
 
 def test_figures_show_every_arm(request_: Request, tmp_path: Path) -> None:
-    entries = STUDY.entries(request_, "made-up", str(tmp_path))
-    scores = ScaleSweep("small", 0.03, 3, ("nll",)).scores(request_, "made-up", str(tmp_path))
+    entries, scores = _results(request_)
     arms = structured._draw_arms(STUDY, entries, "letters")()
     training = structured._draw_training(STUDY, entries, "letters")()
     scale = structured._draw_sweep(scores, "letters")()
