@@ -124,11 +124,11 @@ class Posterior:
         x_t = start_t + P(y_{t-1}, y_t) x_{t-1} / P(y_{t-1}) from left to right (``given`` "left"), or the same from
         right to left. Returned are x (K, N) and the sum over all edges of what was carried, by pair (K, K).
         """
-        total, x = np.zeros_like(self.transition), start.copy()
-        from_left = given == "left"
+        total = np.zeros_like(self.transition)
+        x, from_left = start.copy(), given == "left"
         if self.log_node is not None:
             for here, left, edge in self.edges(given, backwards=not from_left):
-                moved = edge * (x[:, None, left] if from_left else x[None, :, here])
+                moved: Floats = edge * (x[:, None, left] if from_left else x[None, :, here])
                 x[:, here if from_left else left] += moved.sum(axis=0 if from_left else 1)
                 total += moved.sum(axis=2)
             return x, total

@@ -1,9 +1,10 @@
 """The correlation of images with small kernels, and its two adjoints, in two forms.
 
-    y[h, w, o] = sum_{c,i,j} K[c, i, j, o] x[h+i-pad, w+j-pad, c],      zeros beyond the edge; (n, H, W, c) -> (n, H', W', o)
+    y[h, w, o] = sum_{c,i,j} K[c, i, j, o] x[h+i-pad, w+j-pad, c],
 
-Both forms are linear maps given by three methods: `apply` (y from x), `apply_adjoint` (the gradient in x from that in
-y) and `kernel_gradient` (the gradient in K from x and the gradient in y). `correlation` picks the form.
+with zeros beyond the edge; (n, H, W, c) -> (n, H', W', o). Both forms are linear maps given by three methods: `apply`
+(y from x), `apply_adjoint` (the gradient in x from that in y) and `kernel_gradient` (the gradient in K from x and the
+gradient in y). `correlation` picks the form.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class Bands:
     """For narrow images: output row h is one product of a banded matrix with the input rows h-pad .. h-pad+size-1.
 
     Arrays lie in memory as (H, W, c, n), the image last, and are handed over as (n, H, W, c) views of that. The rows
-    that meet an output row are then one piece of memory, so that nothing is copied, and rows beyond the edge are left out.
+    that meet an output row are then one piece of memory: nothing is copied, and rows beyond the edge are left out.
     """
 
     kernel: Array
@@ -55,7 +56,7 @@ class Bands:
         return out.reshape(self._out_width * n_out, -1)
 
     def apply(self, x: Array) -> Array:
-        n_in, size, _, n_out = self.kernel.shape
+        _, size, _, n_out = self.kernel.shape
         rows = image_last(x)
         height = x.shape[1] + 2 * self.pad - size + 1
         out = np.empty((height, self._out_width, n_out, len(x)), dtype=np.result_type(x, self.kernel))

@@ -191,3 +191,34 @@ def test_external_fixture(data_folder: Path):
     assert "".join(letters[unary.argmax(axis=1)]) == "nconsequentldl"
     assert_array_equal(chain_viterbi(loss_augmented(unary, target, weight=60), pairwise), augmented)
     assert (chain_viterbi(loss_augmented(unary, target, weight=1), pairwise) != augmented).any()
+
+
+@pytest.mark.parametrize("given_end", ["left", "right"])
+@pytest.mark.parametrize(("spread", "log_domain"), [(1.0, False), (1.0, True), (20.0, False)])
+def test_carry_by_its_definition(spread, log_domain, given_end):
+    """One sequence after the other, from the marginals of its edges."""
+    lengths, k = [3, 1, 4], 3
+    potentials = [chain(seed, length, k, spread) for seed, length in enumerate(lengths)]
+    pairwise = potentials[0][1]
+    packing = Packing(np.array(lengths))
+    rows = packing.rows
+    unary = np.concatenate([unary for unary, _ in potentials])[rows]
+    p = posterior(unary, pairwise, packing, log_domain=log_domain)
+    assert (p.log_node is not None) == log_domain
+    start = np.random.default_rng(0).random(size=(sum(lengths), k))
+    x, pairs = p.carry(given_end, start[rows].T)
+    expected, expected_pairs = start.copy(), np.zeros((k, k))
+    for (unary, _), end in zip(potentials, np.cumsum(lengths)):
+        truth, part = chain_marginals(unary, pairwise), expected[end - len(unary) : end]
+        places = range(len(unary) - 1)
+        for t in places if given_end == "left" else reversed(places):
+            joint = truth.edge[t]
+            if given_end == "left":
+                moved = joint * (part[t] / truth.node[t])[:, None]
+                part[t + 1] += moved.sum(axis=0)
+            else:
+                moved = joint * (part[t + 1] / truth.node[t + 1])
+                part[t] += moved.sum(axis=1)
+            expected_pairs += moved
+    assert_allclose(x.T, expected[rows], rtol=1e-11)
+    assert_allclose(pairs, expected_pairs, rtol=1e-11)
