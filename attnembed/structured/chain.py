@@ -150,15 +150,19 @@ class Posterior:
 def posterior(unary: Floats, pairwise: Floats, packing: Packing, *, log_domain: bool = False) -> Posterior:
     """Log-partition and posterior of every chain by forward-backward; ``unary`` (N, K) in packed order.
 
-    ``log_domain`` asks for logarithms of the marginals, which cost thirty times as much.
+    ``log_domain`` asks for logarithms of the marginals, which cost thirty times as much. Potentials in single precision
+    that are too wide for its exponents are taken in double precision, and so is the result.
     """
     columns = np.ascontiguousarray(unary.T)
-    shift = None if log_domain else _shift(columns, pairwise, len(packing.offsets) - 1)
-    result = (
-        _log_posterior(columns, pairwise, packing)
-        if shift is None
-        else _exp_posterior(columns, pairwise, packing, shift)
-    )
+    tried = () if log_domain else (columns.dtype,) if columns.dtype == np.float64 else (columns.dtype, np.float64)
+    for dtype in tried:
+        cast = columns.astype(dtype, copy=False), pairwise.astype(dtype, copy=False)
+        shift = _shift(*cast, len(packing.offsets) - 1)
+        if shift is not None:
+            result = _exp_posterior(*cast, packing, shift)
+            break
+    else:
+        result = _log_posterior(columns, pairwise, packing)
     impossible = np.flatnonzero(result.log_partition == -np.inf)
     if impossible.size:
         raise _no_labeling(int(impossible[0]))
@@ -454,11 +458,11 @@ def chain_marginals(unary: ArrayLike, pairwise: ArrayLike, lengths: ArrayLike | 
     batch = ChainBatch(unary, pairwise, lengths)
     result = posterior(batch.unary, batch.pairwise, batch.packing)
     k = len(batch.pairwise)
-    edge = np.empty((len(batch.packing.right), k, k), dtype=result.node.dtype)
+    edge = np.empty((len(batch.packing.right), k, k), dtype=batch.unary.dtype)
     for here, _, block in result.edges():
         edge[here.start - len(batch.packing) : here.stop - len(batch.packing)] = block.transpose(2, 0, 1)
     return ChainMarginals(
-        freeze(batch.pad(result.node.T)),
+        freeze(batch.pad(result.node.T.astype(batch.unary.dtype, copy=False))),
         freeze(batch.pad(edge, drop_last=True)),
         batch.per_sequence(result.log_partition),
     )

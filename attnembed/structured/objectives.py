@@ -47,7 +47,7 @@ def nll(unary: Floats, pairwise: Floats, labels: Ints, packing: Packing) -> Obje
     p = posterior(unary, pairwise, packing)
     value = np.mean(p.log_partition - score(unary, pairwise, labels, packing))
     n = len(packing)
-    d_unary = np.multiply(p.node, 1 / n, out=p.node).T
+    d_unary = np.multiply(p.node, 1 / n, out=p.node).T.astype(unary.dtype, copy=False)
     d_unary[np.arange(len(labels)), labels] -= 1 / n
     d_pairwise = (p.pair_counts() - _pair_counts(labels, len(pairwise), packing)) / n
     return ObjectiveValue(float(value), d_unary, d_pairwise)
@@ -100,7 +100,7 @@ def marginal(unary: Floats, pairwise: Floats, labels: Ints, packing: Packing) ->
     behind, pairs_behind = p.carry("right", onehot)
     d_pairwise = p.pair_counts(length) - pairs_ahead - pairs_behind
     d_unary = (length * p.node - (ahead + behind - onehot)) / n
-    return ObjectiveValue(-float(log_marginal.sum()) / n, d_unary.T, d_pairwise / n)
+    return ObjectiveValue(-float(log_marginal.sum()) / n, d_unary.T.astype(unary.dtype, copy=False), d_pairwise / n)
 
 
 def unary_only(unary: Floats, pairwise: Floats, labels: Ints, packing: Packing) -> ObjectiveValue:

@@ -20,7 +20,7 @@ from attnembed.structured.chain import (
     chain_viterbi,
     posterior,
 )
-from attnembed.structured.objectives import loss_augmented
+from attnembed.structured.objectives import CHAIN_OBJECTIVES, chain_objective, loss_augmented
 from attnembed.structured.packing import Packing
 
 # Spread of the potentials: exp domain, one shift per row, log domain.
@@ -222,3 +222,24 @@ def test_carry_by_its_definition(spread, log_domain, given_end):
             expected_pairs += moved
     assert_allclose(x.T, expected[rows], rtol=1e-11)
     assert_allclose(pairs, expected_pairs, rtol=1e-11)
+
+
+@pytest.mark.parametrize("spread", [1.0, 20.0, 100.0])
+def test_wide_single_precision_is_taken_in_double(spread):
+    """Range 70 is the limit of single precision; logarithms would cost many times as much as doubles."""
+    unary, pairwise = (values.astype(np.float32) for values in chain(0, 5, 4, spread))
+    p = posterior(unary, pairwise, Packing(np.array([5])))
+    assert p.log_node is None
+    assert p.node.dtype == (np.float32 if spread == 1 else np.float64)
+    found, truth = chain_marginals(unary, pairwise), enumerate_chain(unary.astype(float), pairwise.astype(float))
+    assert found.node.dtype == found.edge.dtype == np.float32
+    assert_allclose(found.node, truth.node, rtol=1e-5, atol=1e-30)
+    assert_allclose(found.log_partition, truth.log_partition, rtol=1e-6)
+    labels = np.array([0, 1, 2, 3, 0])
+    for name in CHAIN_OBJECTIVES:
+        single, double = (
+            chain_objective(name, u, w, labels)
+            for u, w in ((unary, pairwise), (unary.astype(float), pairwise.astype(float)))
+        )
+        assert single.unary.dtype == np.float32
+        assert_allclose(single.unary, double.unary, rtol=1e-5, atol=1e-6)
