@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.runner import Row, machine, markdown, progress, refresh, write_json
 
-SUITES = ("passes", "flow", "margin", "chain", "text")
+SUITES = ("passes", "flow", "margin", "chain", "network", "text")
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
 
 

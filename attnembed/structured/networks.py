@@ -89,7 +89,7 @@ class Dense:
     def backward(self, cache: Any, upstream: Array, *, inputs: bool = True) -> tuple[Params, Array | None]:
         w, x = cache
         up = upstream.reshape(-1, self.n_out).T
-        grads = {"W": (up @ x.reshape(-1, self.n_in)).T, "b": up.sum(axis=1)}
+        grads = {"W": x.reshape(-1, self.n_in).T @ up.T, "b": up.sum(axis=1)}
         return grads, (w @ up).T.reshape(x.shape) if inputs else None
 
 
