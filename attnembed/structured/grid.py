@@ -444,11 +444,11 @@ def _nll(problem: _Grid, y: Ints) -> ObjectiveValue:
     return ObjectiveValue(value, (field.node - onehot) / n, d_pairwise / n)
 
 
-def _ssvm(problem: _Grid, y: Ints) -> ObjectiveValue:
+def _ssvm(problem: _Grid, y: Ints, margin: float = 1.0) -> ObjectiveValue:
     n, (height, width) = len(y), y.shape[1:]
     onehot = problem.onehot(y)
     plain = problem.unary
-    problem.unary = plain + (1 - onehot) / (height * width)
+    problem.unary = plain + (1 - onehot) * (margin / (height * width))
     rival = problem.decode()
     best = problem.score(rival)
     problem.unary = plain
@@ -478,7 +478,7 @@ def _cross_entropy(logits: Floats, y: Ints) -> tuple[float, Floats]:
     return -float(picked.sum()) / len(y), residual / len(y)
 
 
-GRID_OBJECTIVES: dict[str, Callable[[_Grid, Ints], ObjectiveValue]] = {
+GRID_OBJECTIVES: dict[str, Callable[..., ObjectiveValue]] = {
     "nll": _nll,
     "ssvm": _ssvm,
     "pseudolikelihood": _pseudolikelihood,
@@ -487,7 +487,13 @@ GRID_OBJECTIVES: dict[str, Callable[[_Grid, Ints], ObjectiveValue]] = {
 
 
 def grid_objective(
-    objective: str, unary: ArrayLike, pairwise: ArrayLike, labels: ArrayLike, weights: Weights | None = None
+    objective: str,
+    unary: ArrayLike,
+    pairwise: ArrayLike,
+    labels: ArrayLike,
+    weights: Weights | None = None,
+    *,
+    margin: float = 1.0,
 ) -> ObjectiveValue:
     """Value and gradient in the potentials, averaged over images.
 
@@ -499,10 +505,12 @@ def grid_objective(
         the bound. Unlike the others it is not convex in the potentials.
     unary, pairwise, weights : as in the module's text
     labels : (n, H, W)
+    margin : of "ssvm", what a labeling wrong in all pixels must fall behind by; a wrong pixel costs margin / (H W)
 
     >>> round(grid_objective("nll", np.zeros((1, 1, 2, 2)), np.zeros((2, 2)), [[[0, 1]]]).value, 6)
     1.386294
     """
     name = check_choice("objective", objective, GRID_OBJECTIVES)
     problem = _Grid(unary, pairwise, weights)
-    return GRID_OBJECTIVES[name](problem, problem.labels(labels))
+    options = {"margin": check_positive("margin", margin)} if name == "ssvm" else {}
+    return GRID_OBJECTIVES[name](problem, problem.labels(labels), **options)

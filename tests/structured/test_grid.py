@@ -169,6 +169,20 @@ def test_values_by_enumeration():
     assert_allclose(value, expected, rtol=1e-12)
 
 
+def test_margin_is_a_temperature_of_the_hinge():
+    """margin * f(potentials / margin) with the margin 1 is f(potentials) with that margin."""
+    unary, pairwise, weights = grid(5, 3, 4)
+    labels = np.random.default_rng(0).integers(0, 2, size=(1, 3, 4))
+    wide = grid_objective("ssvm", unary, pairwise, labels, weights, margin=12.0)
+    plain = grid_objective("ssvm", unary / 12, pairwise / 12, labels, weights)
+    assert_allclose(wide.value, 12 * plain.value, rtol=1e-12)
+    assert_allclose(wide.unary, plain.unary, atol=1e-12)
+    assert_allclose(wide.pairwise, plain.pairwise, atol=1e-12)
+    assert wide.value > grid_objective("ssvm", unary, pairwise, labels, weights).value
+    with pytest.raises(InputError, match="`margin` must be"):
+        grid_objective("ssvm", unary, pairwise, labels, weights, margin=0.0)
+
+
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_the_likelihood_bound_does_not_sink_with_the_scale(dtype):
     """From softmax(U) alone the mean-field bound on log Z falls ever farther below the score of the true labels."""
