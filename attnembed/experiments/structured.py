@@ -517,11 +517,11 @@ def chunking(request: Request) -> Outcome:
 
 @experiment("segmentation", "the same comparison on grids, horses 32 x 32 (--data)", long=True)
 def segmentation(request: Request) -> Outcome:
-    """A small convolutional network and a 4-connected grid."""
-    n = _repetitions(request, 100, 1 if request.quick else 3)
+    """A small convolutional network of two scales and a 4-connected grid."""
+    n = _repetitions(request, 100, 1 if request.quick else 5)
     objectives = ("pseudolikelihood",) if request.quick else TASKS["segmentation"].objectives
-    epochs = 3 if request.quick else 16
+    epochs = 2 if request.quick else 8
     seeds = tuple((k, k) for k in range(n))
-    study = Study("segmentation", seeds, (0.003,) if request.quick else (0.003, 0.006), epochs, objectives)
-    scale = ScaleSweep("segmentation", 0.003, epochs, objectives[:1] if request.quick else ("nll", "ssvm"))
+    study = Study("segmentation", seeds, (0.01,) if request.quick else (0.005, 0.01), epochs, objectives)
+    scale = ScaleSweep("segmentation", 0.01, epochs, objectives[:1] if request.quick else ("nll", "ssvm"))
     return _outcome(request, "segmentation", {"horses": study}, scale, "foreground IoU (%)", _draw_masks)

@@ -20,7 +20,7 @@ from attnembed.structured.data import ChainDataset, GridDataset
 from attnembed.structured.features import WindowFeatures
 from attnembed.structured.metrics import chunk_f1, foreground_iou
 from attnembed.structured.model import ChainCRF, GridCRF
-from attnembed.structured.networks import Dense, EmbeddingSum, Layer, Network, Tanh, conv_net, lenet, mlp
+from attnembed.structured.networks import Dense, EmbeddingSum, Layer, Network, Tanh, lenet, mlp, two_scale_net
 from attnembed.structured.scaling import OfflineScaling, OnlineScaling
 from attnembed.structured.training import StructuredResult, train_structured
 
@@ -281,16 +281,22 @@ def _chunk_model(split: Split, rng: np.random.Generator) -> ChainCRF:
 # --- horses -----------------------------------------------------------------------------------------------------
 
 # Neighbours that differ by this much, in standard deviations of the colours, are tied by e^{-1/2} of the weight.
-_HELD_OUT_IMAGES, _CONTRAST_WIDTH = 50, 1.0
+_HELD_OUT_IMAGES, _CONTRAST_WIDTH = 50, 0.3
 
 
 def _horses(path: str, split: int) -> Split:
-    """50 training images, drawn by ``split``, are for selection."""
+    """50 training images, drawn by ``split``, are for selection; the others are shown as they are and mirrored."""
     known, test = load_horses(path)
     order = np.random.default_rng(split).permutation(len(known))
     held_out = min(_HELD_OUT_IMAGES, len(known) // 5)
     known, test = (_centred(part, known.images) for part in (known, test))
-    return Split(known.subset(order[held_out:]), known.subset(order[:held_out]), test)
+    return Split(_and_mirrored(known.subset(order[held_out:])), known.subset(order[:held_out]), test)
+
+
+def _and_mirrored(data: GridDataset) -> GridDataset:
+    """The images, and after them their mirror images, left and right exchanged."""
+    images, labels = (np.concatenate([array, array[:, :, ::-1]]) for array in (data.images, data.labels))
+    return GridDataset(images, labels)
 
 
 def _centred(data: GridDataset, reference: NDArray[Any]) -> GridDataset:
@@ -309,8 +315,9 @@ def _mask_scores(model: GridCRF, data: GridDataset, split: Split) -> dict[str, f
 def _mask_model(split: Split, rng: np.random.Generator) -> GridCRF:
     # Neighbours that attract each other, so that the best labeling can be found exactly from the start.
     pairwise = 0.5 * np.eye(2) + 0.1 * rng.normal(size=(2, 2))
-    network = conv_net(3, (8, 8), 2, dtype=FLOAT, rng=rng)
-    return GridCRF(network, pairwise.astype(FLOAT), contrast=True, contrast_width=_CONTRAST_WIDTH)
+    network = two_scale_net(split.train.images.shape[3], dtype=FLOAT, rng=rng)
+    margin = float(split.train.labels[0].size)  # 1 for every wrong pixel
+    return GridCRF(network, pairwise.astype(FLOAT), contrast=True, contrast_width=_CONTRAST_WIDTH, margin=margin)
 
 
 CHAIN_OBJECTIVES = ("nll", "ssvm", "pseudolikelihood", "marginal")
@@ -323,6 +330,6 @@ TASKS: Mapping[str, Task] = {
         Task("ocr-large-mlp", _large, _letter_model(_letter_mlp), _letter_scores, CHAIN_OBJECTIVES, 20),
         Task("ocr-small", _small, _letter_model(_letter_mlp), _letter_scores, CHAIN_OBJECTIVES, 20),
         Task("chunking", _chunks, _chunk_model, _chunk_scores, CHAIN_OBJECTIVES, 40),
-        Task("segmentation", _horses, _mask_model, _mask_scores, CHAIN_OBJECTIVES[:3], 10, subset=50),
+        Task("segmentation", _horses, _mask_model, _mask_scores, CHAIN_OBJECTIVES[:3], 10, subset=25),
     )
 }

@@ -262,6 +262,8 @@ class GridCRF(StructuredModel[GridDataset]):
     pairwise : (K, K) for all edges, or (2, K, K): horizontal, vertical
     contrast : weigh the edges with `grid.contrast_weights` of the images
     contrast_width : its width; by default that of the given images
+    margin : of the objective "ssvm". Beside 1 the scores of many pixels are large, and training shrinks them until few
+        steps decide; with the number of pixels, every wrong one costs 1
 
     >>> from attnembed.structured.networks import conv_net
     >>> model = GridCRF(conv_net(1, (), 2, size=3, rng=0), np.eye(2))
@@ -271,6 +273,7 @@ class GridCRF(StructuredModel[GridDataset]):
 
     contrast: bool = False
     contrast_width: float | None = None
+    margin: float = 1.0
 
     objectives: ClassVar[tuple[str, ...]] = tuple(GRID_OBJECTIVES)
     data_type: ClassVar[type] = GridDataset
@@ -293,7 +296,7 @@ class GridCRF(StructuredModel[GridDataset]):
         objective: str,
     ) -> ObjectiveValue:
         """An objective as a function of the scaled potentials (n, H, W, K) and (K, K) or (2, K, K)."""
-        return grid_objective(objective, unary, pairwise, data.labels, self.weights(data))
+        return grid_objective(objective, unary, pairwise, data.labels, self.weights(data), margin=self.margin)
 
     def _decode(self, data: GridDataset, unary: Floats, pairwise: Floats) -> NDArray[Any]:
         return grid_decode(unary, pairwise, self.weights(data))

@@ -29,7 +29,9 @@ from attnembed.structured.packing import Packing
 
 __all__ = [
     "BiRecurrent",
+    "Branches",
     "Conv2D",
+    "Coordinates",
     "Dense",
     "Embedding",
     "EmbeddingSum",
@@ -41,11 +43,13 @@ __all__ = [
     "Reshape",
     "Sequential",
     "Tanh",
+    "Upsample2D",
     "birnn",
     "conv_net",
     "identity",
     "lenet",
     "mlp",
+    "two_scale_net",
 ]
 
 Array = NDArray[Any]
@@ -207,6 +211,45 @@ class MaxPool2D:
         """The four entries of every block, as views."""
         height, width = (side // 2 * 2 for side in x.shape[1:3])
         return [x[:, i:height:2, j:width:2] for i in (0, 1) for j in (0, 1)]
+
+
+@dataclass(frozen=True)
+class Upsample2D:
+    """Every entry becomes a block of 2 x 2; (n, H, W, C) -> (n, 2 H, 2 W, C); the gradient sums over the block."""
+
+    def init(self, rng: np.random.Generator) -> Params:
+        return {}
+
+    def forward(self, params: Params, x: Array, packing: Packing | None = None) -> tuple[Array, Any]:
+        n, height, width, channels = x.shape
+        out = np.empty((n, height, 2, width, 2, channels), dtype=x.dtype)
+        out[:] = x[:, :, None, :, None]
+        return out.reshape(n, 2 * height, 2 * width, channels), x.shape
+
+    def backward(self, cache: Any, upstream: Array, *, inputs: bool = True) -> tuple[Params, Array | None]:
+        n, height, width, channels = cache
+        return {}, upstream.reshape(n, height, 2, width, 2, channels).sum(axis=(2, 4))
+
+
+@dataclass(frozen=True)
+class Coordinates:
+    """Two more channels, row and column from -1 to 1; (n, H, W, C) -> (n, H, W, C + 2).
+
+    A convolution does the same everywhere; with these it can learn where in the image things tend to be.
+    """
+
+    def init(self, rng: np.random.Generator) -> Params:
+        return {}
+
+    def forward(self, params: Params, x: Array, packing: Packing | None = None) -> tuple[Array, Any]:
+        out = np.empty((*x.shape[:3], x.shape[3] + 2), dtype=x.dtype)
+        out[..., :-2] = x
+        out[..., -2] = np.linspace(-1, 1, x.shape[1])[:, None]
+        out[..., -1] = np.linspace(-1, 1, x.shape[2])
+        return out, None
+
+    def backward(self, cache: Any, upstream: Array, *, inputs: bool = True) -> tuple[Params, Array | None]:
+        return {}, upstream[..., :-2]
 
 
 @dataclass(frozen=True)
@@ -401,6 +444,40 @@ class _Caches:
     first: int
 
 
+@dataclass(frozen=True)
+class Branches:
+    """Layers next to each other: all read the same input, and their outputs are concatenated over the last axis.
+
+    The parameters of branch i are named "i.name". Outputs must agree in all other axes.
+    """
+
+    branches: tuple[Layer, ...]
+
+    def init(self, rng: np.random.Generator) -> Params:
+        return {
+            f"{i}.{name}": value for i, layer in enumerate(self.branches) for name, value in layer.init(rng).items()
+        }
+
+    def forward(self, params: Params, x: Array, packing: Packing | None = None) -> tuple[Array, Any]:
+        results = [layer.forward(_part(params, i), x, packing) for i, layer in enumerate(self.branches)]
+        outputs, caches = [out for out, _ in results], [cache for _, cache in results]
+        shapes = {out.shape[:-1] for out in outputs}
+        _expect(len(shapes) == 1, f"must give equal sizes in all branches, not {sorted(shapes)}:", x)
+        return np.concatenate(outputs, axis=-1), (caches, np.cumsum([out.shape[-1] for out in outputs])[:-1])
+
+    def backward(self, cache: Any, upstream: Array, *, inputs: bool = True) -> tuple[Params, Array | None]:
+        caches, bounds = cache
+        grads: Params = {}
+        total: Array | None = None
+        for i, (layer, own, part) in enumerate(zip(self.branches, caches, np.split(upstream, bounds, axis=-1))):
+            found, gradient = layer.backward(own, part, inputs=inputs)
+            grads |= {f"{i}.{name}": value for name, value in found.items()}
+            if inputs:
+                assert gradient is not None
+                total = gradient if total is None else total + gradient
+        return grads, total
+
+
 def _part(params: Params, i: int) -> Params:
     prefix = f"{i}."
     return {name[len(prefix) :]: value for name, value in params.items() if name.startswith(prefix)}
@@ -550,3 +627,31 @@ def conv_net(
     for a, b in pairwise(widths):
         layers += [Conv2D(a, b, size), ReLU()]
     return Network.create(layers[:-1], dtype=dtype, rng=rng)
+
+
+def two_scale_net(
+    n_channels: int,
+    n_labels: int = 2,
+    *,
+    fine: int = 8,
+    coarse: tuple[int, int, int] = (12, 16, 16),
+    dtype: DTypeLike = np.float64,
+    rng: RNGLike = None,
+) -> Network:
+    """A fine and a coarse look at an image; (n, H, W, n_channels) -> (n, H, W, n_labels), H and W multiples of 4.
+
+    `Coordinates`, then next to each other ``fine`` kernels 3 x 3, and three convolutions 5 x 5 with ``coarse`` kernels,
+    at a half, a quarter and a quarter of the resolution, which see about 40 pixels in each direction; ReLU behind each.
+    Both are joined pixel by pixel by a `Dense` layer. The detail that the coarse branch lost is left to the fine one.
+
+    >>> two_scale_net(3, rng=0)(np.zeros((1, 8, 12, 3))).shape
+    (1, 8, 12, 2)
+    """
+    n = n_channels + 2
+    a, b, c = coarse
+    down: list[Layer] = [MaxPool2D(), Conv2D(n, a), ReLU(), MaxPool2D(), Conv2D(a, b), ReLU(), Conv2D(b, c), ReLU()]
+    branches = Branches(
+        (Sequential((Conv2D(n, fine, 3), ReLU())), Sequential((*down, Upsample2D(), Upsample2D()))),
+    )
+    layers: list[Layer] = [Coordinates(), branches, Dense(fine + c, n_labels)]
+    return Network.create(layers, dtype=dtype, rng=rng)

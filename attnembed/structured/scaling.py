@@ -172,20 +172,28 @@ class OnlineScaling:
     away. A fit never raises the objective on the subset (`best_pairwise_factor`). What is folded is the factor found
     times the model's ``pairwise_scale``, which becomes 1 (unless it is learned). Reconstructed from [SO19].
 
+    In joint training n_U / n_W is held above ``least_ratio``. Before it, W is given the norm n_U / ``least_ratio``, so
+    that no multiplier it started with leaves a trace, and the fit may only lower it; later fits begin by lowering a W
+    that has grown beyond, and raise it no further. Without that bound, smooth labels want nearly everything to be
+    pairwise while the network knows little, and it is then slow to learn. Stages trust the network: no bound.
+
     Parameters
     ----------
     period : epochs between fits
     subset : how many sequences of the training data, drawn once
-    low, high : the factor lies in 2^low..2^high; before training in 2^-10..2^10
+    low, high : the factor lies in 2^low..2^high; before joint training in 2^-10..1, before a later stage in 2^-10..2^10
+    least_ratio : of the norms n_U / n_W, in joint training
     """
 
     period: int = 1
     subset: int = 500
     low: float = -2.0
     high: float = 2.0
+    least_ratio: float = 1.0
 
     def __post_init__(self) -> None:
         check_integer("period", self.period, minimum=1)
+        check_positive("least_ratio", self.least_ratio)
         check_integer("subset", self.subset, minimum=1)
         check_between("low", self.low, -100, 0)
         check_between("high", self.high, 0, 100)

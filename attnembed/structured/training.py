@@ -329,7 +329,11 @@ class _Run:
                 fold(self.params, output_names(self.template), self.stage_unary_norm / n_u)
             self.state = self._fresh_state(stage)
         if first and online is not None:
-            self._rescale(stage, -WIDEST, WIDEST)
+            if number == 0:
+                self._even_out(stage, online.least_ratio)
+                self._rescale(stage, -WIDEST, 0.0)
+            else:
+                self._rescale(stage, -WIDEST, WIDEST)
         total = 0.0
         # A frozen network's output is computed once for the epoch, not once per batch and pass.
         known = None if stage.trains_network else self.model().unary(self.data)
@@ -342,7 +346,7 @@ class _Run:
             total += loss * len(chosen)
         epochs_of_stage = self.epoch - sum(s.epochs for s in self.stages[:number]) + 1
         if online is not None and epochs_of_stage % online.period == 0:
-            self._rescale(stage, online.low, online.high)
+            self._rescale(stage, online.low, online.high, online.least_ratio if number == 0 else None)
         return self._close_epoch(number, total / len(order))
 
     def _step(self, stage: _Stage, chosen: NDArray[np.intp], known: Floats | None) -> float:
@@ -361,13 +365,39 @@ class _Run:
         # The model refuses such a matrix; the network's arrays show in the next loss.
         return loss if np.isfinite(self.params["pairwise"]).all() else np.nan
 
-    def _rescale(self, stage: _Stage, low: float, high: float) -> None:
+    def _even_out(self, stage: _Stage, ratio: float) -> None:
+        """Give W the norm n_W = n_U / ratio, before training.
+
+        With ``pairwise_scale`` folded, what follows is the same to the last bit whatever the multiplier was.
+        """
         model = self.model()
-        factor = best_pairwise_factor(model, self.subset, stage.objective, low=low, high=high).factor
+        n_u, n_w = component_norms(model.unary_scale * model.unary(self.subset), model.pairwise)
+        if not (n_u > 0 and n_w > 0 and model.pairwise_scale != 0):
+            return
+        if "pairwise_scale" in stage.names:
+            self._fold(n_u / n_w / ratio / abs(model.pairwise_scale))
+        else:
+            self.params["pairwise_scale"][...] = 1.0
+            self._fold(n_u / n_w / ratio * np.sign(model.pairwise_scale))
+
+    def _rescale(self, stage: _Stage, low: float, high: float, least_ratio: float | None = None) -> None:
+        model = self.model()
+        unary = model.unary(self.subset)
+        if least_ratio is not None:
+            n_u, n_w = component_norms(model.unary_scale * unary, model.pairwise_scale * model.pairwise)
+            room = np.log2(n_u / n_w / least_ratio) if n_u > 0 and n_w > 0 else 0.0
+            if room < 0:
+                self._fold(2.0**room)
+                model = self.model()
+            high = min(high, max(room, 0.0))
+        factor = best_pairwise_factor(model, self.subset, stage.objective, unary=unary, low=low, high=high).factor
         if "pairwise_scale" not in stage.names and model.pairwise_scale != 0:
             # The whole scale goes into W: what multiplies W also multiplies its steps (`effective_step_size`).
             factor *= model.pairwise_scale
             self.params["pairwise_scale"][...] = 1.0
+        self._fold(factor)
+
+    def _fold(self, factor: float) -> None:
         fold(self.params, ("pairwise",), factor, self.optimizer, self.state)
         self.folded *= factor
 

@@ -202,6 +202,21 @@ def test_the_better_scaled_arm_is_chosen_on_validation_data() -> None:
     assert verdict({**entries, ("offline", "nll"): Entry(0.1, records, (0, 1))}, "nll").arm == "online"
 
 
+def test_horses_are_trained_mirrored_and_tested_as_they_are(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    arrays = {f"x_{part}": rng.integers(0, 256, size=(n, 32, 32, 3)) for part, n in (("train", 10), ("test", 3))}
+    arrays |= {f"y_{part}": rng.integers(0, 2, size=(n, 32, 32)) for part, n in (("train", 10), ("test", 3))}
+    np.savez(tmp_path / "weizmann32.npz", **{name: array.astype(np.uint8) for name, array in arrays.items()})
+    data = tasks.task_data("segmentation", str(tmp_path), 0)
+    assert [len(part) for part in (data.train, data.validation, data.test)] == [16, 2, 3]
+    for array in (data.train.images, data.train.labels):
+        np.testing.assert_array_equal(array[8:], np.flip(array[:8], axis=2))
+    np.testing.assert_array_equal(data.test.labels, arrays["y_test"])
+    model = tasks.TASKS["segmentation"].make_model(data, np.random.default_rng(0))
+    assert model.predict(data.test).shape == (3, 32, 32)
+    assert model.margin == 32 * 32
+
+
 # --- the command, on real data ---------------------------------------------------------------------------------------
 
 

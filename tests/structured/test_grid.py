@@ -104,6 +104,18 @@ def test_mean_field_is_a_fixed_point_below_log_partition(seed, height, width):
     assert_allclose(found.log_partition[0], expected, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("weighted", [True, False])
+def test_mean_field_of_two_labels_is_that_of_three_of_which_one_is_excluded(weighted):
+    unary, pairwise, weights = grid(4, 5, 6)
+    third = np.pad(unary, ((0, 0), (0, 0), (0, 0), (0, 1)), constant_values=-1e9)
+    known = weights if weighted else None
+    two = grid_mean_field(unary, pairwise, known, max_sweeps=3, tolerance=1e-15)
+    three = grid_mean_field(third, np.pad(pairwise, ((0, 0), (0, 1), (0, 1))), known, max_sweeps=3, tolerance=1e-15)
+    assert two.sweeps == three.sweeps == 3
+    assert_allclose(two.node, three.node[..., :2], rtol=1e-12)
+    assert_allclose(two.log_partition, three.log_partition, rtol=1e-12)
+
+
 def test_mean_field_is_exact_without_edges():
     unary, pairwise, _ = grid(1, 2, 3)
     truth = enumerate_grid(unary[0], 0 * pairwise[0], 0 * pairwise[1])
@@ -155,6 +167,20 @@ def test_values_by_enumeration():
         expected -= scores[labels[0][place]] - np.log(np.exp(scores).sum())
     value = grid_objective("pseudolikelihood", unary, pairwise, labels, weights).value
     assert_allclose(value, expected, rtol=1e-12)
+
+
+def test_margin_is_a_temperature_of_the_hinge():
+    """margin * f(potentials / margin) with the margin 1 is f(potentials) with that margin."""
+    unary, pairwise, weights = grid(5, 3, 4)
+    labels = np.random.default_rng(0).integers(0, 2, size=(1, 3, 4))
+    wide = grid_objective("ssvm", unary, pairwise, labels, weights, margin=12.0)
+    plain = grid_objective("ssvm", unary / 12, pairwise / 12, labels, weights)
+    assert_allclose(wide.value, 12 * plain.value, rtol=1e-12)
+    assert_allclose(wide.unary, plain.unary, atol=1e-12)
+    assert_allclose(wide.pairwise, plain.pairwise, atol=1e-12)
+    assert wide.value > grid_objective("ssvm", unary, pairwise, labels, weights).value
+    with pytest.raises(InputError, match="`margin` must be"):
+        grid_objective("ssvm", unary, pairwise, labels, weights, margin=0.0)
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])

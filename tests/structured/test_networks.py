@@ -10,7 +10,9 @@ from attnembed.errors import InputError
 from attnembed.gradcheck import check_gradient
 from attnembed.structured.networks import (
     BiRecurrent,
+    Branches,
     Conv2D,
+    Coordinates,
     Dense,
     EmbeddingSum,
     LayerNorm,
@@ -18,11 +20,13 @@ from attnembed.structured.networks import (
     Network,
     ReLU,
     Tanh,
+    Upsample2D,
     birnn,
     conv_net,
     identity,
     lenet,
     mlp,
+    two_scale_net,
 )
 from attnembed.structured.packing import Packing
 
@@ -40,6 +44,9 @@ NETWORKS = {
     "wide images": (Network.create([Conv2D(2, 3, 3), Conv2D(3, 2, 5, padding="valid")], rng=1), (2, 6, 18, 2)),
     "even kernel padding": (Network.create([Conv2D(2, 3, 5)], rng=1), (2, 4, 3, 2)),
     "pool of odd sides": (Network.create([MaxPool2D(), Conv2D(2, 2, 1)], rng=1), (2, 5, 7, 2)),
+    "two scales": (two_scale_net(3, fine=2, coarse=(3, 2, 3), rng=1), (2, 8, 12, 3)),
+    "layers of images": (Network.create([Upsample2D(), Coordinates(), Conv2D(4, 2, 1)], rng=1), (2, 2, 3, 2)),
+    "branches": (Network.create([Branches((Tanh(), Dense(5, 2), Dense(5, 3))), Dense(10, 2)], rng=1), (10, 5)),
     "layer norm": (Network.create([Dense(5, 4), LayerNorm(4)], rng=1), (10, 5)),
     "layer norm of images": (Network.create([LayerNorm(3)], rng=1), (2, 3, 4, 3)),
     "recurrent": (Network.create([BiRecurrent(5, 4), Tanh()], rng=1), (10, 5)),
@@ -104,6 +111,24 @@ def test_convolution_by_its_definition(width, padding):
         for w in range(y.shape[2]):
             window = padded[0, h : h + 3, w : w + 3].transpose(2, 0, 1)
             assert_allclose(y[0, h, w, 0], np.sum(window * params["W"][..., 0]), rtol=1e-12)
+
+
+def test_upsampling_and_coordinates_by_their_definition():
+    x = np.random.default_rng(0).normal(size=(2, 2, 3, 1))
+    large = Network.create([Upsample2D()])(x)
+    assert_array_equal(large, np.repeat(np.repeat(x, 2, axis=1), 2, axis=2))
+    placed = Network.create([Coordinates()])(x.astype(np.float32))
+    assert placed.dtype == np.float32
+    assert_array_equal(placed[..., :1], x.astype(np.float32))
+    assert_array_equal(placed[1, ..., 1], [[-1, -1, -1], [1, 1, 1]])
+    assert_array_equal(placed[1, ..., 2], [[-1, 0, 1], [-1, 0, 1]])
+
+
+def test_branches_stand_side_by_side():
+    network = Network.create([Branches((Dense(2, 3), Tanh()))], rng=0)
+    x = np.random.default_rng(0).normal(size=(4, 2))
+    expected = np.hstack([x @ network.params["0.0.W"], np.tanh(x)])
+    assert_allclose(network(x), expected, rtol=1e-14)
 
 
 def test_embedding_sum_by_its_definition():
@@ -179,6 +204,7 @@ def test_same_seed_same_network():
         (birnn(5, 1, 2, rng=0), np.array([[5]]), r"`inputs` must be ids in 0..4; got 5"),
         (birnn(5, 1, 2, rng=0), np.array([[-1]]), r"`inputs` must be ids in 0..4; got -1"),
         (NETWORKS["recurrent"][0], np.zeros((4, 3)), r"`inputs` must be \(N, 5\) for BiRecurrent"),
+        (NETWORKS["two scales"][0], np.zeros((1, 8, 6, 3)), r"`inputs` must give equal sizes in all branches"),
     ],
 )
 def test_bad_inputs_are_named(network, x, message):

@@ -9,10 +9,16 @@ from numpy.testing import assert_allclose, assert_array_equal
 from attnembed.errors import DataFileError, InputError
 from attnembed.optim import SGD, Adam
 from attnembed.results import Status
-from attnembed.structured.data import make_chain_dataset, make_grid_dataset
+from attnembed.structured.data import GridDataset, make_chain_dataset, make_grid_dataset
 from attnembed.structured.model import ChainCRF, GridCRF
 from attnembed.structured.networks import LayerNorm, Network, conv_net, identity, mlp
-from attnembed.structured.scaling import OfflineScaling, OnlineScaling, normalised, normalised_gradient
+from attnembed.structured.scaling import (
+    OfflineScaling,
+    OnlineScaling,
+    bigram_potentials,
+    normalised,
+    normalised_gradient,
+)
 from attnembed.structured.theory import component_norms
 from attnembed.structured.training import compare_arms, train_structured
 
@@ -220,6 +226,32 @@ def test_online_scaling_finds_the_scale_in_one_epoch():
     assert result.model.pairwise_scale == 1.0
 
 
+@pytest.mark.parametrize("objective", ["nll", "pseudolikelihood"])
+@pytest.mark.parametrize("strength", [0.01, 1.0, 100.0])
+def test_online_scaling_does_not_starve_an_untrained_network(strength, objective):
+    """Neighbours that always agree want a large W; before, between and after the fits it is held to the bound."""
+    data = GridDataset(np.random.default_rng(0).normal(size=(6, 5, 5, 1)), np.repeat([0, 1], 75).reshape(6, 5, 5))
+    model = GridCRF(conv_net(1, (), 2, size=3, rng=1), strength * np.eye(2))
+    frozen = {"rates": {"network": 1e-9, "pairwise": 1e-9}, "n_epochs": 2}
+    for ratio in (1.0, 2.0):
+        scaling = OnlineScaling(least_ratio=ratio)
+        result = train_structured(model, data, objective=objective, scaling=scaling, rng=0, **frozen)
+        assert_allclose(result.history.ratio, ratio, rtol=1e-5)
+    growing = {"rates": {"network": 1e-9, "pairwise": 100.0}, "n_epochs": 2}
+    result = train_structured(model, data, objective=objective, scaling=OnlineScaling(), rng=0, **growing)
+    assert result.history.ratio.min() > 1 - 1e-5
+
+
+def test_online_scaling_trusts_the_network_of_a_later_stage():
+    """The fit before stage 2 goes both ways: unary scores that say little there will not say more."""
+    network = make_model().network
+    quiet = network.with_params({name: 0.1 * value for name, value in network.params.items()})
+    model = ChainCRF(quiet, 0.01 * bigram_potentials(TRAIN, 3))
+    options = {"strategy": "stage", "stage_epochs": (0, 1, 0), "n_epochs": 1, "rates": {"pairwise": 1e-9}, "rng": 0}
+    result = train_structured(model, TRAIN, scaling=OnlineScaling(period=9), **options)
+    assert result.history.ratio[-1] < 0.2
+
+
 def test_online_scaling_does_not_see_the_multiplier():
     """The same functions, written with different multipliers, are trained to the same model."""
     trained = []
@@ -231,6 +263,11 @@ def test_online_scaling_does_not_see_the_multiplier():
         assert result.model.pairwise_scale == 1.0
         assert_allclose(result.model.pairwise, first.pairwise, rtol=1e-3, atol=1e-4)
         assert_allclose(result.history.ratio, trained[0].history.ratio, rtol=1e-3)
+    # A multiplier alone leaves no trace at all, not even in the last digits.
+    for c in (0.01, 0.3, 100.0):
+        model = ChainCRF(make_model().network, make_model().pairwise, pairwise_scale=c)
+        result = train_structured(model, TRAIN, scaling=OnlineScaling(), n_epochs=3, rng=0)
+        assert_array_equal(result.model.pairwise, first.pairwise)
     naive = [
         train_structured(
             ChainCRF(make_model().network, make_model().pairwise / c, pairwise_scale=c), TRAIN, n_epochs=3, rng=0
