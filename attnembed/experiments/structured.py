@@ -509,7 +509,7 @@ def chunking(request: Request) -> Outcome:
     objectives = ("nll",) if request.quick else TASKS["chunking"].objectives
     epochs = 2 if request.quick else 6
     seeds = tuple((k, k) for k in range(n))
-    study = Study("chunking", seeds, (0.003,) if request.quick else (0.001, 0.003), epochs, objectives)
+    study = Study("chunking", seeds, (0.003,) if request.quick else (0.003, 0.01), epochs, objectives)
     scale = ScaleSweep("chunking", 0.003, epochs, objectives[:2])
     return _outcome(request, "chunking", {"CoNLL-2000": study}, scale, "chunk F1 (%)", _draw_tags)
 
