@@ -517,7 +517,7 @@ def chunking(request: Request) -> Outcome:
 @experiment("segmentation", "the same comparison on grids, horses 32 x 32 (--data)", long=True)
 def segmentation(request: Request) -> Outcome:
     """A small convolutional network of two scales and a 4-connected grid."""
-    n = _repetitions(request, 100, 1 if request.quick else 7)
+    n = _repetitions(request, 100, 1 if request.quick else 5)
     objectives = ("pseudolikelihood",) if request.quick else TASKS["segmentation"].objectives
     epochs = 2 if request.quick else 8
     seeds = tuple((k, k) for k in range(n))
