@@ -2,7 +2,8 @@
 
 attnembed writes the derivatives of network and chain by hand; the peers are the same network under automatic
 differentiation, with the same algorithm for the chain. The reference is the textbook in float64: windows as the rows
-of a matrix, pooling by a reshape, and a chain in the log domain.
+of a matrix, pooling by a reshape, and a chain in the log domain. One thread: the comparisons of the letters
+(`attnembed reproduce ocr`) run a process per core.
 """
 
 from __future__ import annotations
@@ -45,22 +46,20 @@ def run(quick: bool) -> list[Row]:
     for name, n_words in WORDS.items() if not quick else [*WORDS.items()][:1]:
         problem = load(n_words)
         reference = textbook({key: _double(value) for key, value in problem.items()})
-        for threads in (1, 2):
-            case = f"LeNet and chain, one batch of {name}, {len(problem['labels'])} letters, {threads} threads"
-            progress(f"network: {case}")
-            with tempfile.TemporaryDirectory() as folder:
-                rows += compare(
-                    "network",
-                    case,
-                    problem,
-                    reference,
-                    {key: f"benchmarks.network:{function}" for key, function in CANDIDATES.items()},
-                    own="attnembed",
-                    folder=Path(folder),
-                    threads=threads,
-                    tolerance=1e-4,
-                    rounds=3 if quick else 15,
-                )
+        case = f"LeNet and chain, one batch of {name}, {len(problem['labels'])} letters, 1 thread"
+        progress(f"network: {case}")
+        with tempfile.TemporaryDirectory() as folder:
+            rows += compare(
+                "network",
+                case,
+                problem,
+                reference,
+                {key: f"benchmarks.network:{function}" for key, function in CANDIDATES.items()},
+                own="attnembed",
+                folder=Path(folder),
+                tolerance=1e-4,
+                rounds=3 if quick else 15,
+            )
     return rows
 
 
