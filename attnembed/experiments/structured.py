@@ -304,10 +304,9 @@ def _draw_arms(study: Study, entries: Entries, label: str) -> Callable[[], Figur
             [[100 * entries[arm, name].summary()[part] for name in study.objectives] for arm in arms]
             for part in ("mean", "standard_error")
         )
-        plot_arms(axes[0, 0], groups, [ARMS[arm].title for arm in arms], means, errors, ylabel=label)
         alone = 100 * entries["unary", "unary"].summary()["mean"]
-        axes[0, 0].axhline(alone, color="black", linewidth=1, linestyle=":")
-        axes[0, 0].annotate("unary only", (0.01, alone), xycoords=("axes fraction", "data"), va="bottom")
+        axes[0, 0].axhline(alone, color="black", linewidth=1, linestyle=":", label=ARMS["unary"].title)
+        plot_arms(axes[0, 0], groups, [ARMS[arm].title for arm in arms], means, errors, ylabel=label)
         return figure
 
     return draw
@@ -331,6 +330,7 @@ def _draw_training(study: Study, entries: Entries, label: str) -> Callable[[], F
         axes[0, 0].set(xlabel="epoch", ylabel=r"ratio of norms $n_U / n_W$", yscale="log", title=objective)
         for set_formatter in (axes[0, 0].yaxis.set_major_formatter, axes[0, 0].yaxis.set_minor_formatter):
             set_formatter("{x:.3g}")
+        axes[0, 0].yaxis.get_minor_locator().set_params(subs=(2, 5))
         for ax in axes[0]:
             ax.xaxis.get_major_locator().set_params(integer=True)
         axes[0, 1].set(xlabel="epoch", ylabel=f"{label}, validation")

@@ -249,7 +249,7 @@ def test_figures_show_every_arm(request_: Request, tmp_path: Path) -> None:
     training = structured._draw_training(STUDY, entries, "letters")()
     scale = structured._draw_sweep(scores, "letters")()
     titles = [arm.title for name, arm in ARMS.items() if name != "unary"]
-    assert arms.axes[0].get_legend_handles_labels()[1] == titles
+    assert arms.axes[0].get_legend_handles_labels()[1] == [ARMS["unary"].title, *titles]
     assert training.axes[0].get_legend_handles_labels()[1] == titles[1:]
     assert [line.get_label() for line in scale.axes[0].get_lines()] == [ARMS[a].title for a, _ in scores]
     for figure in (arms, training, scale):
