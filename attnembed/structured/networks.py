@@ -415,7 +415,7 @@ class Sequential:
     layers: tuple[Layer, ...]
 
     def init(self, rng: np.random.Generator) -> Params:
-        return {f"{i}.{name}": value for i, layer in enumerate(self.layers) for name, value in layer.init(rng).items()}
+        return _init_all(self.layers, rng)
 
     def forward(self, params: Params, x: Array, packing: Packing | None = None) -> tuple[Array, Any]:
         caches = []
@@ -454,9 +454,7 @@ class Branches:
     branches: tuple[Layer, ...]
 
     def init(self, rng: np.random.Generator) -> Params:
-        return {
-            f"{i}.{name}": value for i, layer in enumerate(self.branches) for name, value in layer.init(rng).items()
-        }
+        return _init_all(self.branches, rng)
 
     def forward(self, params: Params, x: Array, packing: Packing | None = None) -> tuple[Array, Any]:
         results = [layer.forward(_part(params, i), x, packing) for i, layer in enumerate(self.branches)]
@@ -476,6 +474,11 @@ class Branches:
                 assert gradient is not None
                 total = gradient if total is None else total + gradient
         return grads, total
+
+
+def _init_all(layers: Sequence[Layer], rng: np.random.Generator) -> Params:
+    """The parameters of layer i under the names "i.name"."""
+    return {f"{i}.{name}": value for i, layer in enumerate(layers) for name, value in layer.init(rng).items()}
 
 
 def _part(params: Params, i: int) -> Params:
