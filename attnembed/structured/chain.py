@@ -233,9 +233,7 @@ def _log_posterior(columns: Floats, pairwise: Floats, packing: Packing) -> Poste
     forward = _forward(columns, pairwise, packing, logsumexp)
     backward = np.zeros_like(columns)
     for here, left in reversed(packing.steps()):
-        message = columns[:, here] + backward[:, here]
-        for k, row in enumerate(pairwise):
-            backward[k, left] = logsumexp(row[:, None] + message, axis=0)
+        backward[:, left] = _reduced(columns[:, here] + backward[:, here], pairwise.T, logsumexp)
     start = slice(0, len(packing))
     by_rank = logsumexp(columns[:, start] + backward[:, start], axis=0)
     log_partition = np.empty_like(by_rank)
@@ -252,14 +250,19 @@ def _forward(columns: Floats, pairwise: Floats, packing: Packing, reduce: Callab
     message = np.empty_like(columns)
     message[:, : len(packing)] = columns[:, : len(packing)]
     for here, left in packing.steps():
-        previous = message[:, None, left]
-        # Many labels at once where the batch is small, one where a (K, b) block fills the cache by itself.
-        chunk = max(1, _CACHED // previous.size)
-        for start in range(0, len(pairwise), chunk):
-            labels = slice(start, start + chunk)
-            best = reduce(previous + pairwise[:, labels, None], axis=0)
-            np.add(columns[labels, here], best, out=message[labels, here])
+        np.add(columns[:, here], _reduced(message[:, left], pairwise, reduce), out=message[:, here])
     return message
+
+
+def _reduced(message: Floats, pairwise: Floats, reduce: Callable[..., Floats]) -> Floats:
+    """``reduce`` over k of message[k, i] + W[k, l], as (l, i)."""
+    out = np.empty_like(message)
+    # Many labels at once where the batch is small, one where a (K, b) block fills the cache by itself.
+    chunk = max(1, _CACHED // message.size)
+    for start in range(0, len(pairwise), chunk):
+        labels = slice(start, start + chunk)
+        out[labels] = reduce(message[:, None] + pairwise[:, labels, None], axis=0)
+    return out
 
 
 def decode(unary: Floats, pairwise: Floats, packing: Packing, *, rng: np.random.Generator | None = None) -> Ints:
