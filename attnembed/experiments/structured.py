@@ -27,6 +27,7 @@ __all__ = ["Entry", "ScaleSweep", "Study", "Verdict", "compute", "markdown", "ve
 
 JOINT = tuple(name for name in ARMS if name not in ("unary", "stage"))
 SCALED = ("offline", "online")
+_STAGED = ("unary", "stage")
 MULTIPLIERS = (0.01, 0.1, 1.0, 10.0, 100.0)
 
 Cell = dict[str, Any]
@@ -64,49 +65,56 @@ class Study:
             "epochs": self.epochs,
         }
 
-    def arms(self) -> list[tuple[str, str]]:
-        """What is trained, as (arm, objective); training by stages serves all objectives at once."""
-        return [("stage", "all"), *((arm, name) for arm in self.joint for name in self.objectives)]
-
     def rows(self) -> list[tuple[str, str]]:
         """What the table shows, as (arm, objective)."""
         return [("unary", "unary"), *((arm, name) for arm in ("stage", *self.joint) for name in self.objectives)]
 
-    @staticmethod
-    def _trained(row: tuple[str, str]) -> tuple[str, str]:
-        """The run, as (arm, objective), that a row comes from."""
-        return ("stage", "all") if row[0] in ("unary", "stage") else row
+    def _cells(self, path: str, pair: tuple[int, int], size: float, rows: Sequence[tuple[str, str]]) -> list[Cell]:
+        """The run that each of ``rows`` comes from; one training by stages serves all its objectives, and the network.
+
+        One cell per row, some of them the same.
+        """
+        staged = " ".join(name for arm, name in rows if arm in _STAGED)
+        runs = [("stage", staged) if row[0] in _STAGED else row for row in rows]
+        return [self.cell(path, *pair, size, *trained) for trained in runs]
 
     def tuning(self, path: str) -> list[Cell]:
         """The first repetition, at every step size."""
-        return [self.cell(path, *self.repetitions[0], size, *arm) for size in self.step_sizes for arm in self.arms()]
+        return [cell for size in self.step_sizes for cell in self._cells(path, self.repetitions[0], size, self.rows())]
 
     def chosen(self, path: str, records: Records) -> dict[tuple[str, str], float]:
         """The step size of every row, from the records of `tuning`."""
+        rows, found = self.rows(), {}
+        for size in self.step_sizes:
+            for row, cell in zip(rows, self._cells(path, self.repetitions[0], size, rows)):
+                found[row, size] = selecting(records[_key(cell)][row[1]]["validation"])
+        return {row: max(self.step_sizes, key=lambda size: found[row, size]) for row in rows}
 
-        def validation(row: tuple[str, str], size: float) -> float:
-            cell = self.cell(path, *self.repetitions[0], size, *self._trained(row))
-            return selecting(records[_key(cell)][row[1]]["validation"])
-
-        return {row: max(self.step_sizes, key=lambda size: validation(row, size)) for row in self.rows()}
+    def _at_chosen(self, path: str, records: Records) -> dict[tuple[str, str], list[Cell]]:
+        """For every row the runs of all repetitions at its step size."""
+        chosen = self.chosen(path, records)
+        out: dict[tuple[str, str], list[Cell]] = {row: [] for row in self.rows()}
+        for pair in self.repetitions:
+            for size in self.step_sizes:
+                mine = [row for row in self.rows() if chosen[row] == size]
+                every = self.rows() if pair == self.repetitions[0] else mine  # `tuning` ran them all together
+                for row, cell in zip(every, self._cells(path, pair, size, every)):
+                    if row in mine:
+                        out[row].append(cell)
+        return out
 
     def others(self, path: str, records: Records) -> list[Cell]:
         """The other repetitions, each run at the step sizes chosen for its rows."""
-        chosen, out = self.chosen(path, records), []
-        for split, seed in self.repetitions[1:]:
-            for trained in self.arms():
-                sizes = {size for row, size in chosen.items() if self._trained(row) == trained}
-                out += [self.cell(path, split, seed, size, *trained) for size in sorted(sizes)]
-        return out
+        cells = self._at_chosen(path, records).values()
+        return [cell for repetition in list(zip(*cells))[1:] for cell in repetition]
 
     def entries(self, path: str, records: Records) -> dict[tuple[str, str], Entry]:
         """The table, from the records of `tuning` and `others`."""
         splits = tuple(split for split, _ in self.repetitions)
-        out = {}
-        for row, size in self.chosen(path, records).items():
-            cells = [self.cell(path, *pair, size, *self._trained(row)) for pair in self.repetitions]
-            out[row] = Entry(size, tuple(records[_key(cell)][row[1]] for cell in cells), splits)
-        return out
+        return {
+            row: Entry(cells[0]["step_size"], tuple(records[_key(cell)][row[1]] for cell in cells), splits)
+            for row, cells in self._at_chosen(path, records).items()
+        }
 
 
 @dataclass(frozen=True)
@@ -495,8 +503,8 @@ def ocr(request: Request) -> Outcome:
     objectives = TASKS["ocr-large"].objectives
     seeds = tuple((split, seed) for seed in range(3) for split in range(n))
     studies = {
-        "large training set": Study("ocr-large", folds, (0.01, 0.02), 7, objectives),
-        "small training set": Study("ocr-small", seeds, (0.01, 0.03, 0.1), 20, objectives),
+        "large training set": Study("ocr-large", folds, (0.02, 0.03), 6, objectives),
+        "small training set": Study("ocr-small", seeds, (0.01, 0.03), 12, objectives),
     }
     scale = ScaleSweep("ocr-large-mlp", 0.003, 10, ("nll", "ssvm"))
     return _outcome(request, "ocr", studies, scale, "letters right (%)", _draw_words)

@@ -314,7 +314,7 @@ class _Grid:
             first, second = _ends(constant, d)
             first += (w[1, 0] - w[0, 0]) * edge
             second += (w[0, 1] - w[0, 0]) * edge
-            slopes.append((w[0, 0] + w[1, 1] - w[0, 1] - w[1, 0]) * edge)
+            slopes.append(_surplus(w) * edge)
 
         def update(q: Floats) -> Floats:
             ones, difference = q[..., 1], constant.copy()

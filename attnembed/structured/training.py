@@ -329,11 +329,12 @@ class _Run:
                 fold(self.params, output_names(self.template), self.stage_unary_norm / n_u)
             self.state = self._fresh_state(stage)
         if first and online is not None:
+            unary = self.model().unary(self.subset)
             if number == 0:
-                self._even_out(stage, online.least_ratio)
-                self._rescale(stage, -WIDEST, 0.0)
+                self._even_out(stage, unary, online.least_ratio)
+                self._rescale(stage, unary, -WIDEST, 0.0)
             else:
-                self._rescale(stage, -WIDEST, WIDEST)
+                self._rescale(stage, unary, -WIDEST, WIDEST)
         total = 0.0
         # A frozen network's output is computed once for the epoch, not once per batch and pass.
         known = None if stage.trains_network else self.model().unary(self.data)
@@ -345,9 +346,10 @@ class _Run:
                 return False
             total += loss * len(chosen)
         epochs_of_stage = self.epoch - sum(s.epochs for s in self.stages[:number]) + 1
+        unary = self.model().unary(self.subset)  # scaling changes W alone
         if online is not None and epochs_of_stage % online.period == 0:
-            self._rescale(stage, online.low, online.high, online.least_ratio if number == 0 else None)
-        return self._close_epoch(number, total / len(order))
+            self._rescale(stage, unary, online.low, online.high, online.least_ratio if number == 0 else None)
+        return self._close_epoch(number, total / len(order), unary)
 
     def _step(self, stage: _Stage, chosen: NDArray[np.intp], known: Floats | None) -> float:
         batch = self.data.subset(chosen)
@@ -365,13 +367,13 @@ class _Run:
         # The model refuses such a matrix; the network's arrays show in the next loss.
         return loss if np.isfinite(self.params["pairwise"]).all() else np.nan
 
-    def _even_out(self, stage: _Stage, ratio: float) -> None:
+    def _even_out(self, stage: _Stage, unary: Floats, ratio: float) -> None:
         """Give W the norm n_W = n_U / ratio, before training.
 
         With ``pairwise_scale`` folded, what follows is the same to the last bit whatever the multiplier was.
         """
         model = self.model()
-        n_u, n_w = component_norms(model.unary_scale * model.unary(self.subset), model.pairwise)
+        n_u, n_w = component_norms(model.unary_scale * unary, model.pairwise)
         if not (n_u > 0 and n_w > 0 and model.pairwise_scale != 0):
             return
         if "pairwise_scale" in stage.names:
@@ -380,9 +382,8 @@ class _Run:
             self.params["pairwise_scale"][...] = 1.0
             self._fold(n_u / n_w / ratio * np.sign(model.pairwise_scale))
 
-    def _rescale(self, stage: _Stage, low: float, high: float, least_ratio: float | None = None) -> None:
+    def _rescale(self, stage: _Stage, unary: Floats, low: float, high: float, least_ratio: float | None = None) -> None:
         model = self.model()
-        unary = model.unary(self.subset)
         if least_ratio is not None:
             n_u, n_w = component_norms(model.unary_scale * unary, model.pairwise_scale * model.pairwise)
             room = np.log2(n_u / n_w / least_ratio) if n_u > 0 and n_w > 0 else 0.0
@@ -401,9 +402,9 @@ class _Run:
         fold(self.params, ("pairwise",), factor, self.optimizer, self.state)
         self.folded *= factor
 
-    def _close_epoch(self, number: int, loss: float) -> bool:
+    def _close_epoch(self, number: int, loss: float, unary: Floats) -> bool:
         model = self.snapshot()
-        n_u, n_w = component_norms(model.unary_scale * model.unary(self.subset), model.pairwise_scale * model.pairwise)
+        n_u, n_w = component_norms(model.unary_scale * unary, model.pairwise_scale * model.pairwise)
         if not (np.isfinite(n_u) and np.isfinite(n_w)):
             return False
         score = np.nan
