@@ -503,7 +503,7 @@ def ocr(request: Request) -> Outcome:
     objectives = TASKS["ocr-large"].objectives
     seeds = tuple((split, seed) for seed in range(3) for split in range(n))
     studies = {
-        "large training set": Study("ocr-large", folds, (0.02, 0.03), 6, objectives),
+        "large training set": Study("ocr-large", folds, (0.03, 0.04), 6, objectives),
         "small training set": Study("ocr-small", seeds, (0.01, 0.03), 12, objectives),
     }
     scale = ScaleSweep("ocr-large-mlp", 0.003, 10, ("nll", "ssvm"))

@@ -150,7 +150,7 @@ class Posterior:
 def posterior(unary: Floats, pairwise: Floats, packing: Packing, *, log_domain: bool = False) -> Posterior:
     """Log-partition and posterior of every chain by forward-backward; ``unary`` (N, K) in packed order.
 
-    ``log_domain`` asks for logarithms of the marginals, which cost thirty times as much. Potentials in single precision
+    ``log_domain`` asks for logarithms of the marginals, at ten to forty times the cost. Potentials in single precision
     that are too wide for its exponents are taken in double precision, and so is the result.
     """
     columns = np.ascontiguousarray(unary.T)
