@@ -527,7 +527,7 @@ def segmentation(request: Request) -> Outcome:
     """A small convolutional network of two scales and a 4-connected grid."""
     n = _repetitions(request, 100, 1 if request.quick else 5)
     objectives = ("pseudolikelihood",) if request.quick else TASKS["segmentation"].objectives
-    epochs = 2 if request.quick else 8
+    epochs = 2 if request.quick else 12
     seeds = tuple((k, k) for k in range(n))
     study = Study("segmentation", seeds, (0.01,) if request.quick else (0.005, 0.01), epochs, objectives)
     scale = ScaleSweep("segmentation", 0.01, epochs, objectives[:1] if request.quick else ("nll", "ssvm"))
