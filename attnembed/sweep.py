@@ -16,7 +16,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ProcessPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from multiprocessing.reduction import ForkingPickler
@@ -519,9 +519,12 @@ def _processes(workers: int) -> Iterator[ProcessPoolExecutor]:
     except BaseException:
         for process in list(pool._processes.values()):
             process.kill()
+        with suppress(RuntimeError):  # interrupted while its thread was being started, which then cannot be joined
+            pool.shutdown(cancel_futures=True)
         raise
+    else:
+        pool.shutdown()
     finally:
-        pool.shutdown(cancel_futures=True)
         for name in added:
             os.environ.pop(name, None)
 

@@ -542,7 +542,7 @@ def group_is_gone(group: int) -> bool:
     return True
 
 
-SWEEP = ("sweep", "selection", "--quick", "--over", "eta=1:1000:6", "d=16,32", "--repeats", "2", "--workers", "2")
+SWEEP = ("sweep", "selection", "--quick", "--over", "eta=1:1000:6", "d=16,32", "--repeats", "4", "--workers", "2")
 
 
 @pytest.mark.slow
@@ -568,7 +568,7 @@ def test_a_sweep_goes_on(tmp_path: Path, end: signal.Signals) -> None:
     done = store.read_bytes()
     assert finish(start(*arguments))[::2] == (0, "")
     assert store.read_bytes().startswith(done[: done.rindex(b"\n") + 1]), "nothing is lost"
-    assert lines(store) == 1 + 24, "and nothing is done twice"
+    assert lines(store) == 1 + 48, "and nothing is done twice"
     assert numbers(out / "sweep-selection.json") == numbers(tmp_path / "whole" / "sweep-selection.json")
 
 

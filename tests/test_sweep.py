@@ -275,6 +275,17 @@ def test_an_interrupt_keeps_what_is_done(store: Path, threads: ThreadPoolExecuto
     assert sweep(cell, {"x": [1]}, executor=Now()).message == "interrupted; 0 cells done"
 
 
+def test_an_interrupt_while_the_workers_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(thread: threading.Thread) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("concurrent.futures.process._ExecutorManagerThread.start", interrupt)
+    assert sweep(draw, GRID, workers=1).message == "interrupted; 0 cells done"
+    for killed in multiprocessing.active_children():
+        killed.join(60)
+        assert killed.exitcode is not None
+
+
 def test_an_interrupt_does_not_wait_for_what_runs() -> None:
     def interrupt(result: CellResult) -> None:
         raise KeyboardInterrupt
