@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import attnembed as ae
@@ -278,6 +278,8 @@ OPTIONS = {
     name=st.sampled_from(["reviews.tsv", "reviews.csv", "reviews.jsonl"]),
     options=st.fixed_dictionaries({}, optional={name: st.sampled_from(values) for name, values in OPTIONS.items()}),
 )
+@example(name="reviews.tsv", options={"where": 3})
+@example(name="reviews.csv", options={"where": ["label"]})
 def test_readers_with_any_options(good: dict[str, bytes], name: str, options: dict[str, Any]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, name)

@@ -159,6 +159,8 @@ def iter_reviews(
         raise InputError("delimiter", "must be one character", got=repr(delimiter))
     if labels is not None:
         check_choice("labels", labels, SCHEMES)
+    if where is not None and not isinstance(where, Mapping):
+        raise InputTypeError("where", "must map columns to the values to keep", got=type(where).__name__)
     _check_encoding(encoding)
     columns = (text_column, label_column, where or {})
 
