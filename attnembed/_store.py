@@ -134,9 +134,11 @@ class LineStore:
         elif self.kind not in content:
             raise DataFileError(self.path, f"is not a file of the kind {self.kind}", line=1)
         elif content[self.kind] != self.version:
-            raise DataFileError(
-                self.path, f"has version {content[self.kind]} of {self.kind}; expected {self.version}", line=1
-            )
+            found = content[self.kind]
+            older = isinstance(found, int) and found < self.version
+            problem = f"belongs to {'an earlier' if older else 'another'} version of attnembed"
+            detail = f"{self.kind} is {json.dumps(found)}, this version has {self.version}"
+            raise DataFileError(self.path, f"{problem} ({detail}); use another file", line=1)
         else:
             self.header = content
 

@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parents[1] / "attnembed"
 LAYERS = (
     ("errors",),
     ("_validation", "results"),
-    ("_files", "_identity", "_progress", "_store", "threads"),
+    ("_cells", "_files", "_identity", "_progress", "_store", "_workers", "threads"),
     ("losses", "gibbs", "reference"),
     ("margins", "optim", "flow", "gradcheck"),
     ("attention", "structured"),

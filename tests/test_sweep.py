@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import multiprocessing
 import os
@@ -21,6 +22,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from attnembed._identity import fingerprint
 from attnembed._store import LineStore
 from attnembed.errors import DataFileError, InputError
 from attnembed.results import Status
@@ -172,8 +174,6 @@ def test_the_seed_repeats_the_cell() -> None:
         assert draw(**cell, rng=np.random.default_rng(seed)) == value
         assert 0 <= seed < 2**63
     # The rule of the docstring, by hand.
-    import hashlib
-
     digest = hashlib.sha256(b'[0, {"x": 1, "y": 0.5}]').digest()
     assert result.seeds[0] == int.from_bytes(digest, "big") >> (256 - 63)
 
@@ -209,16 +209,16 @@ def test_failures_are_recorded_with_their_traceback_and_the_rest_goes_on(store: 
     ]
 
 
-def test_failed_cells_are_tried_again_or_not(store: Path) -> None:
-    broken = True
+def test_failed_cells_are_tried_again_or_not(store: Path, tmp_path: Path) -> None:
+    flag = str(tmp_path / "mended")
 
     def flaky(x: int, rng: Any) -> int:
-        if broken and x:
+        if x and not os.path.exists(flag):
             raise RuntimeError
         return x
 
     assert len(sweep(flaky, {"x": [0, 1]}, executor=Now(), store=store, rng=0).errors) == 1
-    broken = False
+    Path(flag).touch()
     again = Now()
     kept = sweep(flaky, {"x": [0, 1]}, executor=again, store=store, retry_failed=False)
     assert (len(kept.errors), again.count) == (1, 0)
@@ -409,7 +409,7 @@ def test_dask_runs_the_same_cells() -> None:
 def test_the_store_is_lines_of_json(store: Path) -> None:
     result = sweep(draw, GRID, executor=Now(), store=store, rng=0)
     header, *lines = (json.loads(line) for line in store.read_text(encoding="ascii").splitlines())
-    assert header == {"attnembed_sweep": 1, "function": "tests.sweep_cells.draw", "rng": 0}
+    assert header == {"attnembed_sweep": 2, "function": "tests.sweep_cells.draw", "key": DRAW, "rng": 0}
     assert [line["cell"] for line in lines] == list(result.cells)
     assert [line["value"] for line in lines] == list(result.values)
     assert [line["seed"] for line in lines] == list(result.seeds)
@@ -469,7 +469,10 @@ def test_stores_of_other_sweeps_are_refused(store: Path) -> None:
         sweep(Multiply(3), {"x": [1]}, executor=Now(), store=store)
 
 
-HEADER = b'{"attnembed_sweep": 1, "function": "tests.sweep_cells.draw", "rng": 0}\n'
+DRAW = fingerprint(draw)[:16]
+HEADER = b'{"attnembed_sweep": 2, "function": "tests.sweep_cells.draw", "key": "%s", "rng": 0}\n' % DRAW.encode()
+EARLIER = b'{"attnembed_sweep": 1, "function": "tests.sweep_cells.draw", "rng": 0}\n'
+OTHER_VERSION = "version of attnembed (attnembed_sweep is %s, this version has 2); use another file"
 CELL = {"cell": {"x": 5}, "seed": 1, "value": 1, "seconds": 0.1, "versions": {}}
 
 
@@ -480,15 +483,18 @@ CELL = {"cell": {"x": 5}, "seed": 1, "value": 1, "seconds": 0.1, "versions": {}}
         (b"my notes\n", "line 1: is not valid JSON"),
         (b"[1]\n", "line 1: must hold a JSON object; got list"),
         (b'{"a": 1}\n', "line 1: is not a file of the kind attnembed_sweep"),
-        (HEADER.replace(b" 1,", b" 2,"), "line 1: has version 2 of attnembed_sweep; expected 1"),
+        (EARLIER, "line 1: belongs to an earlier " + OTHER_VERSION % 1),
+        (HEADER.replace(b" 2,", b" 3,"), "line 1: belongs to another " + OTHER_VERSION % 3),
+        (HEADER.replace(b" 2,", b' "\\u00e9",'), "line 1: belongs to another " + OTHER_VERSION % '"\\u00e9"'),
+        (HEADER.replace(b'"key"', b'"lock"'), "line 1: does not say its function"),
         (HEADER.replace(b" 0}", b" true}"), "line 1: does not say its rng"),
         (HEADER.replace(b" 0}", b' "0"}'), "line 1: does not say its rng"),
         (HEADER + b'{"cell": {"x": \n', "line 2: is not valid JSON"),
         (HEADER + b"\xff\n", "line 2: is not valid JSON"),
         (HEADER + b"[" * 100_000 + b"\n", "line 2: is not valid JSON"),
         (HEADER + b"\n", "line 2: is not valid JSON"),
-        (HEADER + b"{}\n", "line 2: is not a cell of this sweep"),
-        (HEADER + json.dumps(CELL).encode() + b"\n", "line 2: is not a cell of this sweep"),
+        (HEADER + b"{}\n", "line 2: is not a cell of this sweep, or is damaged"),
+        (HEADER + json.dumps(CELL).encode() + b"\n", "line 2: is not a cell of this sweep, or is damaged"),
     ],
     ids=lambda value: value[:60] if isinstance(value, str) else "",
 )
@@ -507,7 +513,7 @@ def test_a_record_must_be_one(store: Path, change: dict[str, Any]) -> None:
     if "value" in change:
         record = {**record, "error": "E", "traceback": "T"}
     store.write_bytes(HEADER + json.dumps(record | change).encode() + b"\n")
-    with pytest.raises(DataFileError, match="line 2: is not a cell of this sweep"):
+    with pytest.raises(DataFileError, match="line 2: is not a cell of this sweep, or is damaged"):
         sweep(draw, {"x": [5]}, executor=Now(), store=store, rng=0)
 
 
@@ -528,6 +534,7 @@ def test_two_sweeps_do_not_share_a_store(store: Path) -> None:
 def test_a_forked_worker_does_not_keep_the_lock(store: Path) -> None:
     script = """
 import os, sys, time
+from attnembed._identity import fingerprint
 from attnembed._store import LineStore
 store = LineStore(sys.argv[1], kind="k", version=1)
 there, here = os.pipe()
