@@ -10,13 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from attnembed._files import PathLike
+from attnembed._files import PathLike, lock, make_folder, sync_path
 from attnembed.errors import DataFileError
-
-try:
-    import fcntl
-except ImportError:  # Windows: nothing keeps a second writer out
-    fcntl = None  # type: ignore[assignment]
 
 
 class LineStore:
@@ -44,7 +39,7 @@ class LineStore:
         self.header: dict[str, Any] | None = None
         self.records: list[dict[str, Any]] = []
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path.parent)
             flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
             self._file = os.open(self.path, flags, 0o666)
         except (OSError, ValueError) as error:  # ValueError: a name with a null byte
@@ -62,6 +57,7 @@ class LineStore:
         self.header = {self.kind: self.version, **fields}
         self.append(json.dumps(self.header))
         self.sync()
+        sync_path(self.path.parent)  # its name, too
 
     def append(self, line: str) -> None:
         """Write one line in one call of the system; `sync` then makes sure of it."""
@@ -99,13 +95,8 @@ class LineStore:
     def _lock(self) -> None:
         if not stat.S_ISREG(os.fstat(self._file).st_mode):
             raise DataFileError(self.path, "is not a regular file")
-        if fcntl is not None:
-            try:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise DataFileError(self.path, "is in use by another run") from error
-            except OSError:  # a file system without locks
-                pass
+        if lock(self._file) is False:
+            raise DataFileError(self.path, "is in use by another run")
 
     def _read(self) -> None:
         whole = 0

@@ -21,7 +21,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from attnembed._files import PathLike, replacing, versions
+from attnembed._files import PathLike, make_folder, replacing, versions
 from attnembed._progress import Progress
 from attnembed._validation import check_integer
 from attnembed.errors import DataFileError, InputError
@@ -120,7 +120,7 @@ def write_report(
 def _writable(folder: Path) -> Path:
     """The folder, made if need be; an error now rather than after the work."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         with tempfile.TemporaryFile(dir=folder):
             return folder
     except OSError as error:

@@ -19,6 +19,10 @@ def scaled(x: float, factor: float, *, rng: np.random.Generator) -> float:
     return factor * x
 
 
+def scaled_sum(x: float, factors: Any, *, rng: np.random.Generator) -> float:
+    return float(np.sum(factors) * x)
+
+
 def environment(x: int, *, rng: np.random.Generator) -> dict[str, Any]:
     return {"pid": os.getpid(), "blas": os.environ.get("OPENBLAS_NUM_THREADS")}
 

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import io
 import json
 import os
 import pickle
+import signal
 import stat
+import subprocess
+import sys
 import tempfile
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -22,8 +28,9 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from attnembed import _validation as check
-from attnembed._files import read_npz, replacing, versions, write_json, write_npz
+from attnembed._files import make_folder, read_npz, replacing, versions, write_json, write_npz
 from attnembed._progress import Progress
+from attnembed._store import LineStore
 from attnembed.errors import (
     AttnembedError,
     DataFileError,
@@ -75,6 +82,113 @@ def test_places_that_cannot_be_written(tmp_path: Path) -> None:
         with pytest.raises(DataFileError, match=r"cannot be written: \w"):
             write_json(target, {})
     assert os.listdir(tmp_path) == ["file"]
+
+
+KILLED = """
+import os, signal, sys
+from attnembed._files import replacing
+with replacing(sys.argv[1]) as temporary:
+    temporary.write_text("half")
+    print(temporary, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+ALIVE = KILLED.replace("os.kill(os.getpid(), signal.SIGKILL)", "sys.stdin.read()")
+
+
+def writer(program: str, target: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", program, str(target)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def test_what_a_killed_process_has_left_goes_with_the_next_write(tmp_path: Path) -> None:
+    others = [tmp_path / name for name in (".a.png.x1_4yz7q.png", ".b.json", "a.attnembed-12345678-1-abcdefgh")]
+    for other in others:
+        other.touch()
+    dead, alive = writer(KILLED, tmp_path / "a.png"), writer(ALIVE, tmp_path / "b.png")
+    left, held = (Path(process.stdout.readline().strip()) for process in (dead, alive) if process.stdout)
+    assert dead.wait(60) == -signal.SIGKILL
+    dead.communicate()
+    assert left.read_text() == held.read_text() == "half"
+    assert (left.name[0], left.parent) == (".", tmp_path)
+    long_ago = time.time() - 1e6
+    for path in (held, *others):
+        os.utime(path, (long_ago, long_ago))
+    write_json(tmp_path / "c.json", {})
+    assert not left.exists()
+    assert held.exists(), "its process is alive"
+    alive.communicate("", timeout=60)
+    assert sorted(os.listdir(tmp_path)) == sorted([*(path.name for path in others), "b.png", "c.json"])
+
+
+def test_files_of_other_hosts_are_told_by_their_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = time.time()
+
+    def left(age: float) -> Path:
+        path = tmp_path / f".a.json.attnembed-00000000-1-{age:08.0f}.json"
+        path.touch()
+        os.utime(path, (now - age, now - age))
+        return path
+
+    new, older, held, ancient = left(1), left(100), left(200), left(1e6)
+    with open(held, "rb") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        write_json(tmp_path / "a.json", {})
+        assert [path.exists() for path in (new, older, held, ancient)] == [True, False, True, False]
+
+    def without(file: int, how: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", without)
+    older, ancient = left(100), left(1e6)
+    write_json(tmp_path / "a.json", {})
+    assert [path.exists() for path in (new, older, held, ancient)] == [True, True, True, False]
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[tuple[str, str]] = []
+    sync, replace = os.fsync, os.replace
+
+    def synced(file: int) -> None:
+        steps.append(("sync", os.readlink(f"/proc/self/fd/{file}")))
+        sync(file)
+
+    def replaced(old: Any, new: Any) -> None:
+        steps.append(("replace", str(old)))
+        replace(old, new)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", replaced)
+    write_json(tmp_path / "a.json", {"x": 1})
+    temporary = steps[1][1]
+    assert steps == [("sync", temporary), ("replace", temporary), ("sync", str(tmp_path))]
+    steps.clear()
+    with LineStore(tmp_path / "b.jsonl", kind="k", version=1) as store:
+        store.begin()
+    assert steps == [("sync", str(tmp_path / "b.jsonl")), ("sync", str(tmp_path))]
+
+
+def test_links_are_followed_unless_they_lead_in_a_circle(tmp_path: Path) -> None:
+    (tmp_path / "there").symlink_to("file")
+    write_json(tmp_path / "there", {})
+    assert sorted(path.name for path in tmp_path.iterdir() if not path.is_symlink()) == ["file"]
+    (tmp_path / "circle").symlink_to("circle")
+    (tmp_path / "nowhere").symlink_to("missing")
+    for target in (tmp_path / "circle", tmp_path / "circle" / "below"):
+        with pytest.raises(DataFileError, match="cannot be written: Too many levels of symbolic links"):
+            write_json(target, {})
+    assert (tmp_path / "circle").is_symlink()
+    for path, problem in (("circle", "Too many levels"), ("nowhere", "No such file"), ("file", "Not a directory")):
+        with pytest.raises(OSError, match=problem):
+            make_folder(tmp_path / path)
+        with pytest.raises(DataFileError, match=problem):
+            LineStore(tmp_path / path / "below", kind="k", version=1)
+
+
+def test_long_names_can_be_written(tmp_path: Path) -> None:
+    for name in ("n" * 250 + ".png", "\u00e9" * 125, "n." + "s" * 250):
+        write_json(tmp_path / name, {})
+        assert os.listdir(tmp_path) == [name]
+        (tmp_path / name).unlink()
 
 
 def test_json_is_strict(tmp_path: Path) -> None:

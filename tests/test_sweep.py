@@ -469,6 +469,89 @@ def test_stores_of_other_sweeps_are_refused(store: Path) -> None:
         sweep(Multiply(3), {"x": [1]}, executor=Now(), store=store)
 
 
+def scaling(c: Any) -> Callable[..., Any]:
+    return lambda x, rng: float(np.sum(c) * x)
+
+
+class Scaling:
+    def __init__(self, c: Any) -> None:
+        self.c = c
+
+    def __call__(self, x: int, rng: Any) -> float:
+        return float(np.sum(self.c) * x)
+
+    def method(self, x: int, rng: Any) -> float:
+        return float(np.sum(self.c) * x)
+
+
+def scaling_partial(c: Any) -> Callable[..., Any]:
+    return functools.partial(sweep_cells.scaled_sum, factors=c)
+
+
+def of_a_notebook(c: Any) -> Any:
+    """A function of a global variable, which a notebook changes between two cells."""
+    space: dict[str, Any] = {"c": c, "__name__": "__main__"}
+    exec("def f(x, rng):\n    return float(sum(c) * x)", space)
+    return space["f"]
+
+
+ONES = np.ones(2000)  # the text of a long array leaves out its middle
+OTHERS = np.where(np.arange(2000) == 1000, 100.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [scaling, Scaling, lambda c: Scaling(c).method, scaling_partial, of_a_notebook],
+    ids=["closure", "object", "method", "partial", "global"],
+)
+def test_a_store_knows_a_function_by_its_content(make: Callable[[Any], Any], store: Path) -> None:
+    assert sweep(make(ONES), {"x": [1]}, executor=Now(), store=store, rng=0).values == (2000,)
+    counted = Now()
+    assert sweep(make(ONES.copy()), {"x": [1]}, executor=counted, store=store, rng=0).values == (2000,)
+    assert counted.count == 0
+    with pytest.raises(DataFileError, match="with other content or in another Python; use another store, or pass key="):
+        sweep(make(OTHERS), {"x": [1]}, executor=Now(), store=store, rng=0)
+    store.unlink()
+    assert sweep(make(OTHERS), {"x": [1]}, executor=Now(), store=store, rng=0).values == (2099,)
+
+
+def test_a_key_stands_for_the_content(store: Path) -> None:
+    sweep(scaling(1), {"x": [1]}, executor=Now(), store=store, rng=0)
+    key = json.loads(store.read_text().splitlines()[0])["key"]
+    with pytest.raises(DataFileError, match=f"pass key='{key}' if the cells that are there hold all the same"):
+        sweep(scaling(2), {"x": [1, 3]}, executor=Now(), store=store, rng=0)
+    assert sweep(scaling(2), {"x": [1, 3]}, executor=Now(), store=store, rng=0, key=key).values == (1, 6)
+    with pytest.raises(DataFileError, match="with other content"):
+        sweep(scaling(1), {"x": [1]}, executor=Now(), store=store, rng=0, key="second")
+
+
+def test_what_cannot_be_recognised_needs_a_key(store: Path) -> None:
+    lock = threading.Lock()
+
+    def locked(x: int, rng: Any) -> int:
+        with lock:
+            return x
+
+    assert sweep(locked, {"x": [1]}, executor=Now()).success
+    with pytest.raises(InputError) as caught:
+        sweep(locked, {"x": [1]}, executor=Now(), store=store, rng=0)
+    assert str(caught.value) == (
+        "`function` must be known by its content; got a lock object in function -> locked, variable lock; "
+        "pass key=TEXT to say yourself what it computes, and another text after every change"
+    )
+    assert not store.exists()
+    for _ in range(2):
+        assert sweep(locked, {"x": [1]}, executor=Now(), store=store, rng=0, key="locked 1").success
+
+
+def test_the_name_in_the_header_is_short(store: Path) -> None:
+    sweep(scaling_partial(ONES.reshape(20, 100)), {"x": [1]}, executor=Now(), store=store, rng=0)
+    name = json.loads(store.read_text().splitlines()[0])["function"]
+    assert name.startswith("tests.sweep_cells.scaled_sum(factors=array([[1.")
+    assert "\n" not in name
+    assert len(name) < 150
+
+
 DRAW = fingerprint(draw)[:16]
 HEADER = b'{"attnembed_sweep": 2, "function": "tests.sweep_cells.draw", "key": "%s", "rng": 0}\n' % DRAW.encode()
 EARLIER = b'{"attnembed_sweep": 1, "function": "tests.sweep_cells.draw", "rng": 0}\n'
@@ -641,6 +724,9 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"executor": 3}, "`executor` must be a concurrent.futures.Executor; got int"),
     ({"workers": 2}, "`workers` belongs to the default executor; leave executor or workers"),
     ({"executor": None, "workers": 0}, "`workers` must be at least 1; got 0"),
+    ({"key": ""}, "`key` must be text; got ''"),
+    ({"key": 3}, "`key` must be text; got 3"),
+    ({"key": "mine"}, "`key` belongs to a store; pass store=, too"),
     ({"max_pending": 0}, "`max_pending` must be at least 1; got 0"),
     ({"callback": 3}, "`callback` must be a function; got int"),
     ({"rng": -1}, "`rng` must be a non-negative integer seed; got -1"),

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attnembed._files import PathLike, replacing, versions, write_json
+from attnembed._files import PathLike, make_folder, replacing, versions, write_json
 from attnembed._validation import check_choice, check_integer
 from attnembed.errors import DataFileError, InputError
 
@@ -166,7 +166,7 @@ def output_folder(path: PathLike) -> Path:
     """The folder, made before the work rather than after it."""
     folder = Path(path)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
     except (OSError, ValueError) as error:  # ValueError: a name with a null byte
         raise DataFileError(folder, f"cannot be made: {getattr(error, 'strerror', None) or error}") from error
     return folder
