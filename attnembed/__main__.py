@@ -6,11 +6,14 @@ import argparse
 import io
 import os
 import sys
-from collections.abc import Sequence
-from typing import NoReturn
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from typing import Any, NoReturn
 
 from attnembed import __version__
-from attnembed.errors import AttnembedError
+from attnembed._validation import check_choice, check_integer
+from attnembed._workers import interrupted_by
+from attnembed.errors import AttnembedError, InputError
 
 USAGE_ERROR = 2
 
@@ -23,13 +26,17 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code (0 fine, 1 a claim or a cell failed, 2 an error)."""
+    """Run the command line; returns the exit code (0 fine, 1 a claim or a cell failed, 2 an error).
+
+    SIGTERM (and SIGHUP, where a terminal is closed) end it as Ctrl-C does.
+    """
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may hold what the terminal cannot show
     options = _parser().parse_args(argv)
     try:
-        code: int = options.run(options)
-        sys.stdout.flush()
+        with interrupted_by("SIGTERM", "SIGHUP"):
+            code: int = options.run(options)
+            sys.stdout.flush()
         return code
     except BrokenPipeError:
         # The reader of a pipe has left (`attnembed list | head`): nothing more to say, also not at shutdown.
@@ -46,8 +53,70 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _fail(message: str) -> int:
-    print(f"attnembed: error: {' '.join(message.split())}", file=sys.stderr)
+    with suppress(OSError):  # the terminal may be gone
+        print(f"attnembed: error: {' '.join(message.split())}", file=sys.stderr)
     return USAGE_ERROR
+
+
+def _checked(check: Callable[[str], Any]) -> Callable[[str], Any]:
+    """``check`` as the type of an option: the parser names the option, as it was typed, before what was expected."""
+
+    def convert(text: str) -> Any:
+        try:
+            return check(text)
+        except InputError as error:
+            raise argparse.ArgumentTypeError(str(error).removeprefix(f"`{error.name}` ")) from error
+
+    return convert
+
+
+def _integer(minimum: int) -> Callable[[str], int]:
+    def check(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError as error:
+            raise InputError("N", "must be a whole number", got=repr(text)) from error
+        return check_integer("N", number, minimum=minimum)
+
+    return _checked(check)
+
+
+def _chosen(choices: Callable[[], Iterable[str]]) -> Callable[[str], str]:
+    """One of the names, which are looked up when they are needed: listing experiments imports them."""
+    return _checked(lambda text: check_choice("name", text, choices()))
+
+
+@_checked
+def _path(text: str) -> str:
+    if not text:
+        raise InputError("path", "must name a file or folder", got=text)
+    return text
+
+
+def _subjects() -> Iterable[str]:
+    from attnembed.verify.registry import SUBJECTS
+
+    return (*SUBJECTS, "all")
+
+
+def _experiments() -> Iterable[str]:
+    from attnembed.experiments import experiments
+
+    return [entry.name for entry in experiments()]
+
+
+def _swept() -> Iterable[str]:
+    from attnembed.experiments.sweeps import GRID_EXPERIMENTS
+
+    return GRID_EXPERIMENTS
+
+
+@_checked
+def _values(text: str) -> str:
+    from attnembed.experiments.sweeps import parse_values
+
+    parse_values(text)
+    return text
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -62,26 +131,38 @@ def _parser() -> argparse.ArgumentParser:
     listing.set_defaults(run=_list)
 
     verifying = commands.add_parser("verify", help="measure the claims; exit code 1 if one fails")
-    verifying.add_argument("subject", nargs="?", default="all", help="attention, structured or all (default)")
+    verifying.add_argument(
+        "subject", type=_chosen(_subjects), nargs="?", default="all", help="attention, structured or all (default)"
+    )
     verifying.add_argument("--ids", nargs="+", metavar="ID", help="only these claims")
-    verifying.add_argument("--json", metavar="FILE", help="also write the report as JSON")
-    verifying.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the random instances (default 0)")
+    verifying.add_argument("--json", type=_path, metavar="FILE", help="also write the report as JSON")
+    verifying.add_argument(
+        "--seed", type=_integer(0), default=0, metavar="N", help="seed of the random instances (default 0)"
+    )
     verifying.set_defaults(run=_verify)
 
     reproducing = commands.add_parser("reproduce", help="run an experiment; writes figures (PNG) and numbers (JSON)")
-    reproducing.add_argument("name", metavar="NAME", help="one of the experiments of `attnembed list`")
-    reproducing.add_argument("--data", metavar="PATH", help="folder or file of real data (default: $ATTNEMBED_DATA)")
-    reproducing.add_argument("--out", metavar="DIR", default="results", help="where to write (default: results)")
+    reproducing.add_argument(
+        "name", type=_chosen(_experiments), metavar="NAME", help="one of the experiments of `attnembed list`"
+    )
+    reproducing.add_argument(
+        "--data", type=_path, metavar="PATH", help="folder or file of real data (default: $ATTNEMBED_DATA)"
+    )
+    reproducing.add_argument(
+        "--out", type=_path, metavar="DIR", default="results", help="where to write (default: results)"
+    )
     reproducing.add_argument("--quick", action="store_true", help="a smaller version, for a first look")
-    reproducing.add_argument("--seed", type=int, default=0, metavar="N", help="seed (default 0)")
-    reproducing.add_argument("--seeds", type=int, metavar="N", help="repetitions of the structured tasks")
+    reproducing.add_argument("--seed", type=_integer(0), default=0, metavar="N", help="seed (default 0)")
+    reproducing.add_argument("--seeds", type=_integer(1), metavar="N", help="repetitions of the structured tasks")
     reproducing.set_defaults(run=_reproduce)
 
     reporting = commands.add_parser("report", help="one HTML page of all claims and experiments, with their figures")
-    reporting.add_argument("--out", metavar="DIR", required=True, help="writes DIR/report.html")
-    reporting.add_argument("--data", metavar="PATH", help="folder or file of real data (default: $ATTNEMBED_DATA)")
+    reporting.add_argument("--out", type=_path, metavar="DIR", required=True, help="writes DIR/report.html")
+    reporting.add_argument(
+        "--data", type=_path, metavar="PATH", help="folder or file of real data (default: $ATTNEMBED_DATA)"
+    )
     reporting.add_argument("--quick", action="store_true", help="smaller versions of the experiments")
-    reporting.add_argument("--seed", type=int, default=0, metavar="N", help="seed of everything (default 0)")
+    reporting.add_argument("--seed", type=_integer(0), default=0, metavar="N", help="seed of everything (default 0)")
     reporting.set_defaults(run=_report)
 
     sweeping = commands.add_parser(
@@ -91,14 +172,24 @@ def _parser() -> argparse.ArgumentParser:
         "in geometric progression. Names are eta (step size), d (width), n (sequences), T (length), V (vocabulary) "
         "and scale (of E and p).",
     )
-    sweeping.add_argument("experiment", metavar="EXPERIMENT", help="one of those of `attnembed list`")
-    sweeping.add_argument("--over", nargs="+", action="extend", required=True, metavar="NAME=VALUES", help="see below")
-    sweeping.add_argument("--store", metavar="FILE", help="keep finished cells, and go on from those it holds")
-    sweeping.add_argument("--out", metavar="DIR", default="results", help="where to write (default: results)")
-    sweeping.add_argument("--workers", type=int, metavar="N", help="processes (default: one per core)")
-    sweeping.add_argument("--repeats", type=int, default=1, metavar="R", help="repetitions of each cell (default 1)")
+    sweeping.add_argument(
+        "experiment", type=_chosen(_swept), metavar="EXPERIMENT", help="one of those of `attnembed list`"
+    )
+    sweeping.add_argument(
+        "--over", type=_values, nargs="+", action="extend", required=True, metavar="NAME=VALUES", help="see below"
+    )
+    sweeping.add_argument(
+        "--store", type=_path, metavar="FILE", help="keep finished cells, and go on from those it holds"
+    )
+    sweeping.add_argument(
+        "--out", type=_path, metavar="DIR", default="results", help="where to write (default: results)"
+    )
+    sweeping.add_argument("--workers", type=_integer(1), metavar="N", help="processes (default: one per core)")
+    sweeping.add_argument(
+        "--repeats", type=_integer(1), default=1, metavar="R", help="repetitions of each cell (default 1)"
+    )
     sweeping.add_argument("--quick", action="store_true", help="smaller data, for a first look")
-    sweeping.add_argument("--seed", type=int, default=0, metavar="N", help="seed (default 0)")
+    sweeping.add_argument("--seed", type=_integer(0), default=0, metavar="N", help="seed (default 0)")
     sweeping.set_defaults(run=_sweep)
     return parser
 
@@ -129,6 +220,8 @@ def _verify(options: argparse.Namespace) -> int:
     from attnembed._files import write_json
     from attnembed.verify import verify
 
+    if options.ids:
+        _check_ids(options.subject, options.ids)
     report = verify(options.subject, ids=options.ids, rng=options.seed)
     print(report)
     if options.json:
@@ -136,9 +229,26 @@ def _verify(options: argparse.Namespace) -> int:
     return 0 if report.passed else 1
 
 
-def _reproduce(options: argparse.Namespace) -> int:
-    from attnembed.experiments import reproduce
+def _check_ids(subject: str, ids: Sequence[str]) -> None:
+    from attnembed.verify import claims
 
+    everywhere = {name: entry.subject for entry in claims() for name in (entry.id, entry.id.split("/")[1])}
+    known = {name for entry in claims(subject) for name in (entry.id, entry.id.split("/")[1])}
+    for id in ids:
+        if id not in everywhere:
+            raise InputError("--ids", "must name registered claims", got=repr(id), hint="see `attnembed list`")
+        if id not in known:
+            got = f"{id!r}, one of {everywhere[id]}"
+            raise InputError("--ids", f"must name claims of {subject}", got=got, hint="or leave the subject out")
+
+
+def _reproduce(options: argparse.Namespace) -> int:
+    from attnembed.experiments import experiments, reproduce
+
+    ignored = next(entry.ignores for entry in experiments() if entry.name == options.name)
+    for option, what, value in (("--data", "data", options.data), ("--seeds", "repetitions", options.seeds)):
+        if what in ignored and value is not None:
+            raise InputError(option, f"is not used by {options.name}", got=value, hint="leave it out")
     outcome = reproduce(
         options.name,
         data=options.data,
@@ -152,8 +262,13 @@ def _reproduce(options: argparse.Namespace) -> int:
 
 
 def _sweep(options: argparse.Namespace) -> int:
-    from attnembed.experiments.sweeps import run_sweep
+    from attnembed.experiments.sweeps import run_sweep, sweep_grid
     from attnembed.results import Status
+
+    try:
+        sweep_grid(options.experiment, options.over, repeats=options.repeats, quick=options.quick)
+    except InputError as error:
+        raise InputError("--over", error.expected, got=error.got, hint=error.hint) from error
 
     outcome = run_sweep(
         options.experiment,

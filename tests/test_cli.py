@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -66,17 +68,30 @@ def test_verify_exits_with_1_when_a_claim_fails(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("verify", "physics"), "subject"),
-        (("verify", "--ids", "nothing"), "ids"),
-        (("verify", "--seed", "-1"), "rng"),
-        (("verify", "--seed", "many"), "--seed"),
-        (("reproduce", "nothing"), "name"),
+        (("verify", "physics"), "argument subject: must be one of 'attention', 'structured', 'all'; got 'physics'"),
+        (("verify", ""), "argument subject: must be one of 'attention', 'structured', 'all'; got ''"),
+        (("verify", "--ids", "nothing"), "`--ids` must name registered claims; got 'nothing'; see `attnembed list`"),
+        (("verify", "--ids", ""), "`--ids` must name registered claims; got ''"),
+        (
+            ("verify", "structured", "--ids", "attention/alpha-phi-delta"),
+            "`--ids` must name claims of structured; got 'attention/alpha-phi-delta', one of attention",
+        ),
+        (("verify", "structured", "--ids", "alpha-phi-delta"), "got 'alpha-phi-delta', one of attention"),
+        (("verify", "--seed", "-1"), "argument --seed: must be at least 0; got -1"),
+        (("verify", "--seed", "many"), "argument --seed: must be a whole number; got 'many'"),
+        (("verify", "--seed", ""), "argument --seed: must be a whole number; got ''"),
+        (("verify", "--json", ""), "argument --json: must name a file or folder; got ''"),
+        (("reproduce", "nothing"), "argument NAME: must be one of 'alignment', "),
+        (("reproduce", "imdb", "--data", ""), "argument --data: must name a file or folder; got ''"),
+        (("reproduce", "alignment", "--data", "here"), "`--data` is not used by alignment; got here; leave it out"),
+        (("reproduce", "imdb", "--seeds", "3"), "`--seeds` is not used by imdb; got 3; leave it out"),
+        (("reproduce", "ocr", "--seeds", "0"), "argument --seeds: must be at least 1; got 0"),
         (("reproduce", "imdb"), "--data"),
         (("reproduce", "imdb", "--data", "missing-file"), "missing-file"),
-        (("reproduce", "alignment", "--seed", "-3"), "rng"),
+        (("reproduce", "alignment", "--seed", "-3"), "argument --seed: must be at least 0; got -3"),
         (("report",), "--out"),
         (("report", "--out", __file__), "test_cli.py"),
-        (("report", "--out", "unused", "--seed", "-3"), "rng"),
+        (("report", "--out", "unused", "--seed", "-3"), "argument --seed: must be at least 0; got -3"),
         (("list", "--markdown", "--api"), "--api"),
         ((), "COMMAND"),
         (("dance",), "dance"),
@@ -107,6 +122,50 @@ def test_a_folder_that_cannot_be_written_is_named(capsys: pytest.CaptureFixture[
     code, _, err = run(capsys, "reproduce", "selection", "--quick", "--out", str(blocked))
     assert code == 2
     assert str(blocked) in err
+
+
+def test_a_link_in_a_circle_is_called_one(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    circle = tmp_path / "circle"
+    circle.symlink_to(circle)
+    for command in (
+        ("reproduce", "alignment", "--out"),
+        ("report", "--out"),
+        ("sweep", "margin", "--over", "d=8", "--out"),
+        ("sweep", "margin", "--over", "d=8", "--out", str(tmp_path), "--store"),
+        ("verify", "--ids", "alpha-phi-delta", "--json"),
+    ):
+        code, _, err = run(capsys, *command, str(circle))
+        assert (code, len(err.splitlines())) == (2, 1)
+        assert f"{circle}: cannot be " in err
+        assert err.endswith("Too many levels of symbolic links\n")
+    assert circle.is_symlink()
+
+
+def test_sigterm_ends_it_as_ctrl_c_does(tmp_path: Path) -> None:
+    """In the middle of writing a figure; no temporary file stays."""
+    program = """
+import sys, time
+import attnembed.experiments.registry as registry
+from attnembed.__main__ import main
+def draw():
+    print("drawing", flush=True)
+    time.sleep(120)
+entry = registry.Experiment("alignment", "", lambda request: registry.Outcome({}, {}, {"figure": draw}))
+registry._MODULES = ()
+registry._registry["alignment"] = entry
+sys.exit(main(["reproduce", "alignment", "--out", sys.argv[1]]))
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "drawing\n"
+    assert len(os.listdir(tmp_path)) == 1
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=60)
+    message = "attnembed: error: interrupted; finished files are whole, run the same command again to continue\n"
+    assert (process.returncode, out, err) == (2, "", message)
+    assert os.listdir(tmp_path) == []
 
 
 def test_an_interrupt_is_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

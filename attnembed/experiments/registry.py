@@ -56,12 +56,16 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A registered experiment; one that is ``long`` takes more than minutes at full size."""
+    """A registered experiment; one that is ``long`` takes more than minutes at full size.
+
+    ``ignores`` names what it does not read of its `Request`: "data", "repetitions".
+    """
 
     name: str
     summary: str
     run: Callable[[Request], Outcome] = field(repr=False)
     long: bool = False
+    ignores: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -86,12 +90,12 @@ _registry: dict[str, Experiment] = {}
 
 
 def experiment(
-    name: str, summary: str, *, long: bool = False
+    name: str, summary: str, *, long: bool = False, ignores: tuple[str, ...] = ()
 ) -> Callable[[Callable[[Request], Outcome]], Callable[[Request], Outcome]]:
     """Register a function as the experiment ``name``."""
 
     def register(run: Callable[[Request], Outcome]) -> Callable[[Request], Outcome]:
-        _registry[name] = Experiment(name, summary, run, long)
+        _registry[name] = Experiment(name, summary, run, long, ignores)
         return run
 
     return register
@@ -122,6 +126,8 @@ def reproduce(
     """
     check_choice("name", name, [entry.name for entry in experiments()])
     seed = check_integer("rng", rng, minimum=0)
+    if repetitions is not None:
+        check_integer("repetitions", repetitions, minimum=1)
     if data is None and os.environ.get(DATA_VARIABLE):
         data = os.environ[DATA_VARIABLE]
     folder = output_folder(out)

@@ -447,13 +447,17 @@ def _draw_panels(axes: Any, stepped: Picture, trained: Picture, name: str) -> No
     axes[0].set_yscale("symlog", linthresh=float(np.quantile(np.abs(stepped.values), 0.75)))
 
 
-@experiment("imdb", "E_s.v and E_s.p against the posterior difference on IMDB reviews, or any labelled text (--data)")
+@experiment(
+    "imdb",
+    "E_s.v and E_s.p against the posterior difference on IMDB reviews, or any labelled text (--data)",
+    ignores=("repetitions",),
+)
 def imdb(request: Request) -> Outcome:
     """The 25,000 + 25,000 movie reviews of Maas et al. (ACL 2011)."""
     return study(request, "imdb", (("imdb_train.tsv.gz", "imdb_test.tsv.gz"),))
 
 
-@experiment("yelp", "the same picture on Yelp reviews, or any labelled text (--data)")
+@experiment("yelp", "the same picture on Yelp reviews, or any labelled text (--data)", ignores=("repetitions",))
 def yelp(request: Request) -> Outcome:
     """Yelp reviews with one or two stars against those with four or five."""
     known = (

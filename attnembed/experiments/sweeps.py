@@ -24,7 +24,7 @@ from attnembed.attention.flow import gradient_flow
 from attnembed.attention.model import AttentionModel
 from attnembed.attention.one_step import OneStepResult, one_step
 from attnembed.attention.selection import margin_constraints, select
-from attnembed.errors import InputError, NotSeparableError
+from attnembed.errors import DataFileError, InputError, NotSeparableError
 from attnembed.experiments.registry import output_folder, write_figure
 from attnembed.margins import max_margin
 from attnembed.sweep import SweepResult, sweep
@@ -41,6 +41,7 @@ __all__ = [
     "parse_values",
     "run_sweep",
     "selection_cell",
+    "sweep_grid",
 ]
 
 _IMPORTANT = 2  # completely positive tokens, and as many completely negative ones
@@ -274,24 +275,14 @@ def run_sweep(
     ``over`` holds texts for `parse_values`. Every cell names all its parameters, so that a wider grid, or another
     parameter at its default, finds its cells in the store. An interrupted sweep is returned without files.
     """
-    check_choice("experiment", name, GRID_EXPERIMENTS)
-    entry = GRID_EXPERIMENTS[name]
     seed = check_integer("rng", rng, minimum=0)
-    parsed = [parse_values(text) for text in over]
-    axes = dict(parsed)
-    if not parsed or len(axes) < len(parsed):
-        raise InputError("over", "must name each parameter once, at least one", got=" ".join(over) or "none")
-    fixed = {**entry.defaults, **(entry.quick if quick else {})}
-    grid: dict[str, Sequence[Any]] = {**axes, **{key: [value] for key, value in fixed.items() if key not in axes}}
-    for one, other in (("n", "T"), ("V", "d")):
-        if max(grid[one]) * max(grid[other]) > _LARGEST:
-            got = f"{max(grid[one])} x {max(grid[other])}"
-            raise InputError("over", f"must keep {one} x {other} at most {_LARGEST}", got=got)
-    grid["repeat"] = range(check_integer("repeats", repeats, minimum=1))
+    swept, grid = sweep_grid(name, over, repeats=repeats, quick=quick)
+    entry = GRID_EXPERIMENTS[name]
 
     folder, start = output_folder(out), time.perf_counter()
     result = sweep(entry.cell, grid, store=store, workers=workers, rng=seed)
-    swept = tuple(axes)
+    if store is not None:
+        _check_values(store, result, tuple(entry.shown))
     files: tuple[Path, ...] = ()
     if len(result.cells) == math.prod(map(len, grid.values())):
         files = folder / f"sweep-{name}.png", folder / f"sweep-{name}.json"
@@ -308,6 +299,41 @@ def run_sweep(
         }
         write_json(files[1], content)
     return Sweep(name, swept, result, files, time.perf_counter() - start)
+
+
+def sweep_grid(
+    name: str, over: Sequence[str], *, repeats: int = 1, quick: bool = False
+) -> tuple[tuple[str, ...], dict[str, Sequence[Any]]]:
+    """The swept parameters, and the grid: their values, one for every other parameter, and the repetitions.
+
+    >>> sweep_grid("margin", ["d=8,16"], quick=True)[1]["d"]
+    [8, 16]
+    """
+    check_choice("experiment", name, GRID_EXPERIMENTS)
+    entry = GRID_EXPERIMENTS[name]
+    parsed = [parse_values(text) for text in over]
+    axes = dict(parsed)
+    if not parsed or len(axes) < len(parsed):
+        raise InputError("over", "must name each parameter once, at least one", got=" ".join(over) or "none")
+    fixed = {**entry.defaults, **(entry.quick if quick else {})}
+    grid: dict[str, Sequence[Any]] = {**axes, **{key: [value] for key, value in fixed.items() if key not in axes}}
+    for one, other in (("n", "T"), ("V", "d")):
+        if max(grid[one]) * max(grid[other]) > _LARGEST:
+            got = f"{max(grid[one])} x {max(grid[other])}"
+            raise InputError("over", f"must keep {one} x {other} at most {_LARGEST}", got=got)
+    grid["repeat"] = range(check_integer("repeats", repeats, minimum=1))
+    return tuple(axes), grid
+
+
+def _check_values(store: PathLike, result: SweepResult, keys: Sequence[str]) -> None:
+    """What a store holds may come from another version of the experiment."""
+    failed = {id(error.cell) for error in result.errors}
+    for cell, value in zip(result.cells, result.values):
+        whole = isinstance(value, Mapping) and all(
+            isinstance(value.get(key), (int, float)) and not isinstance(value[key], bool) for key in keys
+        )
+        if not whole and id(cell) not in failed:
+            raise DataFileError(store, f"must hold numbers named {', '.join(keys)} for the cell {cell}")
 
 
 def _points(

@@ -20,7 +20,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-@experiment("alignment", "one gradient step aligns E with v in proportion to the signed frequency (Lemma 4.1)")
+_NEEDS_NOTHING = ("data", "repetitions")
+
+
+@experiment(
+    "alignment",
+    "one gradient step aligns E with v in proportion to the signed frequency (Lemma 4.1)",
+    ignores=_NEEDS_NOTHING,
+)
 def alignment(request: Request) -> Outcome:
     """E^1_s.v against alpha_s, and the error of the prediction against the width d."""
     parameters: dict[str, Any] = {
@@ -90,7 +97,11 @@ def alignment(request: Request) -> Outcome:
     return Outcome(parameters, numbers, {"alignment": draw})
 
 
-@experiment("selection", "gradient flow on p selects the predictive tokens and converges to the max-margin direction")
+@experiment(
+    "selection",
+    "gradient flow on p selects the predictive tokens and converges to the max-margin direction",
+    ignores=_NEEDS_NOTHING,
+)
 def selection(request: Request) -> Outcome:
     """Attention on the top tokens, angle to the max-margin direction and t (L - L*) along the flow, against log t."""
     parameters: dict[str, Any] = {
@@ -170,7 +181,11 @@ def selection(request: Request) -> Outcome:
     return Outcome(parameters, numbers, {"selection": draw})
 
 
-@experiment("phase-diagram", "selection against the step size on Family(20, 30): it fails in a window (F6)")
+@experiment(
+    "phase-diagram",
+    "selection against the step size on Family(20, 30): it fails in a window (F6)",
+    ignores=_NEEDS_NOTHING,
+)
 def phase_diagram(request: Request) -> Outcome:
     """Attention on the shared token A and the loss gap at a late time, against the size of the step on E."""
     parameters: dict[str, Any] = {

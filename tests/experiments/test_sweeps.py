@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 from attnembed.__main__ import main
+from attnembed._identity import fingerprint
 from attnembed.errors import DataFileError, InputError
 from attnembed.experiments.sweeps import (
     GRID_EXPERIMENTS,
@@ -22,8 +24,10 @@ from attnembed.experiments.sweeps import (
     parse_values,
     run_sweep,
     selection_cell,
+    sweep_grid,
 )
 from attnembed.plotting import new_figure, plot_heatmap
+from attnembed.sweep import sweep
 
 SIZES: dict[str, Any] = {"n": 40, "T": 4, "V": 12, "scale": 1.0}
 
@@ -158,6 +162,45 @@ def test_a_sweep_prints_writes_and_goes_on(capsys: pytest.CaptureFixture[str], t
     assert capsys.readouterr().err.endswith("belongs to the rng 3, not 4; use another store\n")
 
 
+def test_damage_in_the_store_is_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    store = tmp_path / "cells.jsonl"
+    arguments = [
+        "sweep",
+        "margin",
+        "--quick",
+        "--over",
+        "d=4,32",
+        "--store",
+        str(store),
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    assert main(arguments) == 0
+    capsys.readouterr()
+    header, first, second = store.read_text().splitlines()
+    for value in (7, None, {"separable": 1.0, "margin": "large"}):
+        damaged = json.dumps({**json.loads(second), "value": value})
+        store.write_text("\n".join([header, first, damaged, ""]))
+        assert main(arguments) == 2
+        message = f"attnembed: error: {store}, line 3: is not a cell of this sweep, or is damaged\n"
+        assert capsys.readouterr() == ("", message)
+
+
+@pytest.mark.parametrize("value", [7, None, {"separable": 1.0}, {"separable": 1.0, "margin": True}, [0.0, 1.0]])
+def test_values_of_another_version_are_one_line(capsys: pytest.CaptureFixture[str], tmp_path: Path, value: Any) -> None:
+    store = tmp_path / "cells.jsonl"
+    key = fingerprint(margin_cell)[:16]
+    _, grid = sweep_grid("margin", ["d=4"], quick=True)
+    with ThreadPoolExecutor(1) as pool:
+        sweep(lambda rng, **cell: value, grid, executor=pool, store=store, key=key, rng=0)
+    store.write_text(store.read_text().replace(f'"function": "{__name__}.', f'"function": "{margin_cell.__module__}.'))
+    assert main(["sweep", "margin", "--quick", "--over", "d=4", "--store", str(store), "--out", str(tmp_path)]) == 2
+    out, err = capsys.readouterr()
+    assert (out, len(err.splitlines())) == ("", 1)
+    assert f"{store}: must hold numbers named separable, margin for the cell " in err
+    assert os.listdir(tmp_path) == ["cells.jsonl"]
+
+
 def test_failed_cells_are_named_and_the_exit_code_is_1(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["sweep", "margin", "--quick", "--over", "n=40,41", "d=8,16", "--out", str(tmp_path)]) == 1
     out = capsys.readouterr().out
@@ -171,14 +214,23 @@ def test_failed_cells_are_named_and_the_exit_code_is_1(capsys: pytest.CaptureFix
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["dance", "--over", "d=1"], "`experiment` must be one of 'margin', 'one-step', 'selection'"),
+        (
+            ["dance", "--over", "d=1"],
+            "argument EXPERIMENT: must be one of 'margin', 'one-step', 'selection'; got 'dance'",
+        ),
         (["margin"], "--over"),
-        (["margin", "--over", "d=1", "d=2"], "`over` must name each parameter once, at least one; got d=1 d=2"),
-        (["margin", "--over", "d=1", "--repeats", "0"], "`repeats` must be at least 1; got 0"),
-        (["margin", "--over", "d=1", "--workers", "0"], "`workers` must be at least 1; got 0"),
-        (["margin", "--over", "d=1", "--seed", "-1"], "`rng` must be at least 0; got -1"),
+        (["margin", "--over", "d=1", "d=2"], "`--over` must name each parameter once, at least one; got d=1 d=2"),
+        (["margin", "--over", "d=1", "--repeats", "0"], "argument --repeats: must be at least 1; got 0"),
+        (["margin", "--over", "d=1", "--workers", "0"], "argument --workers: must be at least 1; got 0"),
+        (["margin", "--over", "d=1", "--seed", "-1"], "argument --seed: must be at least 0; got -1"),
         (["margin", "--over", "d=1", "--store", "/dev/null"], "/dev/null: is not a regular file"),
-        (["margin", "--over", "d=1000000"], "`over` must keep V x d at most 20000000; got 44 x 1000000"),
+        (
+            ["margin", "--over", "d=1", "speed=1"],
+            "argument --over: must be one of 'eta', 'd', 'n', 'T', 'V', 'scale'; got",
+        ),
+        (["margin", "--over", ""], "argument --over: must be one of 'eta', 'd', 'n', 'T', 'V', 'scale'; got ''"),
+        (["margin", "--over", "d=1", "--store", ""], "argument --store: must name a file or folder; got ''"),
+        (["margin", "--over", "d=1000000"], "`--over` must keep V x d at most 20000000; got 44 x 1000000"),
         (["margin", "--over", "n=4,10000", "T=2:90000:2"], "must keep n x T at most 20000000; got 10000 x 90000"),
     ],
 )
