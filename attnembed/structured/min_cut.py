@@ -160,9 +160,10 @@ def _leading_cut(inside: NDArray[np.bool_], field: Floats, couplings: list[Float
     with np.errstate(over="ignore"):
         gap = np.max(arcs + np.ldexp(doubt, exponent))
     along = network.capacities(digits[0], digits[1:])
-    is_open = along - network.flow(along) > gap
+    flow = network.flow(along)
+    below = network.reached(along - flow > gap)
+    above = network.reached(network.reversed(along) + flow > gap, sink=True)
     spins = np.zeros(inside.shape, dtype=np.int8)
-    above, below = network.reached(is_open[network.reverse()], sink=True), network.reached(is_open)
     spins[inside] = above.astype(np.int8) - below
     return spins
 
@@ -208,22 +209,13 @@ class _FlowNetwork:
         # Every arc has its reverse, so that the flow comes in the same places.
         return np.asarray(maximum_flow(self._matrix(capacities), self.size, self.size + 1).flow.data)
 
-    def reverse(self) -> NDArray[np.intp]:
-        """The place of the reverse of each arc."""
-        place = np.zeros(self.exists.shape, dtype=np.intp)
-        place[self.exists] = np.arange(np.count_nonzero(self.exists))
-        out = np.zeros_like(place)
-        for back, there, d in _SIDES:
-            (first, second), (a, b) = edge_ends(out, d), edge_ends(place, d)
-            first[..., there], second[..., back] = b[..., back], a[..., there]
-        own = place[self.inside, 4]
-        last = np.empty_like(own)
-        ends = np.concatenate([own[~self.down], own[self.down]])
-        last[~self.down], last[self.down] = np.split(
-            np.arange(len(own)) + len(self.heads) - len(own), [np.count_nonzero(~self.down)]
-        )
-        out[self.inside, 4] = last
-        return np.concatenate([out[self.exists], ends])
+    def reversed(self, capacities: NDArray[np.int32]) -> NDArray[np.int32]:
+        """The capacity of the reverse of each arc: that of an edge is the same, those of terminals change places."""
+        order = np.concatenate([np.flatnonzero(~self.down), np.flatnonzero(self.down)])
+        own, last = self.starts[1:-2][order] - 1, slice(self.starts[-3], None)
+        out = capacities.copy()
+        out[own], out[last] = capacities[last], capacities[own]
+        return out
 
     def reached(self, is_open: NDArray[np.bool_], *, sink: bool = False) -> NDArray[np.bool_]:
         """Pixels inside that the source (or the sink) reaches over open arcs."""
