@@ -22,7 +22,7 @@ from attnembed.errors import NotSeparableError
 from attnembed.margins import max_margin
 from attnembed.structured.chain import chain_log_partition, chain_marginals, chain_sample, chain_viterbi
 from attnembed.structured.data import ChainDataset, GridDataset, make_chain_dataset, make_grid_dataset
-from attnembed.structured.grid import grid_map
+from attnembed.structured.grid import grid_decode, grid_map
 from attnembed.structured.model import ChainCRF, GridCRF
 from attnembed.structured.networks import Network, birnn, conv_net, lenet, mlp
 from attnembed.structured.scaling import OfflineScaling, OnlineScaling, scale_diagnosis
@@ -56,6 +56,7 @@ __all__ = [
     "conv_net",
     "diagnose",
     "gradient_flow",
+    "grid_decode",
     "grid_map",
     "lenet",
     "load_reviews",

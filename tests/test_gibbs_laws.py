@@ -81,7 +81,7 @@ def independent_grid() -> Gibbs:
     shape, w = (1, 2, 3, 2), np.zeros((2, 2))
     return Gibbs(
         12,
-        lambda theta: grid_mean_field(theta.reshape(shape), w).log_partition.sum(),
+        lambda theta: grid_mean_field(theta.reshape(shape), w).bound.sum(),
         lambda theta: grid_mean_field(theta.reshape(shape), w).node.ravel(),
         lambda theta: grid_map(theta.reshape(shape), w).score.sum(),
         6 * np.log(2),

@@ -530,5 +530,5 @@ def segmentation(request: Request) -> Outcome:
     epochs = 2 if request.quick else 12
     seeds = tuple((k, k) for k in range(n))
     study = Study("segmentation", seeds, (0.01,) if request.quick else (0.005, 0.01), epochs, objectives)
-    scale = ScaleSweep("segmentation", 0.01, epochs, objectives[:1] if request.quick else ("nll", "ssvm"))
+    scale = ScaleSweep("segmentation", 0.01, epochs, objectives[:1] if request.quick else ("mean_field", "ssvm"))
     return _outcome(request, "segmentation", {"horses": study}, scale, "foreground IoU (%)", _draw_masks)

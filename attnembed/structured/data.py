@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import expit
 
+from attnembed._frozen import KeepsFrozen
 from attnembed._validation import RNGLike, as_integer_array, as_rng, check_integer, check_positive, freeze
 from attnembed.errors import InputError, InputTypeError
 from attnembed.structured.chain import chain_sample
@@ -20,18 +22,18 @@ Ints = NDArray[np.integer[Any]]
 
 
 @dataclass(frozen=True, eq=False, init=False)
-class ChainDataset:
-    """n labelled sequences of any length >= 1, held in the packed order of `packing.Packing`.
+class ChainDataset(KeepsFrozen):
+    """n sequences of any length >= 1, held in the packed order of `packing.Packing`, with labels or without.
 
     Parameters
     ----------
     inputs : n arrays (L, F), or (L, ...) for other networks; integers for an embedding
-    labels : n int arrays (L,), values >= 0
+    labels : n int arrays (L,), values >= 0; None where they are to be predicted
 
     Attributes
     ----------
     inputs : (N, ...) all positions, packed
-    labels : (N,) packed
+    labels : (N,) packed, or None
     packing : the layout
 
     >>> data = ChainDataset([np.zeros((3, 2)), np.ones((1, 2))], [[0, 1, 0], [1]])
@@ -40,26 +42,20 @@ class ChainDataset:
     """
 
     inputs: NDArray[Any]
-    labels: Ints
+    labels: Ints | None
     packing: Packing
 
-    def __init__(self, inputs: Sequence[ArrayLike], labels: Sequence[ArrayLike]) -> None:
-        if len(inputs) != len(labels):
-            raise InputError("labels", f"must have one entry per sequence ({len(inputs)})", got=len(labels))
-        if len(inputs) == 0:
+    def __init__(self, inputs: Iterable[ArrayLike], labels: Iterable[ArrayLike] | None = None) -> None:
+        xs = [_part("inputs", x, i) for i, x in enumerate(_items("inputs", inputs))]
+        if not xs:
             raise InputError("inputs", "must hold at least one sequence", got="none")
-        xs, ys = [np.asarray(x) for x in inputs], [np.asarray(y) for y in labels]
-        for i, (x, y) in enumerate(zip(xs, ys)):
-            if y.ndim != 1 or x.ndim < 1 or len(x) != len(y) or len(y) == 0:
+        for i, x in enumerate(xs):
+            if x.ndim < 1 or len(x) == 0:
                 raise InputError(
-                    "labels",
-                    "must have one label per position, at least one",
-                    got=f"inputs {x.shape} and labels {y.shape} in sequence {i}",
+                    "inputs",
+                    "must have at least one position in every sequence",
+                    got=f"shape {x.shape} in sequence {i}",
                 )
-            if y.dtype.kind not in "iu":
-                raise InputTypeError("labels", "must be integers", got=f"dtype {y.dtype} in sequence {i}")
-            if y.min() < 0:
-                raise InputError("labels", "must be >= 0", got=f"{y.min()} in sequence {i}")
             if x.dtype.kind not in "biuf":
                 raise InputTypeError("inputs", "must be numeric", got=f"dtype {x.dtype} in sequence {i}")
             if x.shape[1:] != xs[0].shape[1:]:
@@ -70,16 +66,33 @@ class ChainDataset:
                 )
             if x.dtype.kind == "f" and not np.isfinite(x).all():
                 raise InputError("inputs", "must be finite", got=f"NaN or inf in sequence {i}")
-        packing = Packing(np.array([len(y) for y in ys]))
+        packing = Packing(np.array([len(x) for x in xs]))
         rows = packing.rows
-        self._set(np.concatenate(xs)[rows], np.concatenate(ys)[rows].astype(np.intp), packing)
+        packed = None if labels is None else np.concatenate(_chain_labels(labels, xs))[rows].astype(np.intp)
+        self._set(np.concatenate(xs)[rows], packed, packing)
 
-    def _set(self, inputs: NDArray[Any], labels: Ints, packing: Packing) -> None:
-        for name, value in (("inputs", freeze(inputs)), ("labels", freeze(labels)), ("packing", packing)):
+    def _set(self, inputs: NDArray[Any], labels: Ints | None, packing: Packing) -> None:
+        frozen = None if labels is None else freeze(labels)
+        for name, value in (("inputs", freeze(inputs)), ("labels", frozen), ("packing", packing)):
             object.__setattr__(self, name, value)
 
     def __len__(self) -> int:
         return len(self.packing)
+
+    @property
+    def n_samples(self) -> int:
+        """n, the number of sequences."""
+        return len(self)
+
+    @property
+    def label_shape(self) -> tuple[int, ...]:
+        """The shape that labels have, (N,)."""
+        return (len(self.inputs),)
+
+    @property
+    def known_labels(self) -> Ints:
+        """The labels; InputError where there are none."""
+        return _known(self.labels)
 
     def subset(self, indices: ArrayLike) -> ChainDataset:
         """The sequences with the given indices, in that order."""
@@ -87,7 +100,7 @@ class ChainDataset:
         packing = Packing(self.packing.lengths[chosen])
         rows = self._rows(chosen, packing)
         out = object.__new__(ChainDataset)
-        out._set(self.inputs[rows], self.labels[rows], packing)
+        out._set(self.inputs[rows], None if self.labels is None else self.labels[rows], packing)
         return out
 
     def rows(self, indices: ArrayLike) -> Ints:
@@ -105,44 +118,66 @@ class ChainDataset:
         return np.split(flat, np.cumsum(self.packing.lengths)[:-1])
 
 
-@dataclass(frozen=True, eq=False)
-class GridDataset:
-    """n labelled images of one size.
+@dataclass(frozen=True, eq=False, init=False)
+class GridDataset(KeepsFrozen):
+    """n images of one size, with labels or without.
+
+    Parameters
+    ----------
+    images : (n, H, W, C) real, or n arrays (H, W, C); copied
+    labels : (n, H, W) int in 0..K-1, or bool for two labels; None where they are to be predicted
 
     Attributes
     ----------
-    images : (n, H, W, C) real
-    labels : (n, H, W) int >= 0
+    images : (n, H, W, C)
+    labels : (n, H, W) int, or None
 
     >>> len(GridDataset(np.zeros((2, 3, 4, 1)), np.zeros((2, 3, 4), dtype=int)))
     2
     """
 
     images: NDArray[Any]
-    labels: Ints
+    labels: Ints | None
 
-    def __post_init__(self) -> None:
-        images, labels = np.asarray(self.images), np.asarray(self.labels)
-        if images.dtype.kind not in "biuf" or images.ndim != 4 or 0 in images.shape:
-            raise InputError("images", "must be a real array (n, H, W, C)", got=f"{images.dtype} {images.shape}")
-        if images.dtype.kind == "f" and not np.isfinite(images).all():
-            where = np.argwhere(~np.isfinite(images))[0]
+    def __init__(self, images: ArrayLike | Iterable[ArrayLike], labels: Any = None) -> None:
+        array = _stack("images", images)
+        if array.dtype.kind not in "biuf" or array.ndim != 4 or 0 in array.shape:
+            raise InputError(
+                "images",
+                "must be a real array (n, H, W, C)",
+                got=f"{array.dtype} {array.shape}",
+                hint="give grey images an axis of one channel, `images[..., None]`" if array.ndim == 3 else "",
+            )
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            where = np.argwhere(~np.isfinite(array))[0]
             raise InputError("images", "must be finite", got=f"NaN or inf in image {where[0]}")
-        if labels.dtype.kind not in "iu":
-            raise InputTypeError("labels", "must be integers", got=f"dtype {labels.dtype}")
-        if labels.shape != images.shape[:3]:
-            raise InputError("labels", f"must have shape {images.shape[:3]}", got=f"shape {labels.shape}")
-        if labels.min() < 0:
-            raise InputError("labels", "must be >= 0", got=labels.min())
-        object.__setattr__(self, "images", freeze(images.view()))
-        object.__setattr__(self, "labels", freeze(labels.astype(np.intp)))
+        self._set(array, None if labels is None else _grid_labels(labels, array.shape[:3]))
+
+    def _set(self, images: NDArray[Any], labels: Ints | None) -> None:
+        object.__setattr__(self, "images", freeze(images))
+        object.__setattr__(self, "labels", None if labels is None else freeze(labels))
 
     def __len__(self) -> int:
         return len(self.images)
 
     @property
+    def n_samples(self) -> int:
+        """n, the number of images."""
+        return len(self)
+
+    @property
+    def label_shape(self) -> tuple[int, ...]:
+        """The shape that labels have, (n, H, W)."""
+        return self.images.shape[:3]
+
+    @property
+    def known_labels(self) -> Ints:
+        """The labels; InputError where there are none."""
+        return _known(self.labels)
+
+    @property
     def inputs(self) -> NDArray[Any]:
-        """What the network reads: the images."""
+        """The input of the network: the images."""
         return self.images
 
     def rows(self, indices: ArrayLike) -> Ints:
@@ -152,7 +187,90 @@ class GridDataset:
     def subset(self, indices: ArrayLike) -> GridDataset:
         """The images with the given indices, in that order."""
         chosen = _indices(indices, len(self))
-        return GridDataset(self.images[chosen], self.labels[chosen])
+        out = object.__new__(GridDataset)
+        out._set(self.images[chosen], None if self.labels is None else self.labels[chosen])
+        return out
+
+
+# --- checks of what comes in --------------------------------------------------------------------------------------
+
+
+def _items(name: str, values: Iterable[Any]) -> list[Any]:
+    """The arrays of a list, a generator or an array with one more axis."""
+    if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Iterable):
+        raise InputTypeError(name, "must be a sequence of arrays", got=type(values).__name__)
+    return list(values)
+
+
+def _part(name: str, value: ArrayLike, i: int) -> NDArray[Any]:
+    """One entry of a data set as an array."""
+    try:
+        return np.asarray(value)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise InputError(name, "must have rows of one length", got=f"ragged rows in entry {i}") from error
+
+
+def _stack(name: str, values: Any) -> NDArray[Any]:
+    """A fresh array with one more axis than its entries, which must have one shape."""
+    if isinstance(values, np.ndarray):
+        return np.array(values)
+    parts = [_part(name, value, i) for i, value in enumerate(_items(name, values))]
+    for i, part in enumerate(parts):
+        if part.shape != parts[0].shape:
+            raise InputError(
+                name,
+                "must all have one shape",
+                got=f"{parts[0].shape} and, in entry {i}, {part.shape}",
+                hint="crop or resize them, or make one data set per size",
+            )
+    return np.array(parts)
+
+
+def _label_dtype(array: NDArray[Any], where: str = "") -> NDArray[Any]:
+    if array.dtype.kind not in "biu":
+        raise InputTypeError("labels", "must be integers", got=f"dtype {array.dtype}{where}")
+    if array.size and array.min() < 0:
+        raise InputError("labels", "must be >= 0", got=f"{array.min()}{where}")
+    return array
+
+
+def _chain_labels(labels: Iterable[ArrayLike], inputs: list[NDArray[Any]]) -> list[NDArray[Any]]:
+    ys = [_part("labels", y, i) for i, y in enumerate(_items("labels", labels))]
+    if len(ys) != len(inputs):
+        raise InputError("labels", f"must have one entry per sequence ({len(inputs)})", got=len(ys))
+    for i, (x, y) in enumerate(zip(inputs, ys)):
+        if y.ndim != 1 or len(x) != len(y):
+            raise InputError(
+                "labels",
+                "must have one label per position",
+                got=f"inputs {x.shape} and labels {y.shape} in sequence {i}",
+            )
+        _label_dtype(y, f" in sequence {i}")
+    return ys
+
+
+def _grid_labels(labels: Any, shape: tuple[int, ...]) -> Ints:
+    array = _label_dtype(_stack("labels", labels))
+    if array.shape != shape:
+        raise InputError("labels", f"must have shape {shape}", got=f"shape {array.shape}")
+    # What image files call 255 is the foreground of a mask, or pixels without a label: neither is label 255.
+    if array.max() == 255 and not (array == 254).any():
+        values = np.unique(array)
+        shown = ", ".join(map(str, values[:4])) + (", ..., 255" if values.size > 5 else ", 255" * (values.size == 5))
+        mask = values.size <= 2
+        raise InputError(
+            "labels",
+            "must number the labels from 0",
+            got=f"values {{{shown}}}",
+            hint="for a mask, use `labels > 0`" if mask else "255 marks pixels without a label: give them one, or crop",
+        )
+    return array.astype(np.intp)
+
+
+def _known(labels: Ints | None) -> Ints:
+    if labels is None:
+        raise InputError("data", "must have labels", got="a data set without", hint="pass `labels` when it is created")
+    return labels
 
 
 def _indices(indices: ArrayLike, n: int) -> Ints:
@@ -244,7 +362,7 @@ def make_grid_dataset(
             field[:, :, 1:] += spins[:, :, :-1]
             field[:, :, :-1] += spins[:, :, 1:]
             # log odds of +1 against -1: transition * (agreeing neighbours - disagreeing ones) = transition * field
-            up = generator.random(shape) < 1 / (1 + np.exp(-transition * field))
+            up = generator.random(shape) < expit(transition * field)
             spins = np.where(colour, np.where(up, 1.0, -1.0), spins)
     labels = (spins > 0).astype(np.intp)
     images = emission * prototypes[labels] + noise * generator.normal(size=(*shape, channels))

@@ -18,11 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnembed._files import PathLike, read_npz, write_npz
+from attnembed._frozen import KeepsFrozen
 from attnembed._validation import as_real_array, check_choice, freeze
 from attnembed.errors import DataFileError, InputError, InputTypeError
 from attnembed.structured.chain import decode
 from attnembed.structured.data import ChainDataset, GridDataset
-from attnembed.structured.grid import GRID_OBJECTIVES, Weights, contrast_weights, grid_decode, grid_objective
+from attnembed.structured.grid import contrast_weights, grid_decode
+from attnembed.structured.grid_objectives import GRID_OBJECTIVES, grid_objective, grid_objective_name
+from attnembed.structured.grid_potentials import Weights
 from attnembed.structured.networks import Network, Params
 from attnembed.structured.objectives import CHAIN_OBJECTIVES, ObjectiveValue
 
@@ -50,7 +53,7 @@ class StructuredGrads:
 
 
 @dataclass(frozen=True, eq=False)
-class StructuredModel(ABC, Generic[Data]):
+class StructuredModel(KeepsFrozen, ABC, Generic[Data]):
     """What chains and grids share."""
 
     network: Network
@@ -100,16 +103,24 @@ class StructuredModel(ABC, Generic[Data]):
         """U, the output of the network before scaling: (N, K) in packed order, or (n, H, W, K)."""
         return self._forward(data)[0]
 
-    def check_data(self, name: str, data: object) -> None:
+    def check_data(self, name: str, data: object, *, labelled: bool = False) -> None:
         """Raise unless ``data``, the argument of that name, is of the kind that the model takes."""
         if not isinstance(data, self.data_type):
             raise InputTypeError(name, f"must be a {self.data_type.__name__}", got=type(data).__name__)
+        if labelled and getattr(data, "labels", None) is None:
+            raise InputError(
+                name, "must have labels", got="a data set without", hint="pass `labels` when it is created"
+            )
+
+    def objective_name(self, objective: str | None) -> str:
+        """The checked name of an objective; by default the likelihood, or its bound on grids."""
+        return self.objectives[0] if objective is None else check_choice("objective", objective, self.objectives)
 
     def _forward(self, data: Data) -> tuple[Floats, Any]:
         self.check_data("data", data)
         packing = getattr(data, "packing", None)
         out, cache = self.network.layer.forward(self.network.params, data.inputs, packing)
-        expected = (*data.labels.shape, self.n_labels)
+        expected = (*data.label_shape, self.n_labels)
         if out.shape != expected:
             raise InputError("network", f"must give potentials of shape {expected}", got=f"shape {out.shape}")
         return out, cache
@@ -120,22 +131,24 @@ class StructuredModel(ABC, Generic[Data]):
 
     def accuracy(self, data: Data) -> float:
         """Share of positions or pixels whose predicted label is right, in [0, 1]."""
-        return float(np.mean(self.predict_rows(data) == data.labels))
+        labels = self._labels(data)
+        return float(np.mean(self.predict_rows(data) == labels))
 
-    def loss(self, data: Data, objective: str = "nll") -> float:
+    def loss(self, data: Data, objective: str | None = None) -> float:
         """The objective, averaged over sequences or images."""
         return self._evaluate(data, objective, self.unary(data)).value
 
-    def loss_and_grads(self, data: Data, objective: str = "nll") -> tuple[float, StructuredGrads]:
+    def loss_and_grads(self, data: Data, objective: str | None = None) -> tuple[float, StructuredGrads]:
         """The objective and its gradient in every parameter.
 
-        ``objective``: "nll", "ssvm", "pseudolikelihood", "marginal" (chains) or "unary".
+        ``objective``: on chains "nll" (by default), "ssvm", "pseudolikelihood", "marginal" or "unary"; on grids
+        "mean_field" (by default), "ssvm", "pseudolikelihood" or "unary".
         """
         loss, grads, _ = self.pass_through(data, objective)
         return loss, grads
 
     def pass_through(
-        self, data: Data, objective: str, unary: Floats | None = None
+        self, data: Data, objective: str | None, unary: Floats | None = None
     ) -> tuple[float, StructuredGrads, Floats]:
         """Loss, gradients and U; with ``unary`` given the network is left alone and has no gradients."""
         cache = None
@@ -153,13 +166,20 @@ class StructuredModel(ABC, Generic[Data]):
         )
         return out.value, grads, unary
 
-    def _evaluate(self, data: Data, objective: str, unary: Floats) -> ObjectiveValue:
-        check_choice("objective", objective, self.objectives)
-        if data.labels.max() >= self.n_labels:
-            raise InputError("labels", f"must be in 0..{self.n_labels - 1}", got=data.labels.max())
+    def _evaluate(self, data: Data, objective: str | None, unary: Floats) -> ObjectiveValue:
+        name = self.objective_name(objective)
+        self._labels(data)
         return self.potential_objective(
-            data, _times(self.unary_scale, unary), self.pairwise_scale * self.pairwise, objective
+            data, _times(self.unary_scale, unary), self.pairwise_scale * self.pairwise, name
         )
+
+    def _labels(self, data: Data) -> NDArray[np.integer[Any]]:
+        """The labels of ``data``, which must be labels of the model."""
+        self.check_data("data", data, labelled=True)
+        labels = data.known_labels
+        if labels.max() >= self.n_labels:
+            raise InputError("labels", f"must be in 0..{self.n_labels - 1}", got=labels.max())
+        return labels
 
     def parameters(self) -> dict[str, Floats]:
         """Copies of all parameters by name: "network.<name>", "pairwise", "unary_scale", "pairwise_scale"."""
@@ -235,7 +255,8 @@ class ChainCRF(StructuredModel[ChainDataset]):
 
     def sequence_accuracy(self, data: ChainDataset) -> float:
         """Share of sequences without a wrong label, in [0, 1]."""
-        wrong = data.packing.sum(self.predict_rows(data) != data.labels)
+        labels = self._labels(data)
+        wrong = data.packing.sum(self.predict_rows(data) != labels)
         return float(np.mean(wrong == 0))
 
     def potential_objective(
@@ -246,7 +267,7 @@ class ChainCRF(StructuredModel[ChainDataset]):
         objective: str,
     ) -> ObjectiveValue:
         """An objective as a function of the scaled potentials (N, K) and (K, K)."""
-        return CHAIN_OBJECTIVES[objective](unary, pairwise, data.labels, data.packing)
+        return CHAIN_OBJECTIVES[objective](unary, pairwise, data.known_labels, data.packing)
 
     def _decode(self, data: ChainDataset, unary: Floats, pairwise: Floats) -> NDArray[Any]:
         return decode(unary, pairwise, data.packing)
@@ -280,8 +301,12 @@ class GridCRF(StructuredModel[GridDataset]):
     _pairwise_axes: ClassVar[tuple[int, ...]] = (2, 3)
     _pairwise_text: ClassVar[str] = "a square matrix (K, K), or two (2, K, K)"
 
+    def objective_name(self, objective: str | None) -> str:
+        """The checked name of an objective, "mean_field" by default; "nll", its old name, gives a warning."""
+        return self.objectives[0] if objective is None else grid_objective_name(objective)
+
     def predict(self, data: GridDataset) -> NDArray[Any]:
-        """The best labels that `grid.grid_decode` finds, (n, H, W)."""
+        """The best labels: exactly for two labels, by ICM for more (`grid.grid_decode`); (n, H, W)."""
         return self.predict_rows(data)
 
     def weights(self, data: GridDataset) -> Weights | None:
@@ -296,7 +321,7 @@ class GridCRF(StructuredModel[GridDataset]):
         objective: str,
     ) -> ObjectiveValue:
         """An objective as a function of the scaled potentials (n, H, W, K) and (K, K) or (2, K, K)."""
-        return grid_objective(objective, unary, pairwise, data.labels, self.weights(data), margin=self.margin)
+        return grid_objective(objective, unary, pairwise, data.known_labels, self.weights(data), margin=self.margin)
 
     def _decode(self, data: GridDataset, unary: Floats, pairwise: Floats) -> NDArray[Any]:
         return grid_decode(unary, pairwise, self.weights(data))

@@ -235,13 +235,19 @@ class Upsample2D:
 class Coordinates:
     """Two more channels, row and column from -1 to 1; (n, H, W, C) -> (n, H, W, C + 2).
 
-    A convolution does the same everywhere; with these it can learn where in the image things tend to be.
+    A convolution does the same everywhere; with these it can learn where in the image things tend to be. H and W must
+    be multiples of ``multiple``, for layers behind that halve them and double them again.
     """
+
+    multiple: int = 1
 
     def init(self, rng: np.random.Generator) -> Params:
         return {}
 
     def forward(self, params: Params, x: Array, packing: Packing | None = None) -> tuple[Array, Any]:
+        _expect(x.ndim == 4, "must be (n, H, W, C)", x)
+        fits = x.shape[1] % self.multiple == x.shape[2] % self.multiple == 0
+        _expect(fits, f"must have a height and a width that are multiples of {self.multiple}", x)
         out = np.empty((*x.shape[:3], x.shape[3] + 2), dtype=x.dtype)
         out[..., :-2] = x
         out[..., -2] = np.linspace(-1, 1, x.shape[1])[:, None]
@@ -460,7 +466,7 @@ class Branches:
         results = [layer.forward(_part(params, i), x, packing) for i, layer in enumerate(self.branches)]
         outputs, caches = [out for out, _ in results], [cache for _, cache in results]
         shapes = {out.shape[:-1] for out in outputs}
-        _expect(len(shapes) == 1, f"must give equal sizes in all branches, not {sorted(shapes)}:", x)
+        _expect(len(shapes) == 1, f"must leave all branches with outputs of one size, not {sorted(shapes)}", x)
         return np.concatenate(outputs, axis=-1), (caches, np.cumsum([out.shape[-1] for out in outputs])[:-1])
 
     def backward(self, cache: Any, upstream: Array, *, inputs: bool = True) -> tuple[Params, Array | None]:
@@ -656,5 +662,5 @@ def two_scale_net(
     branches = Branches(
         (Sequential((Conv2D(n, fine, 3), ReLU())), Sequential((*down, Upsample2D(), Upsample2D()))),
     )
-    layers: list[Layer] = [Coordinates(), branches, Dense(fine + c, n_labels)]
+    layers: list[Layer] = [Coordinates(multiple=4), branches, Dense(fine + c, n_labels)]
     return Network.create(layers, dtype=dtype, rng=rng)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
-from attnembed._validation import RNGLike, as_rng, check_between, check_choice, check_integer, check_positive
+from attnembed._validation import RNGLike, as_rng, check_between, check_integer, check_positive
 from attnembed.errors import InputError
 from attnembed.optim import Optimizer, OptimizerState
 from attnembed.results import Status
@@ -58,7 +58,7 @@ class ScaleSearch:
 def best_pairwise_factor(
     model: StructuredModel[Any],
     data: Any,
-    objective: str = "nll",
+    objective: str | None = None,
     *,
     unary: Floats | None = None,
     low: float = -2.0,
@@ -76,12 +76,12 @@ def best_pairwise_factor(
     unary : U of ``data``, where it is known already
     tolerance : of x
     """
-    check_choice("objective", objective, model.objectives)
+    name = model.objective_name(objective)
     u = model.unary_scale * (model.unary(data) if unary is None else unary)
     w = model.pairwise_scale * model.pairwise
 
     def value(x: float) -> float:
-        return model.potential_objective(data, u, 2.0**x * w, objective).value
+        return model.potential_objective(data, u, 2.0**x * w, name).value
 
     grid = np.linspace(low, high, 9)
     values = np.array([value(x) for x in grid])
@@ -123,7 +123,7 @@ class ScaleDiagnosis:
         )
 
 
-def scale_diagnosis(model: StructuredModel[Any], data: Any, objective: str = "nll") -> ScaleDiagnosis:
+def scale_diagnosis(model: StructuredModel[Any], data: Any, objective: str | None = None) -> ScaleDiagnosis:
     """Whether the relative scale of a model is off on ``data`` (held-out data where the model was trained on some).
 
     >>> from attnembed.structured.networks import identity
@@ -260,7 +260,7 @@ def bigram_potentials(data: ChainDataset, n_labels: int, *, smoothing: float = 1
            [ 0.288, -0.405]])
     """
     k, packing = check_integer("n_labels", n_labels, minimum=1), data.packing
-    pairs = data.labels[packing.left] * k + data.labels[packing.right]
+    pairs = data.known_labels[packing.left] * k + data.known_labels[packing.right]
     counts = np.bincount(pairs, minlength=k * k).reshape(k, k) + check_positive("smoothing", smoothing)
     joint = counts / counts.sum()
     return np.log(joint) - np.log(joint.sum(axis=1, keepdims=True)) - np.log(joint.sum(axis=0))
@@ -275,7 +275,7 @@ def suggest_ratio(model: ChainCRF, data: ChainDataset) -> tuple[float, ScaleFit]
     unary = data.split(model.unary(data))
     longest = max(len(u) for u in unary)
     padded = np.stack([np.pad(u, ((0, longest - len(u)), (0, 0))) for u in unary])
-    labels = np.stack([np.pad(y, (0, longest - len(y))) for y in data.split(data.labels)])
+    labels = np.stack([np.pad(y, (0, longest - len(y))) for y in data.split(data.known_labels)])
     fit = fit_scales(padded, w, labels, data.packing.lengths)
     n_u, n_w = component_norms(fit.unary_scale * model.unary(data), fit.pairwise_scale * w)
     if fit.status is not Status.CONVERGED or not n_w > 0:

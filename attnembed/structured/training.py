@@ -100,7 +100,7 @@ def train_structured(
     data: Any,
     *,
     strategy: Literal["joint", "stage"] = "joint",
-    objective: str = "nll",
+    objective: str | None = None,
     scaling: OnlineScaling | OfflineScaling | None = None,
     n_epochs: int = 30,
     batch_size: int = 20,
@@ -122,7 +122,8 @@ def train_structured(
 
     Parameters
     ----------
-    strategy, objective, scaling : see the module's text, `objectives` and `scaling`
+    strategy, objective, scaling : see the module's text, `objectives` and `scaling`; by default the objective is "nll"
+        on chains and "mean_field" on grids
     n_epochs : in total, over all stages
     batch_size : sequences or images per step
     optimizer : `optim.Adam` or `optim.SGD`; Adam(step_size=1e-3) by default
@@ -155,9 +156,9 @@ def train_structured(
     """
     if not isinstance(model, StructuredModel):
         raise InputTypeError("model", "must be a ChainCRF or a GridCRF", got=type(model).__name__)
-    model.check_data("data", data)
+    model.check_data("data", data, labelled=True)
     if validation is not None:
-        model.check_data("validation", validation)
+        model.check_data("validation", validation, labelled=metric is None)
     if not (scaling is None or isinstance(scaling, (OnlineScaling, OfflineScaling))):
         raise InputTypeError(
             "scaling", "must be None, an OnlineScaling or an OfflineScaling", got=type(scaling).__name__
@@ -216,13 +217,13 @@ def train_structured(
 def _stages(
     model: StructuredModel[Any],
     strategy: str,
-    objective: str,
+    objective: str | None,
     n_epochs: int,
     stage_epochs: tuple[int, int, int] | None,
     learned_scales: Sequence[str],
 ) -> list[_Stage]:
     check_integer("n_epochs", n_epochs, minimum=1)
-    check_choice("objective", objective, model.objectives)
+    objective = model.objective_name(objective)
     for name in learned_scales:
         check_choice("learned_scales", name, _SCALES)
     network = tuple(NETWORK + name for name in model.network.params)

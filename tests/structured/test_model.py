@@ -143,7 +143,7 @@ def test_bad_data_is_named():
         ((x, []), r"`labels` must have one entry per sequence \(1\)"),
         (([], []), "`inputs` must hold at least one sequence"),
         ((x, [[0]]), "one label per position.* in sequence 0"),
-        (([np.zeros((0, 1))], [[]]), "one label per position, at least one"),
+        (([np.zeros((0, 1))], [[]]), "`inputs` must have at least one position .* in sequence 0"),
         ((x, [[0.0, 1.0]]), "`labels` must be integers; got dtype float64 in sequence 0"),
         ((x, [[0, -1]]), "`labels` must be >= 0"),
         (([np.full((2, 1), np.nan)], y), "`inputs` must be finite; got NaN or inf in sequence 0"),

@@ -204,7 +204,16 @@ def test_same_seed_same_network():
         (birnn(5, 1, 2, rng=0), np.array([[5]]), r"`inputs` must be ids in 0..4; got 5"),
         (birnn(5, 1, 2, rng=0), np.array([[-1]]), r"`inputs` must be ids in 0..4; got -1"),
         (NETWORKS["recurrent"][0], np.zeros((4, 3)), r"`inputs` must be \(N, 5\) for BiRecurrent"),
-        (NETWORKS["two scales"][0], np.zeros((1, 8, 6, 3)), r"`inputs` must give equal sizes in all branches"),
+        (
+            NETWORKS["two scales"][0],
+            np.zeros((1, 8, 6, 3)),
+            r"^`inputs` must have a height and a width that are multiples of 4; got shape \(1, 8, 6, 3\)",
+        ),
+        (
+            Network.create([Branches((MaxPool2D(), Tanh()))]),
+            np.zeros((1, 2, 2, 3)),
+            r"^`inputs` must leave all branches with outputs of one size, not \[.*\]; got shape \(1, 2, 2, 3\)",
+        ),
     ],
 )
 def test_bad_inputs_are_named(network, x, message):

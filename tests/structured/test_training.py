@@ -51,7 +51,7 @@ def test_training_lowers_the_objective(strategy, objective):
 def test_grids_train():
     data = make_grid_dataset(6, 5, 5, 2, transition=1.2, rng=0)
     model = GridCRF(conv_net(2, (3,), 2, size=3, rng=0), 0.1 * np.eye(2), contrast=True)
-    for objective in ("ssvm", "pseudolikelihood", "nll"):
+    for objective in ("ssvm", "pseudolikelihood", "mean_field"):
         result = train_structured(
             model, data, objective=objective, scaling=OnlineScaling(), n_epochs=3, optimizer=Adam(step_size=1e-2), rng=0
         )
@@ -226,7 +226,7 @@ def test_online_scaling_finds_the_scale_in_one_epoch():
     assert result.model.pairwise_scale == 1.0
 
 
-@pytest.mark.parametrize("objective", ["nll", "pseudolikelihood"])
+@pytest.mark.parametrize("objective", ["mean_field", "pseudolikelihood"])
 @pytest.mark.parametrize("strength", [0.01, 1.0, 100.0])
 def test_online_scaling_does_not_starve_an_untrained_network(strength, objective):
     """Neighbours that always agree want a large W; before, between and after the fits it is held to the bound."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.special import expit
 
 from attnembed.gradcheck import check_gradient_complex_step
 from attnembed.reference import attention_loss, precise_gradient_p
@@ -73,7 +74,7 @@ def gradient_saturation(rng: np.random.Generator) -> Evidence:
         grads = model.loss_and_grads(data)[1]
         worst = max(worst, truth.relative_error(grads.scaled_p, grads.log_scale))
         a, f = model.attention(data).toarray(), model.output(data)
-        c = data.labels / data.n_samples / (1 + np.exp(data.labels * f))
+        c = data.labels / data.n_samples * expit(-data.labels * f)
         textbook = -(c @ (a * (model.token_values - f[:, None]))) @ model.E
         control = max(control, truth.relative_error(textbook, 0.0))
     return Evidence(measured=worst, bound=1e-10, control=control)
