@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import scipy
 
+from attnembed._validation import as_path
 from attnembed.errors import DataFileError, InputError
 from attnembed.results import to_plain
 
@@ -32,7 +33,7 @@ def replacing(path: PathLike) -> Iterator[Path]:
 
     A link is followed. Devices, pipes and folders are refused: renaming would put a file in their place.
     """
-    target = Path(path)
+    target = as_path("path", path)
     try:
         if target.exists() and not target.is_file():
             raise OSError(errno.EINVAL, "Is a directory" if target.is_dir() else "Not a regular file")
@@ -161,7 +162,7 @@ def read_npz(
     path: PathLike, names: tuple[str, ...], *, content: bytes | None = None
 ) -> dict[str, np.ndarray[Any, Any]]:
     """The named arrays of an npz without pickle, with whatever they hold: see `read_checked`."""
-    path = Path(path)
+    path = as_path("path", path)
     try:
         with open(path, "rb") if content is None else io.BytesIO(content) as stream:
             archive = np.load(stream, allow_pickle=False)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import numbers
 import operator
+import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -133,6 +135,26 @@ def check_integer(name: str, value: Any, *, minimum: int | None = None) -> int:
     if minimum is not None and number < minimum:
         raise InputError(name, f"must be at least {minimum}", got=number)
     return number
+
+
+def check_flag(name: str, value: Any) -> bool:
+    """True or False."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise InputTypeError(name, "must be True or False", got=repr(value))
+    return bool(value)
+
+
+def check_function(name: str, value: Any, *, optional: bool = True) -> None:
+    """Something to call, or None."""
+    if not callable(value) and not (optional and value is None):
+        raise InputTypeError(name, "must be a function", got=type(value).__name__)
+
+
+def as_path(name: str, value: Any) -> Path:
+    """A path given as text or as an `os.PathLike`."""
+    if isinstance(value, (str, os.PathLike)) and isinstance(os.fspath(value), str):
+        return Path(value)
+    raise InputTypeError(name, "must be a path", got=type(value).__name__)
 
 
 def check_choice(name: str, value: Any, choices: Iterable[str]) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
-from attnembed._files import read_npz, write_npz
+from attnembed._files import Member, read_checked, write_npz
 from attnembed._validation import (
     RNGLike,
     as_real_array,
@@ -30,6 +30,9 @@ from attnembed.gibbs import probabilities
 __all__ = ["AttentionModel", "Gradients"]
 
 Floats = NDArray[np.floating[Any]]
+
+_TYPES = (np.float32, np.float64)
+_ARCHIVE = {"E": Member(_TYPES, ("V", "d")), "p": Member(_TYPES, ("d",)), "v": Member(_TYPES, ("d",))}
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,7 +215,9 @@ class AttentionModel:
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> AttentionModel:
         """Read a model written by `save`; anything malformed raises DataFileError."""
-        arrays = read_npz(path, ("E", "p", "v"))
+        arrays = read_checked(path, _ARCHIVE)
+        if len({array.dtype for array in arrays.values()}) > 1:
+            raise DataFileError(path, "must hold E, p and v of one type")
         try:
             return cls(**arrays)
         except InputError as error:

