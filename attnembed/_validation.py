@@ -6,7 +6,7 @@ import math
 import numbers
 import operator
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +135,12 @@ def check_integer(name: str, value: Any, *, minimum: int | None = None) -> int:
     if minimum is not None and number < minimum:
         raise InputError(name, f"must be at least {minimum}", got=number)
     return number
+
+
+def check_names(others: Mapping[str, Any], known: str) -> None:
+    """Raise for keyword arguments that a function has no use for."""
+    for name in others:
+        raise InputTypeError(name, "is no parameter of the model", hint=f"those are {known}")
 
 
 def check_flag(name: str, value: Any) -> bool:

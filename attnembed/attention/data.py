@@ -30,6 +30,7 @@ from attnembed._validation import (
 from attnembed.attention.counting import as_counts, count_tokens
 from attnembed.errors import InputError, InputTypeError
 from attnembed.gibbs import Segments
+from attnembed.results import Record
 
 __all__ = [
     "AssumptionReport",
@@ -57,8 +58,8 @@ class TokenKind(enum.IntEnum):
     MIXED = 4  # none of these
 
 
-@dataclass(frozen=True, eq=False)
-class AssumptionReport:
+@dataclass(frozen=True, eq=False, repr=False)
+class AssumptionReport(Record):
     """Whether Assumption 1 of [WSOM25] holds, and what violates it.
 
     ``important`` (n,) is the completely positive or negative token of each sequence, -1 where there is not exactly

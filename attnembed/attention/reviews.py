@@ -31,6 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnembed._files import read_lines
+from attnembed._frozen import KeepsFrozen
 from attnembed._validation import as_path, check_choice, check_integer, freeze
 from attnembed.errors import DataFileError, InputError, InputTypeError
 
@@ -73,7 +74,7 @@ class ReaderOptions(TypedDict, total=False):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Reviews:
+class Reviews(KeepsFrozen):
     """Texts ``documents`` (a list of n) and ``labels`` (n,) in {-1, +1}; unpacks as ``documents, labels``."""
 
     documents: list[str]

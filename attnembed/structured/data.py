@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from attnembed._frozen import KeepsFrozen
 from attnembed._validation import RNGLike, as_integer_array, as_rng, check_integer, check_positive, freeze
 from attnembed.errors import InputError, InputTypeError
+from attnembed.results import Record
 from attnembed.structured.chain import chain_sample
 from attnembed.structured.packing import Packing
 
@@ -20,8 +20,8 @@ __all__ = ["ChainDataset", "GridDataset", "make_chain_dataset", "make_grid_datas
 Ints = NDArray[np.integer[Any]]
 
 
-@dataclass(frozen=True, eq=False, init=False)
-class ChainDataset(KeepsFrozen):
+@dataclass(frozen=True, eq=False, init=False, repr=False)
+class ChainDataset(Record):
     """n labelled sequences of any length >= 1, held in the packed order of `packing.Packing`.
 
     Parameters
@@ -106,8 +106,8 @@ class ChainDataset(KeepsFrozen):
         return np.split(flat, np.cumsum(self.packing.lengths)[:-1])
 
 
-@dataclass(frozen=True, eq=False)
-class GridDataset(KeepsFrozen):
+@dataclass(frozen=True, eq=False, repr=False)
+class GridDataset(Record):
     """n labelled images of one size.
 
     Attributes

@@ -36,6 +36,7 @@ from attnembed._validation import (
     freeze,
 )
 from attnembed.errors import InputError, InputTypeError
+from attnembed.results import Record
 from attnembed.structured.objectives import ObjectiveValue
 
 __all__ = [
@@ -63,8 +64,8 @@ _LARGEST_CAPACITY = 2**30 - 1
 _CUT_TOGETHER = 3
 
 
-@dataclass(frozen=True, eq=False)
-class GridMap:
+@dataclass(frozen=True, eq=False, repr=False)
+class GridMap(Record):
     """The best labeling of each image.
 
     Attributes
@@ -79,8 +80,8 @@ class GridMap:
     gap: float
 
 
-@dataclass(frozen=True, eq=False)
-class MeanField:
+@dataclass(frozen=True, eq=False, repr=False)
+class MeanField(Record):
     """A fixed point of mean field: the factorised q that (locally) maximises the bound on log Z.
 
     Attributes

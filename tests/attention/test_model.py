@@ -19,7 +19,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from attnembed import reference
 from attnembed.attention.data import TokenDataset, make_balanced_dataset
 from attnembed.attention.model import AttentionModel
-from attnembed.errors import DataFileError, InputError
+from attnembed.errors import DataFileError, InputError, InputTypeError
 from tests.attention.theory.instances import as_model, random_instance
 from tests.strategies import AttentionProblem, attention_problems, generators
 
@@ -68,7 +68,7 @@ def test_replace_changes_what_is_named_and_nothing_else() -> None:
     assert_array_equal(other.p, 2 * model.p)
     assert_array_equal(other.E, model.E)
     assert_array_equal(other.v, model.v)
-    with pytest.raises(TypeError, match="unexpected keyword"):
+    with pytest.raises(InputTypeError, match=r"^`P` is no parameter of the model; those are E, p and v$"):
         model.replace(P=model.p)  # type: ignore[call-arg]
     with pytest.raises(InputError, match="`v` must have shape"):
         model.replace(v=np.ones(model.dim + 1))
