@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import numbers
 import operator
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,8 @@ from attnembed.errors import InputError, InputTypeError
 
 FloatArray = NDArray[np.floating[Any]]
 RNGLike = int | np.random.Generator | None
+
+_LARGEST_INTEGER = np.iinfo(np.int64).max
 
 
 def as_rng(rng: RNGLike) -> np.random.Generator:
@@ -32,10 +36,29 @@ def as_rng(rng: RNGLike) -> np.random.Generator:
 
 def as_array(name: str, value: ArrayLike) -> np.ndarray[Any, Any]:
     """Any array that NumPy makes of ``value``; the caller checks the type and the shape."""
+    refuse_mask(name, value)
     try:
         return np.asarray(value)
     except (ValueError, TypeError, OverflowError) as error:
         raise InputTypeError(name, "must be an array, with rows of one length", got=type(value).__name__) from error
+
+
+def refuse_mask(name: str, value: Any) -> None:
+    """Raise for a masked array, or a list that holds one: NumPy would drop the mask, and use what lies under it."""
+    if _has_mask(value):
+        hint = "leave out the masked entries, or fill them with `filled`"
+        raise InputTypeError(name, "must not be masked", got="a masked array", hint=hint)
+
+
+def _has_mask(value: Any) -> bool:
+    if isinstance(value, np.ma.MaskedArray):
+        return True
+    if not isinstance(value, (list, tuple)):
+        return False
+    kinds = set(map(type, value))  # a list of a million numbers has one type
+    if any(issubclass(kind, np.ma.MaskedArray) for kind in kinds):
+        return True
+    return not kinds.isdisjoint((list, tuple)) and any(map(_has_mask, value))
 
 
 def as_real_array(name: str, value: ArrayLike, *, ndim: int, dtype: Any = None) -> FloatArray:
@@ -45,7 +68,7 @@ def as_real_array(name: str, value: ArrayLike, *, ndim: int, dtype: Any = None) 
         raise InputTypeError(name, "must be a real numeric array", got=f"dtype {array.dtype}")
     if array.ndim != ndim:
         raise InputError(name, f"must have {ndim} axes", got=f"shape {array.shape}")
-    target = dtype if dtype is not None else (array.dtype if array.dtype.kind == "f" else np.float64)
+    target = dtype if dtype is not None else (array.dtype.newbyteorder("=") if array.dtype.kind == "f" else np.float64)
     if target == np.float16 or target == np.longdouble:
         target = np.float64
     with np.errstate(over="ignore"):  # what does not fit becomes inf and is named below
@@ -64,6 +87,8 @@ def as_integer_array(name: str, value: ArrayLike, *, ndim: int) -> NDArray[np.in
         raise InputTypeError(name, "must hold integers", got=f"dtype {array.dtype}")
     if array.ndim != ndim:
         raise InputError(name, f"must have {ndim} axes", got=f"shape {array.shape}")
+    if array.dtype == np.uint64 and array.max(initial=0) > _LARGEST_INTEGER:  # would come out negative
+        raise InputError(name, f"must be at most {_LARGEST_INTEGER}", got=array.max())
     return array.astype(np.int64)
 
 
@@ -110,6 +135,32 @@ def check_integer(name: str, value: Any, *, minimum: int | None = None) -> int:
     if minimum is not None and number < minimum:
         raise InputError(name, f"must be at least {minimum}", got=number)
     return number
+
+
+def check_names(others: Mapping[str, Any], known: str) -> None:
+    """Raise for keyword arguments that a function has no use for."""
+    for name in others:
+        raise InputTypeError(name, "is no parameter of the model", hint=f"those are {known}")
+
+
+def check_flag(name: str, value: Any) -> bool:
+    """True or False."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise InputTypeError(name, "must be True or False", got=repr(value))
+    return bool(value)
+
+
+def check_function(name: str, value: Any, *, optional: bool = True) -> None:
+    """Something to call, or None."""
+    if not callable(value) and not (optional and value is None):
+        raise InputTypeError(name, "must be a function", got=type(value).__name__)
+
+
+def as_path(name: str, value: Any) -> Path:
+    """A path given as text or as an `os.PathLike`."""
+    if isinstance(value, (str, os.PathLike)) and isinstance(os.fspath(value), str):
+        return Path(value)
+    raise InputTypeError(name, "must be a path", got=type(value).__name__)
 
 
 def check_choice(name: str, value: Any, choices: Iterable[str]) -> str:

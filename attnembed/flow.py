@@ -25,7 +25,7 @@ from scipy.integrate import LSODA
 from scipy.optimize import brentq
 
 from attnembed._progress import Progress
-from attnembed.results import Status
+from attnembed.results import Record, Status
 
 __all__ = ["CLOCKS", "Clock", "FlowField", "FlowPoint", "Trajectory", "integrate"]
 
@@ -49,8 +49,8 @@ class FlowField(Protocol):
     def jacobian(self, x: Vector) -> tuple[Vector, float]: ...
 
 
-@dataclass(frozen=True, eq=False)
-class FlowPoint:
+@dataclass(frozen=True, eq=False, repr=False)
+class FlowPoint(Record):
     """One accepted step: the state, log t (-inf at the start), the arc length and the evaluations so far."""
 
     x: Vector
@@ -59,8 +59,8 @@ class FlowPoint:
     nfev: int
 
 
-@dataclass(frozen=True, eq=False)
-class Trajectory:
+@dataclass(frozen=True, eq=False, repr=False)
+class Trajectory(Record):
     """The accepted steps of an integration: ``x`` (k, r), ``log_time`` (k,), ``arclength`` (k,)."""
 
     x: Vector

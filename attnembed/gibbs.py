@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from attnembed.results import Record
+
 __all__ = ["AnchoredSoftmax", "Segments", "log_partition", "mode", "probabilities"]
 
 Floats = NDArray[np.floating[Any]]
@@ -26,8 +28,8 @@ Ints = NDArray[np.integer[Any]]
 _LOWEST_EXPONENT = -745.0
 
 
-@dataclass(frozen=True, eq=False)
-class Segments:
+@dataclass(frozen=True, eq=False, repr=False)
+class Segments(Record):
     """The layout of a ragged batch: ``indptr`` (n+1,), no segment empty.
 
     >>> Segments(np.array([0, 2, 5])).ids

@@ -8,8 +8,11 @@ import math
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 
-__all__ = ["Result", "Status", "describe", "to_plain"]
+from attnembed._frozen import KeepsFrozen
+
+__all__ = ["Record", "Result", "Status", "describe", "to_plain"]
 
 
 class Status(enum.Enum):
@@ -29,8 +32,15 @@ class Status(enum.Enum):
         return self in (Status.CONVERGED, Status.REACHED_END, Status.STOPPED)
 
 
+class Record(KeepsFrozen):
+    """Base of the frozen objects that hold arrays: one line as repr, and copies that are frozen, too."""
+
+    def __repr__(self) -> str:
+        return describe(self)
+
+
 @dataclasses.dataclass(frozen=True, eq=False, repr=False, kw_only=True)
-class Result:
+class Result(Record):
     """Base of the solver results: ``status``, ``message``, ``success``, a short repr and ``to_dict``.
 
     >>> Result(status=Status.CONVERGED, message="gap 1e-16").success
@@ -51,27 +61,43 @@ class Result:
         out["success"] = self.success
         return out
 
-    def __repr__(self) -> str:
-        return describe(self)
+
+_WIDTH, _TEXT, _PART = 180, 110, 40  # of a repr without the name, and in it of one text and of anything else
 
 
 def describe(obj: Any) -> str:
-    """Short repr of a dataclass: arrays by their shape, scalars by value, one field a line."""
-    lines = []
+    """A dataclass in one line of at most 180 characters and its name: arrays by their shape, texts by their beginning.
+
+    >>> describe(Result(status=Status.CONVERGED, message="gap 1e-16"))
+    "Result(status=converged, message='gap 1e-16')"
+    """
+    parts: list[str] = []
     for field in dataclasses.fields(obj):
-        value = getattr(obj, field.name)
-        if isinstance(value, np.ndarray):
-            text = f"array of shape {value.shape}"
-        elif isinstance(value, Status):
-            text = value.value
-        elif isinstance(value, (float, np.floating)):
-            text = f"{float(value):.6g}"
-        elif dataclasses.is_dataclass(value):
-            text = type(value).__name__
-        else:
-            text = repr(value)
-        lines.append(f"    {field.name}={text},")
-    return "\n".join([f"{type(obj).__name__}(", *lines, ")"])
+        if field.name.startswith("_"):
+            continue
+        part = f"{field.name}={_brief(getattr(obj, field.name))}"
+        if len(", ".join([*parts, part, "..."])) > _WIDTH:
+            parts.append("...")
+            break
+        parts.append(part)
+    return f"{type(obj).__name__}({', '.join(parts)})"
+
+
+def _brief(value: Any) -> str:
+    if (isinstance(value, np.ndarray) and value.ndim) or sp.issparse(value):
+        return f"array{value.shape}" if isinstance(value, np.ndarray) else f"{type(value).__name__}{value.shape}"
+    if isinstance(value, Status):
+        return value.value
+    if isinstance(value, (float, np.floating)):
+        return f"{float(value):.6g}"
+    if isinstance(value, (list, tuple, dict, set, frozenset)):
+        return f"{type(value).__name__} of {len(value)}"
+    if dataclasses.is_dataclass(value):
+        return type(value).__name__
+    if isinstance(value, str):
+        return repr(value) if len(repr(value)) <= _TEXT else f"{value[:_TEXT]!r:.{_TEXT - 3}}..."
+    text = repr(value)
+    return text if len(text) <= _PART and "\n" not in text else type(value).__name__
 
 
 def to_plain(value: Any) -> Any:

@@ -583,7 +583,7 @@ def test_results_are_frozen_and_plain():
         result.margin = 2.0
     assert json.loads(json.dumps(result.to_dict()))["success"] is True
     assert "certified" in result.message
-    assert "array of shape (3,)" in repr(result)
+    assert "p=array(3,)" in repr(result)
 
 
 def test_lists_integers_and_single_precision_are_taken():

@@ -44,15 +44,7 @@ def test_a_result_says_what_it_holds_and_cannot_be_changed() -> None:
         gap=1 / 3,
         inner=Result(status=Status.FAILED, message=""),
     )
-    assert repr(result).splitlines() == [
-        "Found(",
-        "    status=not_finite,",
-        "    message='no',",
-        "    x=array of shape (3, 2),",
-        "    gap=0.333333,",
-        "    inner=Result,",
-        ")",
-    ]
+    assert repr(result) == "Found(status=not_finite, message='no', x=array(3, 2), gap=0.333333, inner=Result)"
     with pytest.raises(dataclasses.FrozenInstanceError):
         result.status = Status.CONVERGED  # type: ignore[misc]
     assert result != Found(status=Status.NOT_FINITE, message="no", x=result.x, gap=1 / 3)
@@ -81,4 +73,4 @@ def test_numbers_keep_their_kind_and_value() -> None:
     assert values == {"1": 3, "b": True, "c": 0.5, "d": [1, [2.0]], "e": [0, 1]}
     assert [type(value) for value in values.values()] == [int, bool, float, list, list]
     assert to_plain({"s"}) == "{'s'}"
-    assert describe(Result(status=Status.FAILED, message="m")).startswith("Result(\n    status=failed")
+    assert describe(Result(status=Status.FAILED, message="m")) == "Result(status=failed, message='m')"

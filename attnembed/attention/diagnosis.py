@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from attnembed.attention.data import AssumptionReport, TokenDataset, TokenKind
+from attnembed.attention.data import AssumptionReport, TokenDataset, TokenKind, check_data
 from attnembed.attention.model import AttentionModel
+from attnembed.attention.parameters import check_model
 from attnembed.attention.selection import Selection, select
 from attnembed.attention.theory import (
     Asymptotics,
@@ -22,13 +23,13 @@ from attnembed.attention.theory import (
     small_step_condition,
     smoothness_bound,
 )
-from attnembed.results import to_plain
+from attnembed.results import Record, to_plain
 
 __all__ = ["Diagnosis", "diagnose"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Diagnosis:
+class Diagnosis(Record):
     """The table of `diagnose`; ``str`` prints it.
 
     Attributes
@@ -121,7 +122,8 @@ def diagnose(model: AttentionModel, data: TokenDataset) -> Diagnosis:
     >>> report.assumption.holds, report.feasible, report.conditions["F5 (small step)"].holds
     (True, True, True)
     """
-    model._check(data)
+    check_model(model)
+    check_data(data, len(model.E))
     kinds = {kind.name.lower(): int(np.sum(data.token_kinds == kind)) for kind in TokenKind}
     late = asymptotics(model, data)
     return Diagnosis(

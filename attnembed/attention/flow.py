@@ -9,15 +9,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attnembed._validation import check_between, check_choice, check_integer, check_positive, freeze
-from attnembed.attention.data import TokenDataset
+from attnembed._validation import check_between, check_choice, check_function, check_integer, check_positive, freeze
+from attnembed.attention.data import TokenDataset, check_data
 from attnembed.attention.model import AttentionModel
+from attnembed.attention.parameters import check_model
 from attnembed.attention.passes import AnchoredPass, TokenPasses, loss_gap
 from attnembed.attention.selection import top_tokens
 from attnembed.errors import InputError
 from attnembed.flow import CLOCKS, Clock, FlowPoint, Trajectory, integrate
 from attnembed.gibbs import probabilities
-from attnembed.results import Result, Status
+from attnembed.results import Record, Result, Status
 
 __all__ = ["FlowResult", "FlowState", "gradient_flow"]
 
@@ -30,8 +31,8 @@ _CANCELLED = 1e-8
 _AT_REST = 0.1
 
 
-@dataclass(frozen=True, eq=False)
-class FlowState:
+@dataclass(frozen=True, eq=False, repr=False)
+class FlowState(Record):
     """What a callback of `gradient_flow` receives: p (d,), log t, arc length and evaluations so far."""
 
     p: Vector
@@ -109,7 +110,9 @@ def gradient_flow(
     >>> flow.success, bool(flow.top_attention[-1] > 0.999), bool(np.all(np.diff(flow.loss_gap) < 0))
     (True, True, True)
     """
-    model._check(data)
+    check_model(model)
+    check_data(data, len(model.E))
+    check_function("callback", callback)
     check_choice("clock", clock, CLOCKS)
     if clock == "log_time":
         until = check_between("until", until, -700, 700, hint="for this clock it is log t, not t")

@@ -11,29 +11,36 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
-from attnembed._files import read_npz, write_npz
+from attnembed._files import Member, read_checked, write_npz
+from attnembed._frozen import KeepsFrozen
 from attnembed._validation import (
     RNGLike,
     as_real_array,
     as_rng,
     check_integer,
+    check_names,
     check_positive,
     check_shape,
     freeze,
 )
 from attnembed.attention.data import TokenDataset, check_data
+from attnembed.attention.parameters import check_scores, scores_and_values
 from attnembed.attention.passes import AnchoredPass, TokenSums, token_sums
 from attnembed.attention.products import embedding_product, embedding_transpose_product, rank_two, two_columns
 from attnembed.errors import DataFileError, InputError
 from attnembed.gibbs import probabilities
+from attnembed.results import Record
 
 __all__ = ["AttentionModel", "Gradients"]
 
 Floats = NDArray[np.floating[Any]]
 
+_TYPES = (np.float32, np.float64)
+_ARCHIVE = {"E": Member(_TYPES, ("V", "d")), "p": Member(_TYPES, ("d",)), "v": Member(_TYPES, ("d",))}
 
-@dataclass(frozen=True, eq=False)
-class Gradients:
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Gradients(Record):
     """Gradients of the loss in E, p and v, the first kept as a matrix of rank two.
 
     ``E_factors`` = (A, B), each (V,), with grad_E L = -(A v^T + B p^T); ``E`` (V, d) is formed when first asked for.
@@ -59,7 +66,7 @@ class Gradients:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class AttentionModel:
+class AttentionModel(KeepsFrozen):
     """Parameters of the classifier; the arrays are copied and read-only.
 
     f(X_i) = sum_s a_is g_s,  a_is = n_is e^{u_s} / sum_r n_ir e^{u_r},  u = E p,  g = E v.
@@ -133,17 +140,20 @@ class AttentionModel:
     @property
     def token_scores(self) -> Floats:
         """u_s = p . E_s, (V,)."""
-        return self.E @ self.p
+        with np.errstate(all="ignore"):
+            return self.E @ self.p
 
     @property
     def token_values(self) -> Floats:
         """g_s = E_s . v, (V,)."""
-        return self.E @ self.v
+        with np.errstate(all="ignore"):
+            return self.E @ self.v
 
     def replace(
-        self, *, E: ArrayLike | None = None, p: ArrayLike | None = None, v: ArrayLike | None = None
+        self, *, E: ArrayLike | None = None, p: ArrayLike | None = None, v: ArrayLike | None = None, **others: Any
     ) -> AttentionModel:
         """A model with some of E, p, v exchanged."""
+        check_names(others, "E, p and v")
         return AttentionModel(self.E if E is None else E, self.p if p is None else p, self.v if v is None else v)
 
     def output(self, data: TokenDataset) -> Floats:
@@ -153,7 +163,7 @@ class AttentionModel:
     def attention(self, data: TokenDataset) -> sp.csr_array:
         """a_is, (n, V) CSR with the sparsity of the counts; each row sums to one."""
         self._check(data)
-        weights = probabilities(self.token_scores[data.counts.indices], data.segments, data.counts.data)
+        weights = probabilities(scores_and_values(self)[0][data.counts.indices], data.segments, data.counts.data)
         return sp.csr_array((weights, data.counts.indices, data.counts.indptr), shape=data.counts.shape)
 
     def loss(self, data: TokenDataset) -> float:
@@ -174,21 +184,26 @@ class AttentionModel:
         A, B = (freeze(factor.astype(self.E.dtype, copy=False)) for factor in (sums.A, sums.B))
         peak = float(np.abs(sums.scaled_B).max()) or 1.0  # float32 would lose a small B
         factors = two_columns(sums.scaled_B / -peak, -sums.A).astype(self.E.dtype, copy=False)
-        scaled, grad_v = freeze(embedding_transpose_product(self.E, factors))
-        grad_p = freeze(scaled * (peak * np.exp(sums.log_scale)).astype(self.E.dtype))
+        with np.errstate(over="ignore", invalid="ignore"):
+            scaled, grad_v = freeze(embedding_transpose_product(self.E, factors))
+            grad_p = freeze(scaled * (peak * np.exp(sums.log_scale)).astype(self.E.dtype))
+        self._finite("gradients", grad_p, grad_v)
         return sums.loss, Gradients(grad_p, grad_v, (A, B), scaled, sums.log_scale + np.log(peak), (self.v, self.p))
 
     def hessian_p(self, data: TokenDataset) -> Floats:
         """Second derivative of the loss in p, (d, d), symmetric."""
         anchored = self._anchored(data)
-        return anchored.scaled_hessian(self.E) * np.exp(anchored.log_scale)
+        with np.errstate(over="ignore", invalid="ignore"):
+            return self._finite("a Hessian", anchored.scaled_hessian(self.E) * np.exp(anchored.log_scale))
 
     def hessian_vector_p(self, data: TokenDataset, x: ArrayLike) -> Floats:
         """Hess_p L times x, (d,), without forming the Hessian."""
         x = as_real_array("x", x, ndim=1, dtype=self.E.dtype)
         check_shape("x", x, (self.dim,))
         anchored = self._anchored(data)
-        return anchored.scaled_hessian_vector(self.E, x) * np.exp(anchored.log_scale)
+        with np.errstate(over="ignore", invalid="ignore"):
+            product = anchored.scaled_hessian_vector(self.E, x) * np.exp(anchored.log_scale)
+        return self._finite("a product of Hessian and x", product)
 
     def smoothness_p(self, data: TokenDataset) -> float:
         """beta = G^2 R^2 / 64 + G R^2 / 4 >= ||Hess_p L|| at every p.
@@ -212,7 +227,9 @@ class AttentionModel:
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> AttentionModel:
         """Read a model written by `save`; anything malformed raises DataFileError."""
-        arrays = read_npz(path, ("E", "p", "v"))
+        arrays = read_checked(path, _ARCHIVE)
+        if len({array.dtype for array in arrays.values()}) > 1:
+            raise DataFileError(path, "must hold E, p and v of one type")
         try:
             return cls(**arrays)
         except InputError as error:
@@ -223,12 +240,22 @@ class AttentionModel:
 
     def _sums(self, data: TokenDataset) -> TokenSums:
         self._check(data)
-        u, g = embedding_product(self.E, two_columns(self.p, self.v).T).T.astype(np.float64)
+        with np.errstate(all="ignore"):
+            u, g = embedding_product(self.E, two_columns(self.p, self.v).T).T.astype(np.float64)
+        check_scores(u, g, self.E.dtype)
         return token_sums(data, u, g)
 
     def _anchored(self, data: TokenDataset) -> AnchoredPass:
         self._check(data)
-        return AnchoredPass(data, self.token_scores, self.token_values)
+        return AnchoredPass(data, *scores_and_values(self))
+
+    def _finite(self, what: str, *arrays: Floats) -> Floats:
+        """The first of the arrays; InputError if there is NaN or inf in one."""
+        if not all(np.isfinite(array).all() for array in arrays):
+            wider = "" if self.E.dtype == np.float64 else ", or use float64"
+            expected = f"must have {what} finite in {self.E.dtype}"
+            raise InputError("model", expected, got="an overflow", hint=f"scale E, p and v down{wider}")
+        return arrays[0]
 
     def __repr__(self) -> str:
         return f"AttentionModel(vocab_size={self.vocab_size}, dim={self.dim}, dtype={self.E.dtype})"

@@ -11,15 +11,18 @@ from numpy.typing import NDArray
 from attnembed._validation import check_positive, freeze
 from attnembed.attention.data import TokenDataset
 from attnembed.attention.model import AttentionModel
+from attnembed.attention.parameters import check_model
 from attnembed.attention.theory.one_step import one_step_bound, one_step_prediction
+from attnembed.errors import InputError
+from attnembed.results import Record
 
 __all__ = ["OneStepResult", "one_step"]
 
 Floats = NDArray[np.floating[Any]]
 
 
-@dataclass(frozen=True, eq=False)
-class OneStepResult:
+@dataclass(frozen=True, eq=False, repr=False)
+class OneStepResult(Record):
     """A step, what the theory says of it, and the distance between the two.
 
     Attributes
@@ -50,7 +53,7 @@ def one_step(model: AttentionModel, data: TokenDataset, step_size: float) -> One
     Raises
     ------
     InputError
-        for a step size that is not positive and finite.
+        for a step size that is not positive and finite, or so large that the embeddings overflow.
 
     >>> data = TokenDataset.from_tokens([[0, 2], [1, 2]], [1, -1])
     >>> step = one_step(AttentionModel(np.zeros((3, 2)), [0, 0], [1, 0]), data, step_size=4.0)
@@ -58,8 +61,14 @@ def one_step(model: AttentionModel, data: TokenDataset, step_size: float) -> One
     (array([ 0.5, -0.5,  0. ]), 0.0)
     """
     eta = check_positive("step_size", step_size)
+    check_model(model)
     A, B = model.loss_and_grads(data)[1].E_factors
-    after = model.replace(E=model.E + eta * (np.outer(A, model.v) + np.outer(B, model.p)))
+    with np.errstate(over="ignore", invalid="ignore"):
+        E = model.E + eta * (np.outer(A, model.v) + np.outer(B, model.p))
+    if not np.isfinite(E).all():
+        expected = f"must leave the embeddings finite in {E.dtype}"
+        raise InputError("step_size", expected, got=f"{eta:g}", hint="take a smaller step")
+    after = model.replace(E=E)
     prediction = one_step_prediction(model, data, eta)
     alpha = data.signed_frequency
     moved = after.token_values - model.token_values

@@ -28,6 +28,7 @@ from attnembed.attention.data import TokenDataset
 from attnembed.attention.products import count_product, two_columns
 from attnembed.gibbs import AnchoredSoftmax
 from attnembed.losses import logistic, logistic_derivative
+from attnembed.results import Record
 
 __all__ = ["AnchoredPass", "TokenPasses", "TokenSums", "loss_gap", "token_sums"]
 
@@ -49,8 +50,8 @@ _SMALLEST_ANCHOR = 1e-3
 _NEAR = 1e-2
 
 
-@dataclass(frozen=True, eq=False)
-class TokenSums:
+@dataclass(frozen=True, eq=False, repr=False)
+class TokenSums(Record):
     """Loss, outputs f (n,) and the factors A, B (V,) of all gradients; ``B`` is ``scaled_B * exp(log_scale)``."""
 
     loss: float

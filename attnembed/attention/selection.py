@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from attnembed._validation import as_integer_array, check_shape, freeze
 from attnembed.attention.data import TokenDataset, check_data
+from attnembed.attention.parameters import Parameters, check_model, scores_and_values
 from attnembed.errors import InputError
 from attnembed.gibbs import mode
+from attnembed.results import Record
 
 __all__ = ["MarginConstraints", "Parameters", "Selection", "margin_constraints", "select", "top_tokens"]
 
@@ -19,19 +21,8 @@ Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.integer[Any]]
 
 
-class Parameters(Protocol):
-    """Anything that holds E (V, d), p (d,) and v (d,); `AttentionModel` does."""
-
-    @property
-    def E(self) -> Floats: ...
-    @property
-    def p(self) -> Floats: ...
-    @property
-    def v(self) -> Floats: ...
-
-
-@dataclass(frozen=True, eq=False)
-class Selection:
+@dataclass(frozen=True, eq=False, repr=False)
+class Selection(Record):
     """What p selects and what would be best.
 
     Attributes
@@ -51,8 +42,8 @@ class Selection:
         return bool((self.tokens == self.top).all() and (self.top_ties == 1).all())
 
 
-@dataclass(frozen=True, eq=False)
-class MarginConstraints:
+@dataclass(frozen=True, eq=False, repr=False)
+class MarginConstraints(Record):
     """The rows d_k = E_{s*} - E_s of the margin program, each pair of token types once.
 
     ``pairs`` (m, 2) holds (s*, s); ``differences`` (m, d) the rows.
@@ -87,10 +78,12 @@ def select(model: Parameters, data: TokenDataset) -> Selection:
     >>> choice.tokens, choice.top, choice.agrees
     (array([2, 2]), array([0, 1]), False)
     """
+    check_model(model)
     check_data(data, len(model.E))
     columns = data.counts.indices
-    tokens = columns[mode((model.E @ model.p)[columns], data.segments)].astype(np.int64)
-    top, ties, _, _ = top_tokens(data, model.E @ model.v)
+    scores, values = scores_and_values(model)
+    tokens = columns[mode(scores[columns], data.segments)].astype(np.int64)
+    top, ties, _, _ = top_tokens(data, values)
     return Selection(freeze(tokens), freeze(top), freeze(ties))
 
 
@@ -114,6 +107,7 @@ def margin_constraints(model: Parameters, data: TokenDataset, selected: ArrayLik
     array([[0, 2],
            [1, 2]])
     """
+    check_model(model)
     check_data(data, len(model.E))
     tokens: Any = selected.tokens if isinstance(selected, Selection) else selected
     chosen = as_integer_array("selected", tokens, ndim=1)

@@ -3,13 +3,16 @@
 **The rule** (`Tokenizer.tokenize`). The text is put in lower case and in Unicode form NFC, and the tag ``<br />`` is
 removed. A word is a run of Unicode letters and digits (`str.isalnum`); a single apostrophe, plain or typographic,
 between two of them belongs to the word, every other sign separates words.
+
+With ``keep_marks`` a combining mark or a joiner after a letter, a digit or another mark belongs to the word, too, as in
+Unicode's own rule (Annex 29, WB4). Without it the vowel signs of Hindi and other scripts separate words, and so does
+the dot that is left of a dotted capital I in lower case.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
-import json
 import re
 import unicodedata
 from collections import defaultdict
@@ -23,8 +26,10 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
-from attnembed._files import PathLike, replacing, write_json
-from attnembed._validation import check_integer, freeze
+from attnembed._files import Member, PathLike, parse_json, read_checked, replacing, write_json
+from attnembed._frozen import KeepsFrozen
+from attnembed._validation import as_path, as_real_array, check_flag, check_integer, freeze
+from attnembed.attention.counting import as_counts
 from attnembed.attention.reviews import ReaderOptions, content_digest, iter_reviews, locate
 from attnembed.errors import AttnembedError, DataFileError, InputError, InputTypeError
 
@@ -45,6 +50,7 @@ class Tokenizer:
     min_documents : a word enters the vocabulary if at least this many texts hold it
     max_vocabulary : keep this many words, those that occur most often
     max_length : look only at the first this many words of each text
+    keep_marks : combining marks belong to words, instead of separating them
 
     ``vocabulary`` orders the words by how often they occur, most often first, and alphabetically where that is equal.
 
@@ -58,14 +64,22 @@ class Tokenizer:
     array([[2., 0., 1.],
            [1., 1., 1.],
            [0., 1., 0.]])
+    >>> Tokenizer().tokenize("हिन्दी"), Tokenizer(keep_marks=True).tokenize("हिन्दी")
+    (['ह', 'न', 'द'], ['हिन्दी'])
     """
 
     def __init__(
-        self, *, min_documents: int = 1, max_vocabulary: int | None = None, max_length: int | None = None
+        self,
+        *,
+        min_documents: int = 1,
+        max_vocabulary: int | None = None,
+        max_length: int | None = None,
+        keep_marks: bool = False,
     ) -> None:
         self.min_documents = check_integer("min_documents", min_documents, minimum=1)
         self.max_vocabulary = _optional("max_vocabulary", max_vocabulary)
         self.max_length = _optional("max_length", max_length)
+        self.keep_marks = check_flag("keep_marks", keep_marks)
         self._vocabulary: tuple[str, ...] | None = None
 
     @property
@@ -77,7 +91,12 @@ class Tokenizer:
 
     def tokenize(self, text: str) -> list[str]:
         """The words of a text by the rule of the module, at most ``max_length`` of them."""
-        return _words(text)[: self.max_length]
+        if not isinstance(text, str):
+            raise InputTypeError("text", "must be text", got=type(text).__name__)
+        return self._words(text)[: self.max_length]
+
+    def _words(self, text: str) -> list[str]:
+        return _words(text, self.keep_marks)
 
     def fit(self, documents: Iterable[str]) -> Tokenizer:
         """Learn the vocabulary from texts, which are run through once; returns itself.
@@ -111,11 +130,9 @@ class Tokenizer:
     def load(cls, path: PathLike) -> Tokenizer:
         """Read what `save` wrote; DataFileError for anything else, such as a word that the rule cannot produce."""
         try:
-            content = json.loads(Path(path).read_bytes())
+            content = parse_json(path, as_path("path", path).read_bytes())
         except OSError as error:
             raise DataFileError(path, f"cannot be read: {error.strerror or error}") from error
-        except (ValueError, RecursionError) as error:
-            raise DataFileError(path, "is not valid JSON") from error
         if not isinstance(content, dict) or content.pop("attnembed_tokenizer", None) != _VERSION:
             raise DataFileError(path, f"is not a tokenizer of version {_VERSION}")
         words = content.pop("vocabulary", None)
@@ -123,8 +140,7 @@ class Tokenizer:
             tokenizer = cls(**content)
         except (InputError, TypeError) as error:
             raise DataFileError(path, f"has options that cannot be used: {error}") from error
-        valid = isinstance(words, list) and words and all(isinstance(word, str) for word in words)
-        if not valid or len(set(words)) < len(words) or _words(" ".join(words)) != words:
+        if not tokenizer._could_learn(words):
             raise DataFileError(path, "must hold a vocabulary of distinct words")
         tokenizer._vocabulary = tuple(words)
         return tokenizer
@@ -135,7 +151,13 @@ class Tokenizer:
         return f"Tokenizer({options}; {learned})"
 
     def _options(self) -> dict[str, int | None]:
-        return {name: getattr(self, name) for name in ("min_documents", "max_vocabulary", "max_length")}
+        return {name: getattr(self, name) for name in ("min_documents", "max_vocabulary", "max_length", "keep_marks")}
+
+    def _could_learn(self, words: Any) -> bool:
+        """Whether a list may be the vocabulary of a tokenizer of these options: words of its rule, each once."""
+        if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words):
+            return False
+        return len(set(words)) == len(words) and self._words(" ".join(words)) == words
 
     def _batches(
         self, documents: Iterable[str], lookup: Callable[[list[str]], Iterable[int]]
@@ -181,7 +203,7 @@ class Tokenizer:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class ReviewCounts:
+class ReviewCounts(KeepsFrozen):
     """Counts (n, V), labels (n,) in {-1, +1} and the V words; unpacks as ``counts, labels, vocabulary``.
 
     ``cache`` says what became of the cache: "off", "read", "written", or "rebuilt" (what was there was damaged).
@@ -228,7 +250,7 @@ def count_reviews(
     learned = tokenizer._vocabulary
     key = repr((_VERSION, kind, content, sorted(options.items()), tokenizer._options(), learned))
     entry = Path(cache) / f"counts-{hashlib.sha256(key.encode()).hexdigest()}.npz"
-    found = _read_entry(entry)
+    found = _read_entry(entry, tokenizer)
     if found is not None:
         tokenizer._vocabulary = found.vocabulary
         return found
@@ -237,36 +259,64 @@ def count_reviews(
     return result
 
 
-def drop_empty(counts: sp.csr_array, labels: ArrayLike) -> tuple[sp.csr_array, NDArray[np.float64], NDArray[np.intp]]:
-    """Rows with at least one count, their labels, and their row numbers.
+def drop_empty(counts: Any, labels: ArrayLike) -> tuple[sp.csr_array, NDArray[np.float64], NDArray[np.intp]]:
+    """Rows with at least one count, canonical CSR float64, their labels, and their row numbers.
+
+    ``counts`` (n, V) is dense or sparse, as for `TokenDataset.from_counts`.
 
     >>> counts, labels, kept = drop_empty(sp.csr_array([[1.0, 2.0], [0.0, 0.0], [0.0, 1.0]]), [1, 1, -1])
     >>> kept, labels
     (array([0, 2]), array([ 1., -1.]))
     """
-    signs = np.asarray(labels, dtype=np.float64)
-    if signs.shape != counts.shape[:1]:
-        raise InputError("labels", f"must have one entry per row ({counts.shape[0]})", got=f"shape {signs.shape}")
-    kept = np.flatnonzero(counts.sum(axis=1))
-    return counts[kept], signs[kept], kept
+    matrix = as_counts("counts", counts)
+    signs = as_real_array("labels", labels, ndim=1).astype(np.float64)
+    if signs.shape != matrix.shape[:1]:
+        raise InputError("labels", f"must have one entry per row ({matrix.shape[0]})", got=f"shape {signs.shape}")
+    kept = np.flatnonzero(np.diff(matrix.indptr))
+    return matrix[kept], signs[kept], kept
 
 
 class _Signs(dict[int, int]):
     """For `str.translate`: what is neither letter, digit nor apostrophe becomes a space. Fills itself as signs come."""
 
+    def __init__(self, *, keep_marks: bool) -> None:
+        super().__init__({ord("'"): ord("'"), ord("’"): ord("'")})
+        self.keep_marks = keep_marks
+
     def __missing__(self, code: int) -> int:
-        self[code] = code if chr(code).isalnum() else ord(" ")
+        sign = chr(code)
+        self[code] = code if sign.isalnum() or (self.keep_marks and _is_mark(sign)) else ord(" ")
         return self[code]
 
 
-_SIGNS = _Signs({ord("'"): ord("'"), ord("’"): ord("'")})
+_SIGNS = {keep_marks: _Signs(keep_marks=keep_marks) for keep_marks in (False, True)}
+_JOINERS = "\u200c\u200d"
 
 
-def _words(text: str) -> list[str]:
+def _is_mark(sign: str) -> bool:
+    return unicodedata.category(sign)[0] == "M" or sign in _JOINERS
+
+
+def _words(text: str, keep_marks: bool = False) -> list[str]:
     # Translating and splitting takes 0.6 of the time of the regular expression \w+(?:'\w+)*.
-    plain = unicodedata.normalize("NFC", _BREAK.sub(" ", text.lower())).translate(_SIGNS)
+    plain = unicodedata.normalize("NFC", _BREAK.sub(" ", text.lower())).translate(_SIGNS[keep_marks])
+    if keep_marks and not plain.isascii():
+        plain = _without_stray_marks(plain)
     # An apostrophe stays only between two letters: first the runs of them go, then the first and last ones of a word.
     return f" {plain} ".replace("''", "  ").replace(" '", "  ").replace("' ", "  ").split()
+
+
+def _without_stray_marks(plain: str) -> str:
+    """Marks that follow no letter, digit or mark become spaces."""
+    signs, inside = [], False
+    for sign in plain:
+        if sign.isalnum():
+            inside = True
+        elif sign in " '" or not inside:
+            sign = sign if sign in " '" else " "
+            inside = False
+        signs.append(sign)
+    return "".join(signs)
 
 
 def _optional(name: str, value: int | None) -> int | None:
@@ -307,7 +357,18 @@ def _count_file(
             yield text
 
     counts = (tokenizer.fit_transform if tokenizer._vocabulary is None else tokenizer.transform)(texts())
-    return ReviewCounts(counts, freeze(np.array(labels)), tokenizer.vocabulary, cache)
+    return _reviews(counts, np.array(labels), tokenizer.vocabulary, cache)
+
+
+def _reviews(
+    counts: sp.csr_array,
+    labels: NDArray[np.float64],
+    vocabulary: tuple[str, ...],
+    cache: Literal["off", "read", "written", "rebuilt"],
+) -> ReviewCounts:
+    for array in (counts.data, counts.indices, counts.indptr, labels):
+        freeze(array)
+    return ReviewCounts(counts, labels, vocabulary, cache)
 
 
 def _write_entry(path: Path, result: ReviewCounts) -> None:
@@ -327,7 +388,18 @@ def _write_entry(path: Path, result: ReviewCounts) -> None:
         temporary.write_bytes(content + hashlib.sha256(content).digest())
 
 
-def _read_entry(path: Path) -> ReviewCounts | None:
+# A damaged or foreign entry is made anew, whatever is wrong with it.
+_ENTRY = {
+    "counts": Member("u", ("counts",), low=1, high=2**53 - 1),
+    "columns": Member((np.int32, np.int64), ("counts",), low=0),
+    "ends": Member((np.int32, np.int64), ("ends",), low=0),
+    "labels": Member((np.int8,), ("texts",), low=-1, high=1),
+    "words": Member((np.uint8,), ("bytes",)),
+}
+
+
+def _read_entry(path: Path, tokenizer: Tokenizer) -> ReviewCounts | None:
+    """What `_write_entry` wrote for this tokenizer, or None. The digest finds accidents; all else is looked at, too."""
     try:
         content = path.read_bytes()
     except OSError:
@@ -335,8 +407,30 @@ def _read_entry(path: Path) -> ReviewCounts | None:
     content, digest = content[:-32], content[-32:]
     if hashlib.sha256(content).digest() != digest:
         return None
-    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        words = tuple(arrays["words"].tobytes().decode().split(" "))
+    try:
+        arrays = read_checked(path, _ENTRY, content=content)
+        words = arrays["words"].tobytes().decode().split(" ")
         labels = arrays["labels"].astype(np.float64)
         parts = (arrays["counts"].astype(np.float64), arrays["columns"], arrays["ends"])
-    return ReviewCounts(sp.csr_array(parts, shape=(labels.size, len(words))), freeze(labels), words, "read")
+        counts = _as_written(parts, (labels.size, len(words)))
+    except (DataFileError, InputError, UnicodeError):
+        return None
+    known = tokenizer._vocabulary
+    fits = tokenizer._could_learn(words) if known is None else tuple(words) == known
+    if counts is None or not fits or not labels.all() or np.ptp(labels) != 2:
+        return None
+    return _reviews(counts, labels, tuple(words), "read")
+
+
+def _as_written(parts: tuple[Any, Any, Any], shape: tuple[int, int]) -> sp.csr_array | None:
+    """The matrix of these arrays if they are canonical CSR of this shape; no constructor sees others."""
+    _, columns, ends = parts
+    if ends.size != shape[0] + 1 or ends[0] != 0 or ends[-1] != columns.size or (np.diff(ends) < 0).any():
+        return None
+    if columns.size and columns.max() >= shape[1]:
+        return None
+    rising = np.diff(columns) > 0
+    rising[ends[1:-1][(ends[1:-1] > 0) & (ends[1:-1] < columns.size)] - 1] = True  # between two rows
+    if not rising.all():
+        return None
+    return sp.csr_array(parts, shape=shape)

@@ -31,7 +31,7 @@ from attnembed.attention.passes import TokenSums, token_sums
 from attnembed.attention.products import embedding_product, embedding_transpose_product, rank_two, two_columns
 from attnembed.errors import DataFileError, InputError, InputTypeError
 from attnembed.optim import SGD, Adam, Constant, Optimizer, Schedule, state_arrays, state_from_arrays
-from attnembed.results import Result, Status, to_plain
+from attnembed.results import Record, Result, Status, to_plain
 
 __all__ = ["TrainResult", "TrainState", "split_dataset", "train"]
 
@@ -53,8 +53,8 @@ HISTORY = np.dtype(
 DEFAULT_STEP_SIZE = {"adam": 0.01, "sgd": 1.0, "gd": 1.0}
 
 
-@dataclass(frozen=True, eq=False)
-class TrainState:
+@dataclass(frozen=True, eq=False, repr=False)
+class TrainState(Record):
     """What a callback of `train` receives after each epoch.
 
     ``E``, ``p`` and ``v`` are read-only views of the arrays being trained: copy what must outlive the call. The
@@ -453,10 +453,7 @@ def _describe(schedule: Schedule) -> str:
 
 def _subset(data: TokenDataset, rows: Ints) -> TokenDataset:
     """Some sequences of a data set that has been checked; one class is enough for a minibatch."""
-    counts = data.counts[rows]
-    for array in (counts.data, counts.indices, counts.indptr):
-        freeze(array)
-    return TokenDataset(counts, freeze(data.labels[rows]), data.vocab)
+    return TokenDataset._trusted(data.counts[rows], data.labels[rows], data.vocab)
 
 
 def _check_share(name: str, value: float) -> None:

@@ -20,7 +20,8 @@ import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 
-from attnembed._validation import RNGLike, as_real_array, as_rng, check_positive, check_shape, freeze
+from attnembed._frozen import KeepsFrozen
+from attnembed._validation import RNGLike, as_real_array, as_rng, check_names, check_positive, check_shape, freeze
 from attnembed.attention.data import TokenDataset, check_data
 from attnembed.attention.model import AttentionModel
 from attnembed.gibbs import AnchoredSoftmax
@@ -35,7 +36,7 @@ _BLOCK = 2**17
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class TwoLayerModel:
+class TwoLayerModel(KeepsFrozen):
     """Parameters of the two-layer variant; the arrays are copied and read-only.
 
     f_i = sum_s a_is g_is with u_is = p . (E_s * k_i), g_is = v . (E_s * k_i), k_i = 2 sigma(W m_i); beyond the theory.
@@ -104,9 +105,19 @@ class TwoLayerModel:
         """Width d."""
         return int(self.E.shape[1])
 
-    def replace(self, **arrays: ArrayLike) -> TwoLayerModel:
+    def replace(
+        self,
+        *,
+        E: ArrayLike | None = None,
+        p: ArrayLike | None = None,
+        v: ArrayLike | None = None,
+        W: ArrayLike | None = None,
+        **others: Any,
+    ) -> TwoLayerModel:
         """A model with some of E, p, v, W exchanged."""
-        return TwoLayerModel(**{"E": self.E, "p": self.p, "v": self.v, "W": self.W, **arrays})
+        check_names(others, "E, p, v and W")
+        given = {"E": E, "p": p, "v": v, "W": W}
+        return TwoLayerModel(**{name: getattr(self, name) if x is None else x for name, x in given.items()})
 
     def output(self, data: TokenDataset) -> Floats:
         """f_i, (n,), between the smallest and the largest value g_is in the sequence."""

@@ -21,6 +21,7 @@ from scipy.special import logsumexp
 
 from attnembed._validation import RNGLike, as_array, as_rng, freeze
 from attnembed.errors import InputError, InputTypeError
+from attnembed.results import Record
 from attnembed.structured.packing import Packing
 
 __all__ = [
@@ -57,8 +58,8 @@ def score(unary: Floats, pairwise: Floats, labels: Ints, packing: Packing) -> Fl
     return total
 
 
-@dataclass(frozen=True, eq=False)
-class Posterior:
+@dataclass(frozen=True, eq=False, repr=False)
+class Posterior(Record):
     """P(Y) = e^{F(Y)} / Z in factored form.
 
     The probability of the pair (k, l) on an edge is before[k, i] * transition[k, l] * after[l, j], with i and j the
@@ -307,8 +308,8 @@ def _no_labeling(sequence: int) -> InputError:
 # --- public functions: one sequence (L, K) or a padded batch (B, L, K) ------------------------------------------
 
 
-@dataclass(frozen=True, eq=False)
-class ChainMarginals:
+@dataclass(frozen=True, eq=False, repr=False)
+class ChainMarginals(Record):
     """Marginals of a chain; for a batch every array has a leading axis and is zero in the padding.
 
     Attributes

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from attnembed._files import PathLike, read_lines, read_npz
 from attnembed._validation import freeze
 from attnembed.errors import DataFileError, InputTypeError
+from attnembed.results import Record
 from attnembed.structured.data import GridDataset
 
 __all__ = ["Letters", "Sentence", "load_conll2000", "load_horses", "load_ocr", "load_sentences"]
@@ -61,7 +62,7 @@ def _locate(path: PathLike, names: tuple[str, ...]) -> Path:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Letters:
+class Letters(Record):
     """Handwritten words.
 
     Attributes

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 
-from attnembed._frozen import KeepsFrozen
 from attnembed._validation import RNGLike, as_integer_array, as_rng, check_integer, check_positive, freeze
 from attnembed.errors import InputError, InputTypeError
+from attnembed.results import Record
 from attnembed.structured.chain import chain_sample
 from attnembed.structured.packing import Packing
 
@@ -21,8 +21,8 @@ __all__ = ["ChainDataset", "GridDataset", "make_chain_dataset", "make_grid_datas
 Ints = NDArray[np.integer[Any]]
 
 
-@dataclass(frozen=True, eq=False, init=False)
-class ChainDataset(KeepsFrozen):
+@dataclass(frozen=True, eq=False, init=False, repr=False)
+class ChainDataset(Record):
     """n sequences of any length >= 1, held in the packed order of `packing.Packing`, with labels or without.
 
     Parameters
@@ -118,8 +118,8 @@ class ChainDataset(KeepsFrozen):
         return np.split(flat, np.cumsum(self.packing.lengths)[:-1])
 
 
-@dataclass(frozen=True, eq=False, init=False)
-class GridDataset(KeepsFrozen):
+@dataclass(frozen=True, eq=False, init=False, repr=False)
+class GridDataset(Record):
     """n images of one size, with labels or without.
 
     Parameters

@@ -23,9 +23,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import entr, expit, softmax
 
-from attnembed._frozen import KeepsFrozen
 from attnembed._validation import as_real_array, check_integer, check_positive, freeze
 from attnembed.errors import InputError
+from attnembed.results import Record
 from attnembed.structured.grid_potentials import GridPotentials, Weights, edge_ends
 from attnembed.structured.min_cut import best_binary_labels
 
@@ -44,8 +44,8 @@ Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.integer[Any]]
 
 
-@dataclass(frozen=True, eq=False)
-class GridMap(KeepsFrozen):
+@dataclass(frozen=True, eq=False, repr=False)
+class GridMap(Record):
     """The best labeling of each image.
 
     Attributes
@@ -60,8 +60,8 @@ class GridMap(KeepsFrozen):
     gap: float
 
 
-@dataclass(frozen=True, eq=False)
-class MeanField(KeepsFrozen):
+@dataclass(frozen=True, eq=False, repr=False)
+class MeanField(Record):
     """A fixed point of mean field: the factorised q that (locally) maximises the bound on log Z.
 
     Attributes

@@ -21,6 +21,7 @@ from attnembed._files import PathLike, read_npz, write_npz
 from attnembed._frozen import KeepsFrozen
 from attnembed._validation import as_real_array, check_choice, freeze
 from attnembed.errors import DataFileError, InputError, InputTypeError
+from attnembed.results import Record
 from attnembed.structured.chain import decode
 from attnembed.structured.data import ChainDataset, GridDataset
 from attnembed.structured.grid import contrast_weights, grid_decode
@@ -37,8 +38,8 @@ Data = TypeVar("Data", ChainDataset, GridDataset)
 NETWORK = "network."
 
 
-@dataclass(frozen=True, eq=False)
-class StructuredGrads:
+@dataclass(frozen=True, eq=False, repr=False)
+class StructuredGrads(Record):
     """Gradient of an objective in every parameter: ``network`` by name, ``pairwise`` (K, K), and the two scales."""
 
     network: Params

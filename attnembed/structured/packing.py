@@ -13,16 +13,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attnembed._frozen import KeepsFrozen
 from attnembed._validation import freeze
+from attnembed.results import Record
 
 __all__ = ["Packing"]
 
 Ints = NDArray[np.integer[Any]]
 
 
-@dataclass(frozen=True, eq=False)
-class Packing(KeepsFrozen):
+@dataclass(frozen=True, eq=False, repr=False)
+class Packing(Record):
     """Packed layout of n sequences with the given ``lengths`` (n,), each at least 1; N = sum of the lengths.
 
     Rank r is the place of a sequence in the order by decreasing length. The packed row of time t and rank r is

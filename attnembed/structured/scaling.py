@@ -17,7 +17,7 @@ from scipy.optimize import minimize_scalar
 from attnembed._validation import RNGLike, as_rng, check_between, check_integer, check_positive
 from attnembed.errors import InputError
 from attnembed.optim import Optimizer, OptimizerState
-from attnembed.results import Status
+from attnembed.results import Record, Status
 from attnembed.structured.data import ChainDataset
 from attnembed.structured.model import NETWORK, ChainCRF, StructuredModel
 from attnembed.structured.theory import ScaleFit, component_norms, fit_scales
@@ -46,8 +46,8 @@ Model = TypeVar("Model", bound=StructuredModel[Any])
 WIDEST = 10.0
 
 
-@dataclass(frozen=True, eq=False)
-class ScaleSearch:
+@dataclass(frozen=True, eq=False, repr=False)
+class ScaleSearch(Record):
     """The best factor for the pairwise part with the unary part fixed, and the objective at 1 and there."""
 
     factor: float
@@ -94,8 +94,8 @@ def best_pairwise_factor(
     return ScaleSearch(2.0**x, before, after)
 
 
-@dataclass(frozen=True, eq=False)
-class ScaleDiagnosis:
+@dataclass(frozen=True, eq=False, repr=False)
+class ScaleDiagnosis(Record):
     """How large the two parts of the score are, and what pairwise scale the data would prefer.
 
     Attributes

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from attnembed._validation import check_choice, check_integer, check_positive
 from attnembed.errors import InputError
-from attnembed.results import Result, Status
+from attnembed.results import Record, Result, Status
 from attnembed.structured.chain import ChainBatch, posterior, score
 
 __all__ = [
@@ -63,8 +63,8 @@ def effective_step_size(method: str, scale: float, step_size: float) -> float:
     return c * c * eta if check_choice("method", method, ("sgd", "adam")) == "sgd" else c * eta
 
 
-@dataclass(frozen=True, eq=False)
-class ScaleObjective:
+@dataclass(frozen=True, eq=False, repr=False)
+class ScaleObjective(Record):
     """Negative log-likelihood at the scales (a, b): value, gradient (2,), Hessian (2, 2), averaged over sequences."""
 
     value: float

@@ -20,7 +20,7 @@ from attnembed._progress import Progress
 from attnembed._validation import RNGLike, as_rng, check_choice, check_integer, check_positive, freeze
 from attnembed.errors import AttnembedError, DataFileError, InputError, InputTypeError
 from attnembed.optim import Adam, Optimizer, OptimizerState, Schedule, state_arrays, state_from_arrays
-from attnembed.results import Result, Status, to_plain
+from attnembed.results import Record, Result, Status, to_plain
 from attnembed.structured.model import NETWORK, StructuredModel
 from attnembed.structured.scaling import (
     WIDEST,
@@ -512,8 +512,8 @@ class _Run:
 # --- comparisons ------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False)
-class Arm:
+@dataclass(frozen=True, eq=False, repr=False)
+class Arm(Record):
     """One arm of a comparison: test scores (seeds,) at the step size with the best mean validation score."""
 
     name: str

@@ -373,7 +373,7 @@ def test_a_result_is_frozen_and_becomes_json() -> None:
     plain = json.loads(json.dumps(flow.to_dict(), allow_nan=False))
     assert plain["log_time"][0] == "-inf"
     assert plain["success"] is True
-    assert repr(flow).startswith("FlowResult(\n    status=reached_end,")
+    assert repr(flow).startswith("FlowResult(status=reached_end, message=")
 
 
 MODEL, DATA = unit_model([1.0, -1.0, 0.0]), TokenDataset.from_tokens([[0, 2], [1, 2]], [1, -1])

@@ -19,7 +19,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from attnembed import reference
 from attnembed.attention.data import TokenDataset, make_balanced_dataset
 from attnembed.attention.model import AttentionModel
-from attnembed.errors import DataFileError, InputError
+from attnembed.errors import DataFileError, InputError, InputTypeError
 from tests.attention.theory.instances import as_model, random_instance
 from tests.strategies import AttentionProblem, attention_problems, generators
 
@@ -68,7 +68,7 @@ def test_replace_changes_what_is_named_and_nothing_else() -> None:
     assert_array_equal(other.p, 2 * model.p)
     assert_array_equal(other.E, model.E)
     assert_array_equal(other.v, model.v)
-    with pytest.raises(TypeError, match="unexpected keyword"):
+    with pytest.raises(InputTypeError, match=r"^`P` is no parameter of the model; those are E, p and v$"):
         model.replace(P=model.p)  # type: ignore[call-arg]
     with pytest.raises(InputError, match="`v` must have shape"):
         model.replace(v=np.ones(model.dim + 1))
@@ -284,11 +284,16 @@ def test_saving_replaces_the_file_as_a_whole(tmp_path: Path) -> None:
     ("arrays", "problem"),
     [
         ({"E": np.eye(2), "p": np.ones(2)}, r"lacks the array\(s\) v"),
-        ({"E": np.eye(2), "p": np.ones(3), "v": np.ones(2)}, r"does not hold a model: `p` must have shape \(2,\)"),
-        ({"E": np.eye(2), "p": np.ones(2), "v": np.array([1.0, np.nan])}, "does not hold a model: `v` must be finite"),
-        ({"E": np.array([["a"]]), "p": np.ones(1), "v": np.ones(1)}, "does not hold a model: `E` must be a real"),
+        ({"E": np.eye(2), "p": np.ones(3), "v": np.ones(2)}, r"must hold p of shape \(2,\); got \(3,\)"),
+        ({"E": np.eye(2), "p": np.ones(2), "v": np.array([1.0, np.nan])}, "must hold v that is finite; got nan"),
+        ({"E": np.array([["a"]]), "p": np.ones(1), "v": np.ones(1)}, "must hold E of type float32 or float64; got <U1"),
         ({"E": np.array([[None]]), "p": np.ones(1), "v": np.ones(1)}, "is not a readable npz archive"),
-        ({"E": np.array(1.0), "p": np.ones(1), "v": np.ones(1)}, "does not hold a model: `E` must have 2 axes"),
+        ({"E": np.array(1.0), "p": np.ones(1), "v": np.ones(1)}, r"must hold E of shape \(V, d\); got \(\)"),
+        ({"E": np.eye(2)[:1], "p": np.ones(1), "v": np.ones(1)}, r"must hold p of shape \(2,\); got \(1,\)"),
+        ({"E": np.eye(2, dtype=int), "p": np.ones(2), "v": np.ones(2)}, "E of type float32 or float64; got int64"),
+        ({"E": np.eye(2), "p": np.ones(2, int), "v": np.ones(2)}, "p of type float32 or float64; got int64"),
+        ({"E": np.eye(2, dtype=np.float32), "p": np.ones(2), "v": np.ones(2)}, "must hold E, p and v of one type"),
+        ({"E": np.zeros((0, 2)), "p": np.ones(2), "v": np.ones(2)}, "does not hold a model: `E` must have at least"),
     ],
 )
 def test_files_that_hold_no_model(tmp_path: Path, arrays: dict[str, Any], problem: str) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import hashlib
+import io
 import json
 import os
 import re
@@ -14,6 +17,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,6 +41,16 @@ def words_of(text: str) -> list[str]:
     """The rule as a regular expression."""
     text = unicodedata.normalize("NFC", re.sub("<br */?>", " ", text.lower())).replace("’", "'")
     return re.findall(r"[^\W_]+(?:'[^\W_]+)*", text)
+
+
+def words_with_marks(text: str) -> list[str]:
+    """The rule with marks, as a regular expression over the kinds of the signs."""
+    text = unicodedata.normalize("NFC", re.sub("<br */?>", " ", text.lower())).replace("’", "'")
+    kinds = ""
+    for sign in text:
+        mark = unicodedata.category(sign) in ("Mn", "Mc", "Me") or sign in "\N{ZERO WIDTH JOINER}\u200c"
+        kinds += "L" if sign.isalnum() else "M" if mark else "'" if sign == "'" else " "
+    return [text[found.start() : found.end()] for found in re.finditer("L[LM]*(?:'L[LM]*)*", kinds)]
 
 
 def counts_of(documents: list[str], vocabulary: tuple[str, ...]) -> np.ndarray:
@@ -156,7 +170,9 @@ def test_a_failed_fit_keeps_the_vocabulary() -> None:
     with pytest.raises(InputError):
         tokenizer.fit(["other words", 5])  # type: ignore[list-item]
     assert tokenizer.vocabulary == ("film", "good")
-    assert repr(tokenizer) == "Tokenizer(min_documents=1, max_vocabulary=None, max_length=None; 2 words)"
+    assert (
+        repr(tokenizer) == "Tokenizer(min_documents=1, max_vocabulary=None, max_length=None, keep_marks=False; 2 words)"
+    )
 
 
 @given(documents=st.lists(texts, min_size=1, max_size=5), options=st.tuples(*[st.none() | st.integers(1, 9)] * 2))
@@ -355,6 +371,123 @@ def test_killed_writing_leaves_no_entry(reviews: Path, tmp_path: Path) -> None:
     result = count_reviews(reviews, Tokenizer(), cache=cache)
     assert result.cache == "written"
     assert_same(result, count_reviews(reviews, Tokenizer(), cache=cache))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("यह फ़िल्म अच्छी है।", ["यह", "फ़िल्म", "अच्छी", "है"]),
+        ("İSTANBUL Iğdır", ["i\u0307stanbul", "iğdır"]),
+        ("நல்ல படம்", ["நல்ல", "படம்"]),
+        ("\u0301a \u0301 b\u0301", ["a", "b\u0301"]),
+        ("d\u0301\u0302'e\u0302x don't", ["d\u0301\u0302'êx", "don't"]),
+        ("a'\u0301b", ["a", "b"]),
+        ("क\u094d\u200dष \u200dक", ["क\u094d\u200dष", "क"]),
+    ],
+)
+def test_marks_belong_to_words_where_that_is_asked_for(text: str, words: list[str], tmp_path: Path) -> None:
+    tokenizer = Tokenizer(keep_marks=True)
+    expected = [unicodedata.normalize("NFC", word) for word in words]
+    assert tokenizer.tokenize(text) == expected
+    assert Tokenizer().tokenize(text) == words_of(text)
+    tokenizer.fit([text]).save(tmp_path / "tokenizer.json")
+    assert Tokenizer.load(tmp_path / "tokenizer.json").vocabulary == tokenizer.vocabulary
+    assert Tokenizer.load(tmp_path / "tokenizer.json").keep_marks
+
+
+@given(texts | st.text(st.sampled_from("aI'’ \u0301\u093f\u200d-é")))
+def test_marks_against_a_regular_expression(text: str) -> None:
+    assert Tokenizer(keep_marks=True).tokenize(text) == words_with_marks(text)
+    if words_of(text):
+        vocabulary = Tokenizer(keep_marks=True).fit([text]).vocabulary
+        assert Tokenizer(keep_marks=True).tokenize(" ".join(vocabulary)) == list(vocabulary)
+
+
+def test_a_saved_tokenizer_without_the_option_is_one_that_does_not_keep_marks(tmp_path: Path) -> None:
+    content = {"attnembed_tokenizer": 1, "min_documents": 1, "max_vocabulary": None, "max_length": None}
+    (tmp_path / "t.json").write_text(json.dumps({**content, "vocabulary": ["a"]}))
+    assert not Tokenizer.load(tmp_path / "t.json").keep_marks
+    (tmp_path / "t.json").write_text(json.dumps({**content, "keep_marks": 1, "vocabulary": ["a"]}))
+    with pytest.raises(DataFileError, match="has options that cannot be used: `keep_marks` must be True or False"):
+        Tokenizer.load(tmp_path / "t.json")
+
+
+@pytest.mark.parametrize("content", ["[" * 10**5, '{"a":' * 10**5])
+def test_a_tokenizer_of_brackets(tmp_path: Path, content: str) -> None:
+    (tmp_path / "t.json").write_text(content)
+    with pytest.raises(DataFileError, match="is not valid JSON"):
+        Tokenizer.load(tmp_path / "t.json")
+
+
+def entry_with(content: bytes, **changes: Any) -> bytes:
+    """A cache entry with some arrays exchanged (None: left out), and the digest that belongs to it."""
+    with np.load(io.BytesIO(content[:-32])) as archive:
+        arrays = {**archive, **changes}
+    stream = io.BytesIO()
+    np.savez(stream, **{name: array for name, array in arrays.items() if array is not None})
+    return stream.getvalue() + hashlib.sha256(stream.getvalue()).digest()
+
+
+# The good entry: 4 texts, 5 words (a, bad, film, good, one), 9 counts.
+FOREIGN: dict[str, dict[str, Any]] = {
+    "shifted columns": {"columns": np.arange(9, dtype=np.int32) + 1},
+    "columns beyond": {"columns": np.full(9, 5, np.int32)},
+    "negative columns": {"columns": np.full(9, -1, np.int32)},
+    "repeated columns": {"columns": np.zeros(9, np.int32)},
+    "fewer columns": {"columns": np.zeros(8, np.int32)},
+    "float columns": {"columns": np.zeros(9)},
+    "NaN": {"counts": np.full(9, np.nan)},
+    "negative counts": {"counts": np.full(9, -1, np.int8)},
+    "zero counts": {"counts": np.zeros(9, np.uint8)},
+    "large counts": {"counts": np.full(9, 2**53, np.uint64)},
+    "object counts": {"counts": np.array([None])},
+    "reversed ends": {"ends": np.array([9, 7, 5, 3, 0], np.int32)},
+    "falling ends": {"ends": np.array([0, 7, 5, 3, 9], np.int32)},
+    "ends beyond": {"ends": np.array([0, 3, 5, 7, 10**6], np.int32)},
+    "ends too few": {"ends": np.array([0, 9], np.int32)},
+    "no ends": {"ends": np.zeros(0, np.int32)},
+    "labels of 7": {"labels": np.array([7, 1, -1, 1], np.int8)},
+    "labels of 0": {"labels": np.array([0, 1, -1, 1], np.int8)},
+    "one class": {"labels": np.ones(4, np.int8)},
+    "float labels": {"labels": np.array([1.0, -1, 1, -1])},
+    "too few labels": {"labels": np.array([1, -1], np.int8)},
+    "bad UTF-8": {"words": np.frombuffer(b"a b\xff c d e", np.uint8)},
+    "a word twice": {"words": np.frombuffer(b"a a bad film good", np.uint8)},
+    "no words": {"words": np.frombuffer(b"", np.uint8)},
+    "words too few": {"words": np.frombuffer(b"a bad", np.uint8)},
+    "words that the rule cannot make": {"words": np.frombuffer(b"a BAD film good one", np.uint8)},
+    **{f"no {name}": {name: None} for name in ("counts", "columns", "ends", "labels", "words")},
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_an_entry_with_a_digest_is_still_looked_at(reviews: Path, tmp_path: Path, name: str) -> None:
+    good = count_reviews(reviews, Tokenizer(), cache=tmp_path / "cache")
+    (entry,) = (tmp_path / "cache").iterdir()
+    entry.write_bytes(entry_with(entry.read_bytes(), **FOREIGN[name]))
+    again = count_reviews(reviews, Tokenizer(), cache=tmp_path / "cache")
+    assert again.cache == "rebuilt"
+    assert_same(good, again)
+    assert count_reviews(reviews, Tokenizer(), cache=tmp_path / "cache").cache == "read"
+
+
+def test_an_entry_of_other_words_than_the_tokenizer_has(reviews: Path, tmp_path: Path) -> None:
+    tokenizer = Tokenizer().fit(["film good"])
+    good = count_reviews(reviews, tokenizer, cache=tmp_path / "cache")
+    (entry,) = (tmp_path / "cache").iterdir()
+    entry.write_bytes(entry_with(entry.read_bytes()))
+    assert count_reviews(reviews, tokenizer, cache=tmp_path / "cache").cache == "read"
+    entry.write_bytes(entry_with(entry.read_bytes(), words=np.frombuffer(b"good film", np.uint8)))
+    again = count_reviews(reviews, tokenizer, cache=tmp_path / "cache")
+    assert again.cache == "rebuilt"
+    assert_same(good, again)
+
+
+def test_counts_of_reviews_cannot_be_written(reviews: Path) -> None:
+    result = count_reviews(reviews, Tokenizer())
+    for found in (result, copy.deepcopy(result)):
+        for array in (found.counts.data, found.counts.indices, found.counts.indptr, found.labels):
+            assert not array.flags.writeable
 
 
 def test_cache_that_cannot_be_written(reviews: Path) -> None:

@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attnembed.attention.data import TokenDataset
-from attnembed.attention.selection import Parameters
-from attnembed.errors import InputError, InputTypeError
+from attnembed.attention.data import TokenDataset, check_data
+from attnembed.attention.parameters import Parameters, check_model, check_scores
 from attnembed.losses import logistic, logistic_derivative
 
 Floats = NDArray[np.floating[Any]]
@@ -20,11 +19,11 @@ ROUNDING = 1e-12
 
 def parameters(model: Parameters, data: TokenDataset) -> tuple[Floats, Floats, Floats]:
     """E (V, d), p (d,), v (d,) in double precision, whatever the model trains in, checked against the data."""
-    if not isinstance(data, TokenDataset):
-        raise InputTypeError("data", "must be a TokenDataset", got=type(data).__name__)
+    check_model(model)
+    check_data(data, len(model.E))
     E, p, v = (np.asarray(array, dtype=np.float64) for array in (model.E, model.p, model.v))
-    if E.shape[0] != data.vocab_size:
-        raise InputError("data", f"must have the model's vocabulary of {E.shape[0]} tokens", got=data.vocab_size)
+    with np.errstate(all="ignore"):
+        check_scores(E @ p, E @ v)
     return E, p, v
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attnembed.results import describe, to_plain
+from attnembed.results import Record, to_plain
 
 __all__ = ["Hypothesis", "Prediction"]
 
@@ -54,7 +54,7 @@ class Hypothesis:
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
-class Prediction:
+class Prediction(Record):
     """Base of the answers of the theory: the predicted quantities beside the ``hypotheses`` that they rest on."""
 
     hypotheses: tuple[Hypothesis, ...]
@@ -79,6 +79,3 @@ class Prediction:
     def __str__(self) -> str:
         verdict = "applies" if self.holds else "does not apply"
         return "\n  ".join([f"{type(self).__name__} {verdict}", *map(str, self.hypotheses)])
-
-    def __repr__(self) -> str:
-        return describe(self)

@@ -1,0 +1,63 @@
+"""What the theory reads of a model, E, p and v, and the checks of it that every function on models begins with."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attnembed._validation import as_array, check_shape
+from attnembed.errors import InputError, InputTypeError
+
+__all__ = ["Parameters", "check_model", "check_scores", "scores_and_values"]
+
+Floats = NDArray[np.floating[Any]]
+
+
+class Parameters(Protocol):
+    """Anything that holds E (V, d), p (d,) and v (d,); `AttentionModel` does."""
+
+    @property
+    def E(self) -> Floats: ...
+    @property
+    def p(self) -> Floats: ...
+    @property
+    def v(self) -> Floats: ...
+
+
+def check_model(model: Any) -> None:
+    """Raise unless ``model`` holds E, p and v of fitting shapes, and no more: the theory knows of no mixing matrix."""
+    parts: list[Any] = [getattr(model, name, None) for name in ("E", "p", "v")]
+    if any(part is None for part in parts) or hasattr(model, "W"):
+        hint = "the theory is about one layer" if hasattr(model, "W") else ""
+        raise InputTypeError("model", "must be an AttentionModel", got=type(model).__name__, hint=hint)
+    E, p, v = (as_array(f"model.{name}", part) for name, part in zip("Epv", parts))
+    for name, array in (("E", E), ("p", p), ("v", v)):
+        if array.dtype.kind != "f":
+            raise InputTypeError(f"model.{name}", "must be an array of floats", got=f"dtype {array.dtype}")
+    if E.ndim != 2:
+        raise InputError("model.E", "must have shape (V, d)", got=f"shape {E.shape}")
+    for name, array in (("p", p), ("v", v)):
+        check_shape(f"model.{name}", array, E.shape[1:], "E has shape (V, d); p and v have shape (d,)")
+
+
+def check_scores(u: Floats, g: Floats, dtype: Any = np.float64) -> None:
+    """Raise unless the scores u = E p and the values g = E v (V,) are finite, and their differences are."""
+    with np.errstate(all="ignore"):
+        spans = np.ptp(u), np.ptp(g)
+    for name, span in zip(("scores E p", "values E v"), spans):
+        if not np.isfinite(span):
+            wider = "" if np.dtype(dtype) == np.float64 else ", or use float64"
+            hint = f"scale E, p and v down{wider}"
+            raise InputError(
+                "model", f"must have {name} that are finite in {np.dtype(dtype)}", got=f"{span}", hint=hint
+            )
+
+
+def scores_and_values(model: Parameters) -> tuple[Floats, Floats]:
+    """u = E p and g = E v, (V,) each, finite."""
+    with np.errstate(all="ignore"):
+        u, g = model.E @ model.p, model.E @ model.v
+    check_scores(u, g, model.E.dtype)
+    return u, g
