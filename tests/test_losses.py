@@ -12,7 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from attnembed.losses import logistic, logistic_derivative, logistic_inverse, logistic_second_derivative
+from attnembed.losses import (
+    cross_entropy,
+    logistic,
+    logistic_derivative,
+    logistic_inverse,
+    logistic_second_derivative,
+)
 
 MARGINS = st.one_of(st.floats(-708, 708), st.floats(-40, 40), st.floats(-1e-3, 1e-3))
 
@@ -67,3 +73,38 @@ def test_far_out_nothing_overflows() -> None:
     assert logistic_derivative([-1e308, 1e308]).tolist() == [-1, 0]
     assert logistic_second_derivative([-1e308, 1e308]).tolist() == [0, 0]
     assert_allclose(logistic_inverse([1e308, 1e-300]), [-1e308, 300 * math.log(10)], rtol=1e-15)
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 7])
+@pytest.mark.parametrize("lead", [700.0, 300.0, 40.0, 5.0, 0.0, -40.0, -700.0])
+def test_cross_entropy_in_many_digits(k: int, lead: float) -> None:
+    rng = np.random.default_rng(k)
+    logits, labels = rng.normal(size=(4, k)), rng.integers(0, k, size=4)
+    logits[np.arange(4), labels] += lead
+    found, gradient = cross_entropy(logits, labels)
+    with localcontext(Context(prec=700, Emax=MAX_EMAX, Emin=MIN_EMIN)):
+        for i, y in enumerate(labels):
+            weight = [(Decimal(u) - Decimal(logits[i, y])).exp() for u in logits[i].tolist()]
+            rivals = sum((w for j, w in enumerate(weight) if j != y), Decimal(0))
+            assert_allclose(found[i], float((1 + rivals).ln()), rtol=1e-12)
+            right = [float((w if j != y else -rivals) / (1 + rivals)) for j, w in enumerate(weight)]
+            assert_allclose(gradient[i], right, rtol=1e-12, atol=1e-305)
+
+
+def test_cross_entropy_by_shape_and_precision() -> None:
+    rng = np.random.default_rng(0)
+    logits, labels = rng.normal(size=(2, 3, 4, 5)), rng.integers(0, 5, size=(2, 3, 4))
+    labels[0, 0, 0] = 0
+    logits[0, 0, 0, 1:] = -np.inf  # no rival is left
+    found, gradient = cross_entropy(logits, labels)
+    assert found.shape == labels.shape
+    assert found[0, 0, 0] == 0
+    assert not gradient[0, 0, 0].any()
+    assert_allclose(found[1, 2, 3], cross_entropy(logits[1, 2, 3:], labels[1, 2, 3:])[0][0], rtol=1e-15)
+    single, residual = cross_entropy(logits.astype(np.float32), labels)
+    assert residual.dtype == np.float32
+    assert_allclose(single, found, rtol=1e-6)
+    # A rival below the range of single precision still counts.
+    single, residual = cross_entropy(np.array([[300, 0]], dtype=np.float32), np.array([0]))
+    assert residual.dtype == np.float32
+    assert_allclose(single, math.exp(-300), rtol=1e-12)
