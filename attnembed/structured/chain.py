@@ -17,7 +17,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from attnembed._validation import RNGLike, as_array, as_rng, freeze
 from attnembed.errors import InputError, InputTypeError
-from attnembed.structured.forward_backward import LONGEST_IN_SINGLE, Posterior, no_labeling, posterior, reduced, relative
+from attnembed.structured.forward_backward import (
+    LONGEST_IN_SINGLE,
+    Posterior,
+    no_labeling,
+    posterior,
+    reduced,
+    relative,
+)
 from attnembed.structured.packing import Packing
 
 __all__ = [
@@ -104,13 +111,12 @@ def _best_prefixes(unary: Floats, pairwise: Floats, packing: Packing) -> Floats:
 
 def max_sum_dtype(unary: Floats, pairwise: Floats, packing: Packing) -> Any:
     """The precision in which the best labeling is found: single only for short chains of small scores."""
-    if unary.dtype == np.float32 and len(packing.offsets) - 1 <= LONGEST_IN_SINGLE:
-        if all(_largest(values) <= _LARGEST_IN_SINGLE for values in (unary, pairwise)):
-            return np.float32
-    return np.float64
+    short = unary.dtype == np.float32 and len(packing.offsets) - 1 <= LONGEST_IN_SINGLE
+    small = short and all(largest(values) <= _LARGEST_IN_SINGLE for values in (unary, pairwise))
+    return np.float32 if small else np.float64
 
 
-def _largest(values: Floats) -> float:
+def largest(values: Floats) -> float:
     """Largest magnitude of the finite entries."""
     low, high = float(values.min()), float(values.max())
     if low == -np.inf:

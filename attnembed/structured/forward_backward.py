@@ -79,7 +79,8 @@ class Posterior:
                     exponent = np.subtract(exponent, condition, where=condition > -np.inf, out=exponent)
                 edge = np.exp(exponent)
                 # The exponents are rounded as the potentials are; what they sum to is known.
-                total = edge.sum(axis={"left": 1, "right": 0, None: (0, 1)}[given], keepdims=True)
+                axes = {"left": (1,), "right": (0,), None: (0, 1)}[given]
+                total = edge.sum(axis=axes, keepdims=True)
                 np.divide(edge, total, where=total > 0, out=edge)
                 yield here, left, edge
                 continue
@@ -248,7 +249,7 @@ def _log_posterior(columns: Floats, pairwise: Floats, packing: Packing) -> Poste
     start = slice(0, len(packing))
     forward[:, start], scale[start] = _log_normalised(shifted[:, start])
     for here, left in packing.steps():
-        message = shifted[:, here] + reduced(forward[:, left], pairwise, _log_sum)
+        message: Floats = shifted[:, here] + reduced(forward[:, left], pairwise, _log_sum)
         forward[:, here], scale[here] = _log_normalised(message)
     backward, after = np.zeros_like(shifted), shifted.copy()
     for here, left in reversed(packing.steps()):
@@ -271,7 +272,8 @@ def _log_normalised(message: Floats) -> tuple[Floats, Floats]:
 
 def _finite(values: Floats) -> Floats:
     """-inf as the lowest number, from which -inf can be subtracted."""
-    return np.maximum(values, np.finfo(values.dtype).min)
+    out: Floats = np.maximum(values, np.finfo(values.dtype).min)
+    return out
 
 
 def _log_sum(values: Floats, axis: int = 0) -> Floats:

@@ -157,9 +157,10 @@ class StructuredModel(ABC, Generic[Data]):
         check_choice("objective", objective, self.objectives)
         if data.labels.max() >= self.n_labels:
             raise InputError("labels", f"must be in 0..{self.n_labels - 1}", got=data.labels.max())
-        return self.potential_objective(
-            data, _times(self.unary_scale, unary), self.pairwise_scale * self.pairwise, objective
-        )
+        scaled = _times(self.unary_scale, unary)
+        if not np.isfinite(scaled).all():  # the network has overflowed: no potential of its is a constraint
+            return ObjectiveValue(math.nan, np.zeros_like(scaled), np.zeros_like(self.pairwise))
+        return self.potential_objective(data, scaled, self.pairwise_scale * self.pairwise, objective)
 
     def parameters(self) -> dict[str, Floats]:
         """Copies of all parameters by name: "network.<name>", "pairwise", "unary_scale", "pairwise_scale"."""

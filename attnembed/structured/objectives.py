@@ -26,7 +26,7 @@ from numpy.typing import ArrayLike, NDArray
 from attnembed._validation import as_array, check_choice, check_positive
 from attnembed.errors import InputError
 from attnembed.losses import cross_entropy
-from attnembed.structured.chain import ChainBatch, decode, max_sum_dtype
+from attnembed.structured.chain import ChainBatch, decode, largest, max_sum_dtype
 from attnembed.structured.forward_backward import Posterior, posterior
 from attnembed.structured.packing import Packing
 
@@ -34,6 +34,8 @@ __all__ = ["CHAIN_OBJECTIVES", "ObjectiveValue", "chain_objective", "loss_augmen
 
 Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.integer[Any]]
+
+_WIDEST_IN_SINGLE = 16.0
 
 
 class ObjectiveValue(NamedTuple):
@@ -49,11 +51,11 @@ def nll(unary: Floats, pairwise: Floats, labels: Ints, packing: Packing) -> Obje
     _require_possible(unary, pairwise, labels, packing)
     n, p = len(packing), posterior(unary, pairwise, packing)
     while True:
-        losses, d_unary, d_pairwise = (_nll_terms if p.log_node is None else _nll_terms_in_logarithms)(p, labels)
+        terms = _nll_terms if p.log_node is None else _nll_terms_in_logarithms
+        losses, d_unary, d_pairwise, least = terms(p, labels)
         values = packing.sum(losses)
         # Neither the smallest loss nor the least likely label may be of the size of what underflow hides.
-        smallest = min(values.min(), float(np.exp(-losses.max())))
-        needed = float(np.finfo(p.node.dtype).eps) * smallest
+        needed = float(np.finfo(p.node.dtype).eps) * min(float(values.min()), float(np.exp(-losses.max())), least)
         if p.resolution <= needed:
             break
         p = posterior(unary, pairwise, packing, resolution=needed)
@@ -61,29 +63,32 @@ def nll(unary: Floats, pairwise: Floats, labels: Ints, packing: Packing) -> Obje
     return ObjectiveValue(float(values.mean()), d_unary.T.astype(unary.dtype, copy=False), d_pairwise / n)
 
 
-def _nll_terms(p: Posterior, labels: Ints) -> tuple[Floats, Floats, Floats]:
-    """Losses (N,) and gradients (K, N), (K, K), not averaged, in the exp domain; uses up the arrays of ``p``."""
+def _nll_terms(p: Posterior, labels: Ints) -> tuple[Floats, Floats, Floats, float]:
+    """In the exp domain: losses (N,), gradients (K, N) and (K, K), not averaged, and the least probability of a label.
+
+    Uses up the arrays of ``p``.
+    """
     packing, n, k = p.packing, len(p.packing), len(p.transition)
     left, y, z = packing.left, labels[packing.left], labels[n:]
     own = labels * len(labels) + np.arange(len(labels))  # in arrays (K, N)
     node = p.node.ravel()[own].astype(np.float64)
     others = _others(p.node, own)
-    after = p.after.ravel()[own[n:]]
+    after = p.after.ravel()[own[n:]].astype(np.float64)
+    pair = p.transition.ravel()[y * k + z] * after
     with np.errstate(divide="ignore", invalid="ignore"):  # a label too unlikely for this domain
         likely = node.copy()
-        likely[n:] = p.before.ravel()[own[left]] * (p.transition.ravel()[y * k + z] * after) / node[left]
+        likely[n:] = p.before.ravel()[own[left]] / node[left] * pair
         losses = -np.log(likely)
-        certain = _certain(packing.sum(losses), p)
+    certain = _certain(packing.sum(losses), p)
     first = np.flatnonzero(certain[:n])
     losses[first] = np.log1p(others[first] / node[first])
     edges = np.flatnonzero(certain[n:])
     d_pairwise, rivals = _pair_gradient(p, labels, [(p.before, p.after)], others, edges)
     if edges.size:
-        right = edges + n
-        losses[right] = np.log1p(rivals / (p.transition.ravel()[(y * k + z)[edges]] * after[edges]))
+        losses[edges + n] = np.log1p(rivals / pair[edges])
     uncertain = np.flatnonzero(~certain[n:])
     d_pairwise -= np.bincount((y * k + z)[uncertain], minlength=k * k).reshape(k, k)
-    return losses, p.node, d_pairwise
+    return losses, p.node, d_pairwise, float(node.min())
 
 
 def _certain(values: Floats, p: Posterior) -> NDArray[np.bool_]:
@@ -92,7 +97,7 @@ def _certain(values: Floats, p: Posterior) -> NDArray[np.bool_]:
     return (values < per_position * p.packing.lengths)[p.packing.sequence]
 
 
-def _nll_terms_in_logarithms(p: Posterior, labels: Ints) -> tuple[Floats, Floats, Floats]:
+def _nll_terms_in_logarithms(p: Posterior, labels: Ints) -> tuple[Floats, Floats, Floats, float]:
     assert p.log_node is not None
     n, left = len(p.packing), p.packing.left
     losses = np.empty(len(labels))
@@ -102,7 +107,7 @@ def _nll_terms_in_logarithms(p: Posterior, labels: Ints) -> tuple[Floats, Floats
     for here, before, edge in p.edges():
         _add_off_pairs(d_pairwise, edge, labels[before], labels[here])
     _others(p.node, labels * len(labels) + np.arange(len(labels)))
-    return losses, p.node, d_pairwise
+    return losses, p.node, d_pairwise, 0.0
 
 
 def _others(gradient: Floats, own: Ints) -> Floats:
@@ -181,10 +186,15 @@ def pseudolikelihood(unary: Floats, pairwise: Floats, labels: Ints, packing: Pac
     """Minus the log of the product of conditionals given the neighbours' labels (Besag 1975)."""
     _require_possible(unary, pairwise, labels, packing)
     left, right, n = packing.left, packing.right, len(packing)
-    logits = np.array(unary, order="C")
+    # The level of a position is taken away first: in single precision it would swallow the pairwise part. What is far
+    # below it matters only where a pairwise part as wide makes up for that.
+    narrow = unary.dtype == np.float32 and largest(pairwise) <= _WIDEST_IN_SINGLE
+    logits: Floats = np.array(unary, dtype=np.float32 if narrow else np.float64, order="C")
+    logits -= logits.max(axis=1, keepdims=True)
     logits[right] += pairwise[labels[left]]
     logits[left] += pairwise.T[labels[right]]
     losses, residual = cross_entropy(logits, labels)
+    residual = residual.astype(unary.dtype, copy=False)
     residual /= n
     d_pairwise = _gather_rows(labels[left], residual[right], len(pairwise))
     d_pairwise += _gather_rows(labels[right], residual[left], len(pairwise)).T
@@ -327,7 +337,8 @@ def _require_possible(unary: Floats, pairwise: Floats, labels: Ints, packing: Pa
     if min(own.min(), pairs.min(initial=0)) > -np.inf:
         return
     rows = np.concatenate([np.flatnonzero(own == -np.inf), packing.right[pairs == -np.inf]])
-    raise _impossible(int(packing.sequence[rows].min()))
+    if rows.size:
+        raise _impossible(int(packing.sequence[rows].min()))
 
 
 def _impossible(sequence: int) -> InputError:
