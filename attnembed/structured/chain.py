@@ -3,25 +3,29 @@
 The score of a labeling Y of a chain of length L is F(Y) = sum_i U[i, y_i] + sum_i W[y_i, y_{i+1}] with log-potentials
 U (L, K) and W (K, K), and P(Y) = e^{F(Y)} / Z. Potentials may be -inf (forbidden).
 
-Everything runs on the packed layout of `packing.Packing`, label-major: arrays are (K, N), so that a step over all
-sequences is one (K, K) x (K, b) product and every elementwise operation runs along contiguous sequences. Sums of
-products are taken in the exp domain, rescaled at every step, where the potentials are narrow enough for that to be
-exact to rounding (see `_shift`), and in the log domain otherwise.
+Sums over labelings are in `forward_backward`; here are maxima, samples and what users call.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import logsumexp
 
 from attnembed._validation import RNGLike, as_array, as_rng, freeze
 from attnembed.errors import InputError, InputTypeError
 from attnembed.results import Record
+from attnembed.structured.forward_backward import (
+    LONGEST_IN_SINGLE,
+    Posterior,
+    no_labeling,
+    posterior,
+    reduced,
+    relative,
+)
 from attnembed.structured.packing import Packing
 
 __all__ = [
@@ -40,8 +44,8 @@ __all__ = [
 Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.integer[Any]]
 
-# Entries of a temporary that should stay in the cache.
-_CACHED = 2**16
+# Rounding a score of this size in single precision costs 2e-6.
+_LARGEST_IN_SINGLE = 64.0
 
 
 # --- packed core: unary (N, K) in packed order, no checks -------------------------------------------------------
@@ -58,214 +62,6 @@ def score(unary: Floats, pairwise: Floats, labels: Ints, packing: Packing) -> Fl
     return total
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Posterior(Record):
-    """P(Y) = e^{F(Y)} / Z in factored form.
-
-    The probability of the pair (k, l) on an edge is before[k, i] * transition[k, l] * after[l, j], with i and j the
-    packed rows of its two ends. Where ``log_node`` is not None the three are logarithms.
-
-    Attributes
-    ----------
-    log_partition : (n,) log Z
-    node : (K, N) P(y_i = k)
-    log_node : (K, N) its logarithm, in the log domain only
-    """
-
-    packing: Packing
-    log_partition: Floats
-    node: Floats
-    before: Floats
-    transition: Floats
-    after: Floats
-    log_node: Floats | None = None
-
-    def edges(
-        self, given: Literal["left", "right"] | None = None, *, backwards: bool = False
-    ) -> Iterator[tuple[slice, slice, Floats]]:
-        """For each time t >= 1: its rows, their left neighbours, and P(y_{t-1} = k, y_t = l) as (K, K, b).
-
-        With ``given`` the probabilities are conditional on the label of the left or the right end.
-        """
-        steps = self.packing.steps()
-        for here, left in reversed(steps) if backwards else steps:
-            before, after = self.before[:, None, left], self.after[None, :, here]
-            end = {"left": (slice(None), None, left), "right": (None, slice(None), here), None: None}[given]
-            if self.log_node is not None:
-                exponent = before + self.transition[:, :, None] + after
-                if end is not None:
-                    condition = self.log_node[end]
-                    exponent = np.subtract(exponent, condition, where=condition > -np.inf, out=exponent)
-                yield here, left, np.exp(exponent)
-                continue
-            edge = before * self.transition[:, :, None] * after
-            if end is not None:
-                node = self.node[end]
-                np.divide(edge, node, where=node > 0, out=edge)
-            yield here, left, edge
-
-    def pair_counts(self, weight: Floats | None = None) -> Floats:
-        """Expected number of each pair of neighbouring labels, summed over all edges, (K, K).
-
-        ``weight`` (N,), of the right end, counts some edges more than others.
-        """
-        total = np.zeros_like(self.transition)
-        if self.log_node is not None:
-            for here, _, edge in self.edges():
-                total += edge.sum(axis=2) if weight is None else edge @ weight[here]
-            return total
-        after = self.after if weight is None else weight * self.after
-        for here, left in self.packing.steps():
-            total += self.before[:, left] @ after[:, here].T
-        return total * self.transition
-
-    def carry(self, given: Literal["left", "right"], start: Floats) -> tuple[Floats, Floats]:
-        """Carry a number per label along the chains, through the probabilities of a label given its neighbour's.
-
-        x_t = start_t + P(y_{t-1}, y_t) x_{t-1} / P(y_{t-1}) from left to right (``given`` "left"), or the same from
-        right to left. Returned are x (K, N) and the sum over all edges of what was carried, by pair (K, K).
-        """
-        total = np.zeros_like(self.transition)
-        x, from_left = start.copy(), given == "left"
-        if self.log_node is not None:
-            for here, left, edge in self.edges(given, backwards=not from_left):
-                moved: Floats = edge * (x[:, None, left] if from_left else x[None, :, here])
-                x[:, here if from_left else left] += moved.sum(axis=0 if from_left else 1)
-                total += moved.sum(axis=2)
-            return x, total
-        # The factors of an edge probability stay factors: no (K, K, b) array is formed.
-        scaled = np.divide(self.before if from_left else self.after, self.node, where=self.node > 0, out=0 * self.node)
-        steps = self.packing.steps()
-        for here, left in steps if from_left else reversed(steps):
-            if from_left:
-                moved = x[:, left] * scaled[:, left]
-                x[:, here] += self.after[:, here] * (self.transition.T @ moved)
-                total += moved @ self.after[:, here].T
-            else:
-                moved = x[:, here] * scaled[:, here]
-                x[:, left] += self.before[:, left] * (self.transition @ moved)
-                total += self.before[:, left] @ moved.T
-        return x, total * self.transition
-
-
-def posterior(unary: Floats, pairwise: Floats, packing: Packing, *, log_domain: bool = False) -> Posterior:
-    """Log-partition and posterior of every chain by forward-backward; ``unary`` (N, K) in packed order.
-
-    ``log_domain`` asks for logarithms of the marginals, at ten to forty times the cost. Potentials in single precision
-    that are too wide for its exponents are taken in double precision, and so is the result.
-    """
-    columns = np.ascontiguousarray(unary.T)
-    tried = () if log_domain else (columns.dtype,) if columns.dtype == np.float64 else (columns.dtype, np.float64)
-    for dtype in tried:
-        cast = columns.astype(dtype, copy=False), pairwise.astype(dtype, copy=False)
-        shift = _shift(*cast, len(packing.offsets) - 1)
-        if shift is not None:
-            result = _exp_posterior(*cast, packing, shift)
-            break
-    else:
-        result = _log_posterior(columns, pairwise, packing)
-    impossible = np.flatnonzero(result.log_partition == -np.inf)
-    if impossible.size:
-        raise _no_labeling(int(impossible[0]))
-    return result
-
-
-def _shift(columns: Floats, pairwise: Floats, longest: int) -> Floats | None:
-    """What to subtract from the unary potentials before exp, or None where the exp domain is not safe.
-
-    With a finite W, each forward or backward message of a step lies within e^{range U + range W} of the largest of
-    that step, so nothing that matters underflows while the two ranges (over finite entries) stay below the exponent
-    range of the type. Forbidden pairs can keep a small message alive over the whole chain: then the bound is L times
-    larger. One common shift is the fastest; a shift per row serves rows of very different levels.
-    """
-    limit = 0.8 * float(np.log(np.finfo(columns.dtype).max))
-    w = pairwise[pairwise > -np.inf]
-    range_w = float(np.ptp(w)) if w.size else 0.0
-    factor = 1 if w.size == pairwise.size else longest
-    low, high = float(columns.min()), columns.max()
-    if low == -np.inf:
-        low = float(np.min(columns, where=columns > -np.inf, initial=np.inf))
-    if factor * (high - low + range_w) < limit:
-        return np.asarray(high, dtype=columns.dtype)
-    top = columns.max(axis=0)
-    depth = np.max(top - columns, where=columns > -np.inf, initial=0.0)
-    return top if factor * (depth + range_w) < limit else None
-
-
-def _exp_posterior(columns: Floats, pairwise: Floats, packing: Packing, shift: Floats) -> Posterior:
-    shift_w = pairwise.max(initial=-np.inf)
-    shift_w = shift_w if shift_w > -np.inf else pairwise.dtype.type(0)
-    transition = np.exp(pairwise - shift_w)
-    # Rows are indexed by the label that comes out, so that each product reads contiguous memory.
-    transposed = np.ascontiguousarray(transition.T)
-    factor = np.subtract(columns, shift)
-    np.exp(factor, out=factor)
-    forward = np.empty_like(factor)
-    scale = np.empty_like(factor[0])
-    start = slice(0, len(packing))
-    forward[:, start] = factor[:, start]
-    _normalise(forward[:, start], scale[start])
-    for here, left in packing.steps():
-        np.matmul(transposed, forward[:, left], out=forward[:, here])
-        forward[:, here] *= factor[:, here]
-        _normalise(forward[:, here], scale[here])
-
-    with np.errstate(divide="ignore"):
-        log_partition = packing.sum(np.log(scale) + shift) + (packing.lengths - 1) * float(shift_w)
-    if not np.all(log_partition > -np.inf):
-        scale = np.where(scale > 0, scale, 1)  # reported by the caller
-    factor /= scale
-    backward = np.ones_like(factor)
-    for here, left in reversed(packing.steps()):
-        factor[:, here] *= backward[:, here]
-        np.matmul(transition, factor[:, here], out=backward[:, left])
-    backward *= forward
-    return Posterior(packing, log_partition, backward, forward, transition, factor)
-
-
-def _normalise(message: Floats, total: Floats) -> None:
-    """Divide each column by its sum, in place, and leave the sums in ``total``; a column of zeros stays."""
-    message.sum(axis=0, out=total)
-    if total.all():
-        message /= total
-
-
-def _log_posterior(columns: Floats, pairwise: Floats, packing: Packing) -> Posterior:
-    forward = _forward(columns, pairwise, packing, logsumexp)
-    backward = np.zeros_like(columns)
-    for here, left in reversed(packing.steps()):
-        backward[:, left] = _reduced(columns[:, here] + backward[:, here], pairwise.T, logsumexp)
-    start = slice(0, len(packing))
-    by_rank = logsumexp(columns[:, start] + backward[:, start], axis=0)
-    log_partition = np.empty_like(by_rank)
-    log_partition[packing.order] = by_rank
-    if np.any(by_rank == -np.inf):  # reported by the caller
-        by_rank = np.where(by_rank > -np.inf, by_rank, 0)
-    before = forward - by_rank[packing.rank]
-    log_node = before + backward
-    return Posterior(packing, log_partition, np.exp(log_node), before, pairwise, columns + backward, log_node)
-
-
-def _forward(columns: Floats, pairwise: Floats, packing: Packing, reduce: Callable[..., Floats]) -> Floats:
-    """Forward messages (K, N) in the log domain; ``reduce``: np.maximum.reduce (max-sum), logsumexp (sum-product)."""
-    message = np.empty_like(columns)
-    message[:, : len(packing)] = columns[:, : len(packing)]
-    for here, left in packing.steps():
-        np.add(columns[:, here], _reduced(message[:, left], pairwise, reduce), out=message[:, here])
-    return message
-
-
-def _reduced(message: Floats, pairwise: Floats, reduce: Callable[..., Floats]) -> Floats:
-    """``reduce`` over k of message[k, i] + W[k, l], as (l, i)."""
-    out = np.empty_like(message)
-    # Many labels at once where the batch is small, one where a (K, b) block fills the cache by itself.
-    chunk = max(1, _CACHED // message.size)
-    for start in range(0, len(pairwise), chunk):
-        labels = slice(start, start + chunk)
-        out[labels] = reduce(message[:, None] + pairwise[:, labels, None], axis=0)
-    return out
-
-
 def decode(unary: Floats, pairwise: Floats, packing: Packing, *, rng: np.random.Generator | None = None) -> Ints:
     """The labeling of largest score, (N,) in packed order; with ``rng`` a sample from P(Y) instead.
 
@@ -273,9 +69,8 @@ def decode(unary: Floats, pairwise: Floats, packing: Packing, *, rng: np.random.
     max-sum one, or the sum-product one with Gumbel noise added, whose maximiser is a draw from the softmax. No back
     pointers are stored: one argmax per position costs K, not K^2.
     """
-    columns = np.ascontiguousarray(unary.T)
     if rng is None:
-        message = _forward(columns, pairwise, packing, np.maximum.reduce)
+        message = _best_prefixes(unary, pairwise, packing)
     else:
         p = posterior(unary, pairwise, packing)
         with np.errstate(divide="ignore"):
@@ -293,16 +88,41 @@ def decode(unary: Floats, pairwise: Floats, packing: Packing, *, rng: np.random.
         labels[offsets[t] : offsets[t + 1]] = best
         dead = np.flatnonzero(here[np.arange(len(best)), best] == -np.inf)
         if dead.size:
-            raise _no_labeling(int(packing.order[dead[0]]))
+            raise no_labeling(int(packing.order[dead[0]]))
     return labels
 
 
-def _no_labeling(sequence: int) -> InputError:
-    return InputError(
-        "pairwise",
-        f"must allow at least one labeling of every sequence; sequence {sequence} has none",
-        hint="too many potentials are -inf",
-    )
+def _best_prefixes(unary: Floats, pairwise: Floats, packing: Packing) -> Floats:
+    """Score of the best prefix that ends in each label, up to a constant of the position, (K, N).
+
+    The constants are taken away as the scores grow, so that rounding errors do not grow with the length.
+    """
+    dtype = max_sum_dtype(unary, pairwise, packing)
+    _, columns = relative(np.ascontiguousarray(unary.T, dtype=dtype))
+    w = pairwise.astype(dtype, copy=False)
+    w = w - max(w.max(), np.finfo(dtype).min)
+    message = columns  # in place: each position is read before it is written
+    for t, (here, left) in enumerate(packing.steps()):
+        now = message[:, here]
+        now += reduced(message[:, left], w, np.maximum.reduce)
+        if t % 8 == 7:
+            now -= now.max(axis=0, initial=np.finfo(dtype).min)
+    return message
+
+
+def max_sum_dtype(unary: Floats, pairwise: Floats, packing: Packing) -> Any:
+    """The precision in which the best labeling is found: single only for short chains of small scores."""
+    short = unary.dtype == np.float32 and len(packing.offsets) - 1 <= LONGEST_IN_SINGLE
+    small = short and all(largest(values) <= _LARGEST_IN_SINGLE for values in (unary, pairwise))
+    return np.float32 if small else np.float64
+
+
+def largest(values: Floats) -> float:
+    """Largest magnitude of the finite entries."""
+    low, high = float(values.min()), float(values.max())
+    if low == -np.inf:
+        low = float(np.min(values, where=values > -np.inf, initial=0.0))
+    return max(-low, high)
 
 
 # --- public functions: one sequence (L, K) or a padded batch (B, L, K) ------------------------------------------
@@ -464,9 +284,11 @@ def chain_marginals(unary: ArrayLike, pairwise: ArrayLike, lengths: ArrayLike | 
     k = len(batch.pairwise)
     edge = np.empty((len(batch.packing.right), k, k), dtype=batch.unary.dtype)
     for here, _, block in result.edges():
+        block /= block.sum(axis=(0, 1))
         edge[here.start - len(batch.packing) : here.stop - len(batch.packing)] = block.transpose(2, 0, 1)
+    node = result.node.T / result.node.sum(axis=0)[:, None]
     return ChainMarginals(
-        freeze(batch.pad(result.node.T.astype(batch.unary.dtype, copy=False))),
+        freeze(batch.pad(node.astype(batch.unary.dtype, copy=False))),
         freeze(batch.pad(edge, drop_last=True)),
         batch.per_sequence(result.log_partition),
     )

@@ -170,9 +170,10 @@ class StructuredModel(KeepsFrozen, ABC, Generic[Data]):
     def _evaluate(self, data: Data, objective: str | None, unary: Floats) -> ObjectiveValue:
         name = self.objective_name(objective)
         self._labels(data)
-        return self.potential_objective(
-            data, _times(self.unary_scale, unary), self.pairwise_scale * self.pairwise, name
-        )
+        scaled = _times(self.unary_scale, unary)
+        if not np.isfinite(scaled).all():  # the network has overflowed: no potential of its is a constraint
+            return ObjectiveValue(math.nan, np.zeros_like(scaled), np.zeros_like(self.pairwise))
+        return self.potential_objective(data, scaled, self.pairwise_scale * self.pairwise, name)
 
     def _labels(self, data: Data) -> NDArray[np.integer[Any]]:
         """The labels of ``data``, which must be labels of the model."""

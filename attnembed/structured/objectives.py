@@ -22,16 +22,20 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import log_softmax
 
 from attnembed._validation import as_array, check_choice, check_positive
-from attnembed.structured.chain import ChainBatch, decode, posterior, score
+from attnembed.errors import InputError
+from attnembed.losses import cross_entropy
+from attnembed.structured.chain import ChainBatch, decode, largest, max_sum_dtype
+from attnembed.structured.forward_backward import Posterior, posterior
 from attnembed.structured.packing import Packing
 
 __all__ = ["CHAIN_OBJECTIVES", "ObjectiveValue", "chain_objective", "loss_augmented"]
 
 Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.integer[Any]]
+
+_WIDEST_IN_SINGLE = 16.0
 
 
 class ObjectiveValue(NamedTuple):
@@ -43,41 +47,158 @@ class ObjectiveValue(NamedTuple):
 
 
 def nll(unary: Floats, pairwise: Floats, labels: Ints, packing: Packing) -> ObjectiveValue:
-    """Negative log-likelihood, log Z - F(Y) >= 0."""
-    p = posterior(unary, pairwise, packing)
-    value = np.mean(p.log_partition - score(unary, pairwise, labels, packing))
-    n = len(packing)
-    d_unary = np.multiply(p.node, 1 / n, out=p.node).T.astype(unary.dtype, copy=False)
-    d_unary[np.arange(len(labels)), labels] -= 1 / n
-    d_pairwise = (p.pair_counts() - _pair_counts(labels, len(pairwise), packing)) / n
-    return ObjectiveValue(float(value), d_unary, d_pairwise)
+    """Negative log-likelihood, log Z - F(Y) >= 0, as the sum of -log P(y_1) and -log P(y_t | y_{t-1})."""
+    _require_possible(unary, pairwise, labels, packing)
+    n, p = len(packing), posterior(unary, pairwise, packing)
+    while True:
+        terms = _nll_terms if p.log_node is None else _nll_terms_in_logarithms
+        losses, d_unary, d_pairwise, least = terms(p, labels)
+        values = packing.sum(losses)
+        # Neither the smallest loss nor the least likely label may be of the size of what underflow hides.
+        needed = float(np.finfo(p.node.dtype).eps) * min(float(values.min()), float(np.exp(-losses.max())), least)
+        if p.resolution <= needed:
+            break
+        p = posterior(unary, pairwise, packing, resolution=needed)
+    d_unary *= 1 / n
+    return ObjectiveValue(float(values.mean()), d_unary.T.astype(unary.dtype, copy=False), d_pairwise / n)
+
+
+def _nll_terms(p: Posterior, labels: Ints) -> tuple[Floats, Floats, Floats, float]:
+    """In the exp domain: losses (N,), gradients (K, N) and (K, K), not averaged, and the least probability of a label.
+
+    Uses up the arrays of ``p``.
+    """
+    packing, n, k = p.packing, len(p.packing), len(p.transition)
+    left, y, z = packing.left, labels[packing.left], labels[n:]
+    own = labels * len(labels) + np.arange(len(labels))  # in arrays (K, N)
+    node = p.node.ravel()[own].astype(np.float64)
+    others = _others(p.node, own)
+    after = p.after.ravel()[own[n:]].astype(np.float64)
+    pair = p.transition.ravel()[y * k + z] * after
+    with np.errstate(divide="ignore", invalid="ignore"):  # a label too unlikely for this domain
+        likely = node.copy()
+        likely[n:] = p.before.ravel()[own[left]] / node[left] * pair
+        losses = -np.log(likely)
+    certain = _certain(packing.sum(losses), p)
+    first = np.flatnonzero(certain[:n])
+    losses[first] = np.log1p(others[first] / node[first])
+    edges = np.flatnonzero(certain[n:])
+    d_pairwise, rivals = _pair_gradient(p, labels, [(p.before, p.after)], others, edges)
+    if edges.size:
+        losses[edges + n] = np.log1p(rivals / pair[edges])
+    uncertain = np.flatnonzero(~certain[n:])
+    d_pairwise -= np.bincount((y * k + z)[uncertain], minlength=k * k).reshape(k, k)
+    return losses, p.node, d_pairwise, float(node.min())
+
+
+def _certain(values: Floats, p: Posterior) -> NDArray[np.bool_]:
+    """The packed rows of sequences whose loss is so small that 1 minus a probability would have lost its digits."""
+    per_position = 1e-2 if p.node.dtype == np.float32 else 1e-3
+    return (values < per_position * p.packing.lengths)[p.packing.sequence]
+
+
+def _nll_terms_in_logarithms(p: Posterior, labels: Ints) -> tuple[Floats, Floats, Floats, float]:
+    assert p.log_node is not None
+    n, left = len(p.packing), p.packing.left
+    losses = np.empty(len(labels))
+    losses[:n], _ = cross_entropy(p.log_node[:, :n].T, labels[:n])
+    losses[n:], _ = cross_entropy(p.transition[labels[left]] + p.after[:, n:].T, labels[n:])
+    d_pairwise = np.zeros_like(p.transition)
+    for here, before, edge in p.edges():
+        _add_off_pairs(d_pairwise, edge, labels[before], labels[here])
+    _others(p.node, labels * len(labels) + np.arange(len(labels)))
+    return losses, p.node, d_pairwise, 0.0
+
+
+def _others(gradient: Floats, own: Ints) -> Floats:
+    """Sum of each column of (K, N) without the entry of its label, which becomes minus that sum."""
+    flat = gradient.reshape(-1)
+    flat[own] = 0
+    total: Floats = gradient.sum(axis=0)
+    flat[own] = -total
+    return total
+
+
+def _add_off_pairs(total: Floats, edge: Floats, y: Ints, z: Ints) -> None:
+    """Add (K, K, b) to the pairs (K, K), the entry of the true pair (y, z) replaced by minus the sum of the others."""
+    places = np.arange(len(y))
+    edge[y, z, places] = 0
+    total += edge.sum(axis=2)
+    np.subtract.at(total, (y, z), edge.sum(axis=(0, 1)))
+
+
+def _pair_gradient(
+    p: Posterior, labels: Ints, terms: list[tuple[Floats, Floats]], others: Floats, edges: Ints
+) -> tuple[Floats, Floats]:
+    """Sum over all edges and ``terms`` of before[k] * transition[k, l] * after[l], (K, K), in the exp domain.
+
+    On the given ``edges`` the entry of the true pair (y, z) becomes minus the sum of the others, without ever entering:
+    the others are those with another label at the left end, of sum ``others`` (N,), and those that leave the true
+    labeling on this edge, (y, l) with l other than z. Overwrites the arrays ``before``.
+
+    Returned are also, for each of ``edges``, the sum over l of transition[y, l] * after[l] of the first term.
+    """
+    k, n = len(p.transition), len(p.packing)
+    left, right = p.packing.left[edges], edges + n
+    y, z, places = labels[left], labels[right], np.arange(len(edges))
+    rows = np.take(np.ascontiguousarray(p.transition.T), y, axis=1)
+    rows[z, places] = 0
+    out, total, first = np.zeros((k, k)), others[left], None
+    for before, after in terms:
+        if edges.size:
+            weights = np.zeros_like(rows)
+            weights[y, places] = own = before[y, left]
+            before[y, left] = 0
+            leaving = rows * (after[:, n:] if len(edges) == len(labels) - n else np.take(after, right, axis=1))
+            rivals = leaving.sum(axis=0)
+            total = total + own * rivals
+            first = rivals if first is None else first
+            out += weights @ leaving.T
+        out += p.pair_sums(before, after)
+    out -= np.bincount(y * k + z, weights=total, minlength=k * k).reshape(k, k)
+    return out, total if first is None else first
 
 
 def ssvm(unary: Floats, pairwise: Floats, labels: Ints, packing: Packing) -> ObjectiveValue:
     """Margin-rescaled structured hinge loss (Tsochantaridis et al. 2005) with the Hamming distance over L."""
-    n, k = len(packing), len(pairwise)
+    _require_possible(unary, pairwise, labels, packing)
+    n, k, rows = len(packing), len(pairwise), np.arange(len(labels))
     weight = (1 / packing.lengths)[packing.sequence]
-    augmented = _augment(unary, labels, weight)
-    rival = decode(augmented, pairwise, packing)
-    value = np.mean(score(augmented, pairwise, rival, packing) - score(unary, pairwise, labels, packing))
+    precise = unary.astype(max_sum_dtype(unary, pairwise, packing), copy=False)
+    rival = decode(_augment(precise, labels, weight), pairwise, packing)
+    # From the differences, so that large scores do not swallow them.
+    wrong = np.where(rival != labels, weight, 0.0)
+    excess = packing.sum(wrong + (unary[rows, rival].astype(np.float64) - unary[rows, labels]))
+    left, right = packing.left, packing.right
+    found, true = (pairwise[y[left], y[right]].astype(np.float64) for y in (rival, labels))
+    excess += np.bincount(packing.sequence[right], weights=found - true, minlength=n)
+    if excess.min() < 0:  # by rounding: the true labeling is a rival of its own
+        rival = np.where((excess < 0)[packing.sequence], labels, rival)
+        excess = np.maximum(excess, 0.0)
     d_unary = np.zeros_like(unary)
-    rows = np.arange(len(labels))
     d_unary[rows, rival] += 1 / n
     d_unary[rows, labels] -= 1 / n
     d_pairwise = (_pair_counts(rival, k, packing) - _pair_counts(labels, k, packing)) / n
-    return ObjectiveValue(float(value), d_unary, d_pairwise)
+    return ObjectiveValue(float(excess.mean()), d_unary, d_pairwise)
 
 
 def pseudolikelihood(unary: Floats, pairwise: Floats, labels: Ints, packing: Packing) -> ObjectiveValue:
     """Minus the log of the product of conditionals given the neighbours' labels (Besag 1975)."""
+    _require_possible(unary, pairwise, labels, packing)
     left, right, n = packing.left, packing.right, len(packing)
-    logits = np.array(unary, order="C")
+    # The level of a position is taken away first: in single precision it would swallow the pairwise part. What is far
+    # below it matters only where a pairwise part as wide makes up for that.
+    narrow = unary.dtype == np.float32 and largest(pairwise) <= _WIDEST_IN_SINGLE
+    logits: Floats = np.array(unary, dtype=np.float32 if narrow else np.float64, order="C")
+    logits -= logits.max(axis=1, keepdims=True)
     logits[right] += pairwise[labels[left]]
     logits[left] += pairwise.T[labels[right]]
-    value, residual = _cross_entropy(logits, labels, n)
+    losses, residual = cross_entropy(logits, labels)
+    residual = residual.astype(unary.dtype, copy=False)
+    residual /= n
     d_pairwise = _gather_rows(labels[left], residual[right], len(pairwise))
     d_pairwise += _gather_rows(labels[right], residual[left], len(pairwise)).T
-    return ObjectiveValue(value, residual, d_pairwise)
+    return ObjectiveValue(float(losses.sum(dtype=np.float64)) / n, residual, d_pairwise)
 
 
 def marginal(unary: Floats, pairwise: Floats, labels: Ints, packing: Packing) -> ObjectiveValue:
@@ -88,25 +209,57 @@ def marginal(unary: Floats, pairwise: Floats, labels: Ints, packing: Packing) ->
     collects the conditions at or before t, behind_t those at or after t. P_t are conditionals edge / node, in [0, 1].
     """
     p, n, rows = posterior(unary, pairwise, packing), len(packing), np.arange(len(labels))
-    # A marginal that underflows needs logarithms; other labels' may, since P(y_t = k | y_i) <= mu_t(k) / mu_i(y_i).
-    if p.log_node is None and p.node[labels, rows].min() < np.sqrt(np.finfo(p.node.dtype).tiny):
-        p = posterior(unary, pairwise, packing, log_domain=True)
-    log_marginal = np.log(p.node[labels, rows]) if p.log_node is None else p.log_node[labels, rows]
+    while True:
+        own = p.node[labels, rows].astype(np.float64)
+        others = p.node.copy()
+        others[labels, rows] = 0
+        others = others.sum(axis=0, dtype=np.float64)
+        if p.log_node is not None:
+            losses, _ = cross_entropy(p.log_node.T, labels)
+            break
+        # A marginal that underflows needs logarithms; other labels' may, since P(y_t = k | y_i) <= mu_t(k) / mu_i(y_i).
+        likely = own.min() >= np.sqrt(np.finfo(p.node.dtype).tiny)
+        needed = float(np.finfo(p.node.dtype).eps * packing.sum(others).min()) if likely else 0.0
+        if p.resolution <= needed:
+            losses = np.log1p(others / own)
+            break
+        p = posterior(unary, pairwise, packing, resolution=needed)
+    if np.isinf(losses).any():
+        raise _impossible(int(packing.sequence[np.flatnonzero(np.isinf(losses))[0]]))
+    flat = labels * len(labels) + rows
     onehot = np.zeros_like(p.node)
-    onehot[labels, rows] = 1
+    onehot.ravel()[flat] = 1
     length = packing.lengths[packing.sequence].astype(p.node.dtype)
     # Every condition lies at or before the left end of an edge, or at or after the right end.
-    ahead, pairs_ahead = p.carry("left", onehot)
-    behind, pairs_behind = p.carry("right", onehot)
-    d_pairwise = p.pair_counts(length) - pairs_ahead - pairs_behind
-    d_unary = (length * p.node - (ahead + behind - onehot)) / n
-    return ObjectiveValue(-float(log_marginal.sum()) / n, d_unary.T.astype(unary.dtype, copy=False), d_pairwise / n)
+    (ahead, moved_ahead), (behind, moved_behind) = p.carry("left", onehot), p.carry("right", onehot)
+    d_unary = length * p.node
+    d_unary -= ahead
+    d_unary -= behind
+    others = _others(d_unary, flat)
+    if p.log_node is None:
+        # On an edge: P(k, l) [L - ahead(k) / mu(k) - behind(l) / mu(l)].
+        terms = [(length * p.before - moved_ahead, p.after), (-p.before, moved_behind)]
+        edges = np.flatnonzero(_certain(packing.sum(losses), p)[n:])
+        d_pairwise, _ = _pair_gradient(p, labels, terms, others, edges)
+    else:
+        d_pairwise = np.zeros_like(p.transition)
+        for (here, left, joint), (*_, ahead_of), (*_, behind_of) in zip(p.edges(), p.edges("left"), p.edges("right")):
+            edge = length[here] * joint - ahead_of * ahead[:, None, left] - behind_of * behind[None, :, here]
+            _add_off_pairs(d_pairwise, edge, labels[left], labels[here])
+    d_unary *= 1 / n
+    value = float(losses.sum(dtype=np.float64)) / n
+    return ObjectiveValue(value, d_unary.T.astype(unary.dtype, copy=False), d_pairwise / n)
 
 
 def unary_only(unary: Floats, pairwise: Floats, labels: Ints, packing: Packing) -> ObjectiveValue:
     """Cross-entropy of each position on its own: the objective of the first training stage."""
-    value, residual = _cross_entropy(unary, labels, len(packing))
-    return ObjectiveValue(value, residual, np.zeros_like(pairwise))
+    n, rows = len(packing), np.arange(len(labels))
+    forbidden = np.flatnonzero(unary[rows, labels] == -np.inf)
+    if forbidden.size:
+        raise _impossible(int(packing.sequence[forbidden[0]]))
+    losses, residual = cross_entropy(unary, labels)
+    residual /= n
+    return ObjectiveValue(float(losses.sum(dtype=np.float64)) / n, residual, np.zeros_like(pairwise))
 
 
 CHAIN_OBJECTIVES: dict[str, Callable[[Floats, Floats, Ints, Packing], ObjectiveValue]] = {
@@ -177,13 +330,23 @@ def _pair_counts(labels: Ints, k: int, packing: Packing) -> Floats:
     return np.bincount(pairs, minlength=k * k).reshape(k, k).astype(np.float64)
 
 
-def _cross_entropy(logits: Floats, labels: Ints, n: int) -> tuple[float, Floats]:
-    """-sum_i log softmax(logits_i)[y_i] / n and its gradient."""
-    log_q = log_softmax(logits, axis=-1)
-    rows = np.arange(len(labels))
-    residual = np.exp(log_q)
-    residual[rows, labels] -= 1
-    return -float(log_q[rows, labels].sum()) / n, residual / n
+def _require_possible(unary: Floats, pairwise: Floats, labels: Ints, packing: Packing) -> None:
+    """Raise for a true labeling that uses a potential of -inf."""
+    own = np.take_along_axis(unary, labels[:, None], axis=1)[:, 0]
+    pairs = pairwise[labels[packing.left], labels[packing.right]]
+    if min(own.min(), pairs.min(initial=0)) > -np.inf:
+        return
+    rows = np.concatenate([np.flatnonzero(own == -np.inf), packing.right[pairs == -np.inf]])
+    if rows.size:
+        raise _impossible(int(packing.sequence[rows].min()))
+
+
+def _impossible(sequence: int) -> InputError:
+    return InputError(
+        "labels",
+        f"must be allowed by the potentials; those of sequence {sequence} have probability 0",
+        hint="a potential that they use is -inf: correct the labels or the constraints",
+    )
 
 
 def _gather_rows(index: Ints, rows: Floats, k: int) -> Floats:

@@ -91,7 +91,11 @@ class Packing(Record):
 
     def steps(self) -> list[tuple[slice, slice]]:
         """For each time t >= 1: the rows of time t, and those of their left neighbours."""
-        o = self.offsets
+        return self._steps
+
+    @cached_property
+    def _steps(self) -> list[tuple[slice, slice]]:
+        o = self.offsets.tolist()
         return [(slice(o[t], o[t + 1]), slice(o[t - 1], o[t - 1] + o[t + 1] - o[t])) for t in range(1, len(o) - 1)]
 
     def sum(self, values: NDArray[Any]) -> NDArray[np.float64]:

@@ -17,7 +17,9 @@ from numpy.typing import ArrayLike, NDArray
 from attnembed._validation import check_choice, check_integer, check_positive
 from attnembed.errors import InputError
 from attnembed.results import Record, Result, Status
-from attnembed.structured.chain import ChainBatch, posterior, score
+from attnembed.structured.chain import ChainBatch
+from attnembed.structured.forward_backward import posterior
+from attnembed.structured.objectives import nll
 
 __all__ = [
     "ScaleFit",
@@ -103,12 +105,11 @@ def scale_objective(
     a, b = (float(s) for s in scales)
     u, w, packing, y = batch.unary.T, batch.pairwise, batch.packing, batch.pack_labels(labels)
     n = len(packing)
+    at = nll(a * u.T, b * w, y, packing)
+    # E_P[(U, P)] - (U, P)(Y), along the gradient in the potentials, which keeps its digits where Y is certain.
+    gradient = np.array([np.sum(at.unary.T * u), np.sum(at.pairwise * w)])
+
     p = posterior(a * u.T, b * w, packing)
-    value = np.mean(p.log_partition - score(a * u.T, b * w, y, packing))
-
-    truth = np.array([np.sum(u[y, np.arange(len(y))]), np.sum(w[y[packing.left], y[packing.right]])])
-    mean = np.array([np.sum(p.node * u), np.sum(p.pair_counts() * w)])
-
     moments = np.zeros((2, *u.shape))  # m_t(k)
     moments[0] = u
     covariance = np.zeros((2, 2, *u.shape))  # V_t(k)
@@ -124,7 +125,7 @@ def scale_objective(
     step = moments[:, :, first] - np.einsum("kb,ikb->ib", p.node[:, first], moments[:, :, first])[:, None]
     hessian = np.einsum("kb,ijkb->ij", p.node[:, first], covariance[:, :, :, first])
     hessian += np.einsum("kb,ikb,jkb->ij", p.node[:, first], step, step)
-    return ScaleObjective(float(value), (mean - truth) / n, hessian / n)
+    return ScaleObjective(at.value, gradient, hessian / n)
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)

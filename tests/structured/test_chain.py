@@ -203,11 +203,11 @@ def test_carry_by_its_definition(spread, log_domain, given_end):
     packing = Packing(np.array(lengths))
     rows = packing.rows
     unary = np.concatenate([unary for unary, _ in potentials])[rows]
-    p = posterior(unary, pairwise, packing, log_domain=log_domain)
+    p = posterior(unary, pairwise, packing, resolution=0 if log_domain else np.inf)
     assert (p.log_node is not None) == log_domain
     start = np.random.default_rng(0).random(size=(sum(lengths), k))
-    x, pairs = p.carry(given_end, start[rows].T)
-    expected, expected_pairs = start.copy(), np.zeros((k, k))
+    x, _ = p.carry(given_end, start[rows].T)
+    expected = start.copy()
     for (unary, _), end in zip(potentials, np.cumsum(lengths)):
         truth, part = chain_marginals(unary, pairwise), expected[end - len(unary) : end]
         places = range(len(unary) - 1)
@@ -219,9 +219,7 @@ def test_carry_by_its_definition(spread, log_domain, given_end):
             else:
                 moved = joint * (part[t + 1] / truth.node[t + 1])
                 part[t] += moved.sum(axis=1)
-            expected_pairs += moved
     assert_allclose(x.T, expected[rows], rtol=1e-11)
-    assert_allclose(pairs, expected_pairs, rtol=1e-11)
 
 
 @pytest.mark.parametrize("spread", [1.0, 20.0, 100.0])
