@@ -80,6 +80,7 @@ class StructuredModel(KeepsFrozen, ABC, Generic[Data]):
 
     _pairwise_axes: ClassVar[tuple[int, ...]] = (2,)
     _pairwise_text: ClassVar[str] = "a square matrix (K, K)"
+    _unseen_labels: ClassVar[bool] = True
     objectives: ClassVar[tuple[str, ...]]
     data_type: ClassVar[type]
 
@@ -131,8 +132,12 @@ class StructuredModel(KeepsFrozen, ABC, Generic[Data]):
         return self._decode(data, self.unary_scale * self.unary(data), self.pairwise_scale * self.pairwise)
 
     def accuracy(self, data: Data) -> float:
-        """Share of positions or pixels whose predicted label is right, in [0, 1]."""
-        labels = self._labels(data)
+        """Share of positions or pixels whose predicted label is right, in [0, 1].
+
+        A tag of a held-out sequence that the model does not have is a mistake; in a mask such a label is refused, as
+        it comes from another numbering.
+        """
+        labels = self._labels(data, unseen=self._unseen_labels)
         return float(np.mean(self.predict_rows(data) == labels))
 
     def loss(self, data: Data, objective: str | None = None) -> float:
@@ -175,11 +180,11 @@ class StructuredModel(KeepsFrozen, ABC, Generic[Data]):
             return ObjectiveValue(math.nan, np.zeros_like(scaled), np.zeros_like(self.pairwise))
         return self.potential_objective(data, scaled, self.pairwise_scale * self.pairwise, name)
 
-    def _labels(self, data: Data) -> NDArray[np.integer[Any]]:
-        """The labels of ``data``, which must be labels of the model."""
+    def _labels(self, data: Data, *, unseen: bool = False) -> NDArray[np.integer[Any]]:
+        """The labels of ``data``, which must be labels of the model unless ``unseen`` ones are allowed."""
         self.check_data("data", data, labelled=True)
         labels = data.known_labels
-        if labels.max() >= self.n_labels:
+        if not unseen and labels.max() >= self.n_labels:
             raise InputError("labels", f"must be in 0..{self.n_labels - 1}", got=labels.max())
         return labels
 
@@ -257,7 +262,7 @@ class ChainCRF(StructuredModel[ChainDataset]):
 
     def sequence_accuracy(self, data: ChainDataset) -> float:
         """Share of sequences without a wrong label, in [0, 1]."""
-        labels = self._labels(data)
+        labels = self._labels(data, unseen=self._unseen_labels)
         wrong = data.packing.sum(self.predict_rows(data) != labels)
         return float(np.mean(wrong == 0))
 
@@ -302,6 +307,7 @@ class GridCRF(StructuredModel[GridDataset]):
     data_type: ClassVar[type] = GridDataset
     _pairwise_axes: ClassVar[tuple[int, ...]] = (2, 3)
     _pairwise_text: ClassVar[str] = "a square matrix (K, K), or two (2, K, K)"
+    _unseen_labels: ClassVar[bool] = False
 
     def objective_name(self, objective: str | None) -> str:
         """The checked name of an objective, "mean_field" by default; "nll", its old name, gives a warning."""

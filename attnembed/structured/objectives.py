@@ -11,7 +11,7 @@ For labels Y and F(Y) = sum_i U[i, y_i] + sum_i W[y_i, y_{i+1}]:
 | unary            | -sum_i log softmax(U_i)[y_i]                 | softmax(U_i) - onehot(y_i)          |
 
 mu are the marginals, q_i the conditional of y_i given its neighbours' labels, Delta the share of wrong labels. The
-objectives of grids, on the same names, are in `grid`.
+objectives of grids are in `grid_objectives`.
 """
 
 from __future__ import annotations

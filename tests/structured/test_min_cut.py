@@ -118,6 +118,32 @@ def test_two_large_numbers_that_differ_by_little_leave_the_decision_to_the_small
         assert_array_equal(grid_decode(unary, 1e15 * np.eye(2)), np.full((1, 1, 3), (1 - sign) // 2))
 
 
+@pytest.mark.parametrize("size", [1e8, 1e15, 1e18])
+@pytest.mark.parametrize("smaller", [0.0, 1.0])
+def test_large_parts_that_cancel_leave_the_decision_to_what_rounding_swallows(size, smaller):
+    """W prefers label 1 at the first end of an edge by ``size``, U label 0 by as much: the sum rounds, F does not."""
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        unary, pairwise = rng.normal(size=(1, 2, 3, 2)), smaller * rng.normal(size=(2, 2, 2))
+        for d, w in enumerate(pairwise):
+            w[1] += (d + 1) * size / 3
+        unary[0, :, :-1, 0] += size / 3
+        unary[0, :-1, :, 0] += 2 * size / 3
+        assert shortfall(unary, pairwise) == 0
+
+
+def test_ties_of_decimal_fractions_are_decided_by_their_binary_values():
+    """0.4 - 0.1 is not 0.3: many labelings differ by the last bits alone."""
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        unary, pairwise = rng.integers(-6, 7, size=(150, 1, 3, 2)) / 10, rng.integers(-3, 4, size=(2, 2)) / 10
+        unary[:, 0, 0, 0] += 9  # the ends are settled, and the one between them is in doubt
+        unary[:, 0, 2, 1] += 9 * rng.choice([-1, 1], size=150)
+        for image, labels in zip(unary, grid_decode(unary, pairwise)):
+            exact = Exact(image, pairwise)
+            assert exact.score(labels) == exact.best()
+
+
 def test_every_pairwise_part_of_two_labels_is_solved():
     """Repulsive edges too: ICM, which was used there, misses many of the same images."""
     missed = 0
