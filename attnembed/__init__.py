@@ -21,6 +21,7 @@ from attnembed.attention.two_layer import TwoLayerModel
 from attnembed.errors import NotSeparableError
 from attnembed.margins import max_margin
 from attnembed.structured.chain import chain_log_partition, chain_marginals, chain_sample, chain_viterbi
+from attnembed.structured.constraints import bio_constraints
 from attnembed.structured.data import ChainDataset, GridDataset, make_chain_dataset, make_grid_dataset
 from attnembed.structured.grid import grid_decode, grid_map
 from attnembed.structured.model import ChainCRF, GridCRF
@@ -46,6 +47,7 @@ __all__ = [
     "TokenDataset",
     "Tokenizer",
     "TwoLayerModel",
+    "bio_constraints",
     "birnn",
     "chain_log_partition",
     "chain_marginals",

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from attnembed._validation import RNGLike, as_array, as_rng, freeze
+from attnembed._validation import RNGLike, as_array, as_rng, check_shape, freeze
 from attnembed.errors import InputError, InputTypeError
 from attnembed.results import Record
+from attnembed.structured.constraints import add_ends
 from attnembed.structured.forward_backward import (
     LONGEST_IN_SINGLE,
     Posterior,
@@ -147,7 +148,14 @@ class ChainMarginals(Record):
 class ChainBatch:
     """Checked potentials in packed order, and the way back to the caller's layout."""
 
-    def __init__(self, unary: ArrayLike, pairwise: ArrayLike, lengths: ArrayLike | None) -> None:
+    def __init__(
+        self,
+        unary: ArrayLike,
+        pairwise: ArrayLike,
+        lengths: ArrayLike | None,
+        start: ArrayLike | None = None,
+        end: ArrayLike | None = None,
+    ) -> None:
         padded = _as_potentials("unary", unary)
         if padded.ndim not in (2, 3) or 0 in padded.shape:
             raise InputError("unary", "must have shape (L, K) or (B, L, K), no axis empty", got=f"shape {padded.shape}")
@@ -165,11 +173,13 @@ class ChainBatch:
                 f"must have shape {(k, k)}, one row and column per label",
                 got=f"shape {self.pairwise.shape}",
             )
-        dtype = np.result_type(padded.dtype, self.pairwise.dtype)
+        ends = [_end_potentials(name, value, k) for name, value in (("start", start), ("end", end))]
+        dtype = np.result_type(padded.dtype, self.pairwise.dtype, *(value.dtype for value in ends if value is not None))
         self.pairwise = self.pairwise.astype(dtype, copy=False)
         self.unary = padded[self.packing.sequence, self.packing.time].astype(dtype, copy=False)
         _check_potentials("pairwise", self.pairwise)
         _check_potentials("unary", self.unary, self._place)
+        self.unary = add_ends(self.unary, self.packing, *ends)
 
     def _place(self, row: int) -> str:
         sequence, time = int(self.packing.sequence[row]), int(self.packing.time[row])
@@ -204,6 +214,15 @@ def _as_potentials(name: str, value: ArrayLike) -> Floats:
     if array.dtype.kind not in "biuf":
         raise InputTypeError(name, "must be a real numeric array", got=f"dtype {array.dtype}")
     return array if array.dtype == np.float32 else array.astype(np.float64, copy=False)
+
+
+def _end_potentials(name: str, value: ArrayLike | None, n_labels: int) -> Floats | None:
+    if value is None:
+        return None
+    array = _as_potentials(name, value)
+    check_shape(name, array, (n_labels,), "one per label")
+    _check_potentials(name, array[None], lambda row: "the labels")
+    return array
 
 
 def _as_integers(name: str, value: ArrayLike) -> Ints:
@@ -246,7 +265,14 @@ def _lengths(lengths: ArrayLike | None, n: int, longest: int) -> Ints:
     return array.astype(np.intp)
 
 
-def chain_log_partition(unary: ArrayLike, pairwise: ArrayLike, lengths: ArrayLike | None = None) -> Floats:
+def chain_log_partition(
+    unary: ArrayLike,
+    pairwise: ArrayLike,
+    lengths: ArrayLike | None = None,
+    *,
+    start: ArrayLike | None = None,
+    end: ArrayLike | None = None,
+) -> Floats:
     """log Z = log sum_Y e^{F(Y)} by the forward recursion.
 
     Parameters
@@ -254,6 +280,7 @@ def chain_log_partition(unary: ArrayLike, pairwise: ArrayLike, lengths: ArrayLik
     unary : (L, K), or (B, L, K) padded, of any value, beyond each length
     pairwise : (K, K), row = left label
     lengths : (B,) in 1..L; all L by default
+    start, end : (K,) potentials of the first and the last label; none by default
 
     Returns
     -------
@@ -267,11 +294,18 @@ def chain_log_partition(unary: ArrayLike, pairwise: ArrayLike, lengths: ArrayLik
     >>> float(chain_log_partition(np.zeros((3, 2)), np.zeros((2, 2))).round(6))
     2.079442
     """
-    batch = ChainBatch(unary, pairwise, lengths)
+    batch = ChainBatch(unary, pairwise, lengths, start, end)
     return batch.per_sequence(posterior(batch.unary, batch.pairwise, batch.packing).log_partition)
 
 
-def chain_marginals(unary: ArrayLike, pairwise: ArrayLike, lengths: ArrayLike | None = None) -> ChainMarginals:
+def chain_marginals(
+    unary: ArrayLike,
+    pairwise: ArrayLike,
+    lengths: ArrayLike | None = None,
+    *,
+    start: ArrayLike | None = None,
+    end: ArrayLike | None = None,
+) -> ChainMarginals:
     """Node and edge marginals, the gradient of log Z in U and (summed over edges) in W.
 
     Arguments and errors as `chain_log_partition`; derivation in docs/derivations/chain-marginals.md.
@@ -279,7 +313,7 @@ def chain_marginals(unary: ArrayLike, pairwise: ArrayLike, lengths: ArrayLike | 
     >>> chain_marginals(np.log([[1.0, 3.0]]), np.zeros((2, 2))).node
     array([[0.25, 0.75]])
     """
-    batch = ChainBatch(unary, pairwise, lengths)
+    batch = ChainBatch(unary, pairwise, lengths, start, end)
     result = posterior(batch.unary, batch.pairwise, batch.packing)
     k = len(batch.pairwise)
     edge = np.empty((len(batch.packing.right), k, k), dtype=batch.unary.dtype)
@@ -294,7 +328,14 @@ def chain_marginals(unary: ArrayLike, pairwise: ArrayLike, lengths: ArrayLike | 
     )
 
 
-def chain_viterbi(unary: ArrayLike, pairwise: ArrayLike, lengths: ArrayLike | None = None) -> Ints:
+def chain_viterbi(
+    unary: ArrayLike,
+    pairwise: ArrayLike,
+    lengths: ArrayLike | None = None,
+    *,
+    start: ArrayLike | None = None,
+    end: ArrayLike | None = None,
+) -> Ints:
     """The labeling of largest score, argmax_Y F(Y), by the max-sum recursion.
 
     Arguments and errors as `chain_log_partition`. Returns (L,), or (B, L) with -1 in the padding. Among equal
@@ -304,12 +345,18 @@ def chain_viterbi(unary: ArrayLike, pairwise: ArrayLike, lengths: ArrayLike | No
     >>> chain_viterbi(np.array([[0.0, 1.0], [0.4, 0.0]]), np.array([[0.0, 0.0], [0.0, 1.0]]))
     array([1, 1])
     """
-    batch = ChainBatch(unary, pairwise, lengths)
+    batch = ChainBatch(unary, pairwise, lengths, start, end)
     return batch.pad(decode(batch.unary, batch.pairwise, batch.packing), -1)
 
 
 def chain_sample(
-    unary: ArrayLike, pairwise: ArrayLike, lengths: ArrayLike | None = None, *, rng: RNGLike = None
+    unary: ArrayLike,
+    pairwise: ArrayLike,
+    lengths: ArrayLike | None = None,
+    *,
+    start: ArrayLike | None = None,
+    end: ArrayLike | None = None,
+    rng: RNGLike = None,
 ) -> Ints:
     """One exact sample from P(Y) per sequence: forward filtering, backward sampling.
 
@@ -318,15 +365,23 @@ def chain_sample(
     >>> chain_sample(np.array([[0.0, -np.inf]] * 3), np.zeros((2, 2)), rng=0)
     array([0, 0, 0])
     """
-    batch = ChainBatch(unary, pairwise, lengths)
+    batch = ChainBatch(unary, pairwise, lengths, start, end)
     return batch.pad(decode(batch.unary, batch.pairwise, batch.packing, rng=as_rng(rng)), -1)
 
 
-def chain_score(unary: ArrayLike, pairwise: ArrayLike, labels: ArrayLike, lengths: ArrayLike | None = None) -> Floats:
-    """F(Y) = sum_i U[i, y_i] + sum_i W[y_i, y_{i+1}], a scalar or (B,); ``labels`` (L,) or (B, L).
+def chain_score(
+    unary: ArrayLike,
+    pairwise: ArrayLike,
+    labels: ArrayLike,
+    lengths: ArrayLike | None = None,
+    *,
+    start: ArrayLike | None = None,
+    end: ArrayLike | None = None,
+) -> Floats:
+    """F(Y) of given labels, a scalar or (B,); ``labels`` (L,) or (B, L), the rest as in `chain_log_partition`.
 
     >>> float(chain_score(np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([[0.0, 10.0], [20.0, 0.0]]), [1, 0]))
     25.0
     """
-    batch = ChainBatch(unary, pairwise, lengths)
+    batch = ChainBatch(unary, pairwise, lengths, start, end)
     return batch.per_sequence(score(batch.unary, batch.pairwise, batch.pack_labels(labels), batch.packing))

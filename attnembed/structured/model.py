@@ -11,7 +11,7 @@ import math
 import numbers
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import numpy as np
@@ -19,16 +19,26 @@ from numpy.typing import NDArray
 
 from attnembed._files import PathLike, read_npz, write_npz
 from attnembed._frozen import KeepsFrozen
-from attnembed._validation import as_real_array, check_choice, freeze
+from attnembed._validation import as_array, as_real_array, check_choice, check_shape, freeze
 from attnembed.errors import DataFileError, InputError, InputTypeError
 from attnembed.results import Record
 from attnembed.structured.chain import decode
+from attnembed.structured.constraints import (
+    Mask,
+    add_ends,
+    as_mask,
+    check_labels_allowed,
+    constrained,
+    end_gradients,
+    split_forbidden,
+)
 from attnembed.structured.data import ChainDataset, GridDataset
 from attnembed.structured.grid import contrast_weights, grid_decode
 from attnembed.structured.grid_objectives import GRID_OBJECTIVES, grid_objective, grid_objective_name
 from attnembed.structured.grid_potentials import Weights
 from attnembed.structured.networks import Network, Params
 from attnembed.structured.objectives import CHAIN_OBJECTIVES, ObjectiveValue
+from attnembed.structured.theory import component_norms
 
 __all__ = ["ChainCRF", "GridCRF", "StructuredGrads", "StructuredModel"]
 
@@ -40,17 +50,23 @@ NETWORK = "network."
 
 @dataclass(frozen=True, eq=False, repr=False)
 class StructuredGrads(Record):
-    """Gradient of an objective in every parameter: ``network`` by name, ``pairwise`` (K, K), and the two scales."""
+    """Gradient of an objective in every parameter: ``network`` by name, ``pairwise`` (K, K), and the two scales.
+
+    ``start`` and ``end`` (K,) are None where the model has no such potentials.
+    """
 
     network: Params
     pairwise: Floats
     unary_scale: float
     pairwise_scale: float
+    start: Floats | None = None
+    end: Floats | None = None
 
     def to_dict(self) -> dict[str, Floats]:
         """The gradients under the names of `StructuredModel.parameters`."""
         scales = {"unary_scale": np.asarray(self.unary_scale), "pairwise_scale": np.asarray(self.pairwise_scale)}
-        return {**{NETWORK + k: v for k, v in self.network.items()}, "pairwise": self.pairwise, **scales}
+        ends = {name: value for name, value in (("start", self.start), ("end", self.end)) if value is not None}
+        return {**{NETWORK + k: v for k, v in self.network.items()}, "pairwise": self.pairwise, **ends, **scales}
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,14 +108,32 @@ class StructuredModel(KeepsFrozen, ABC, Generic[Data]):
     # --- what differs ---
 
     @abstractmethod
-    def potential_objective(self, data: Data, unary: Floats, pairwise: Floats, objective: str) -> ObjectiveValue:
-        """An objective as a function of the scaled potentials."""
+    def potential_objective(self, data: Data, unary: Floats, objective: str, *, factor: float = 1.0) -> ObjectiveValue:
+        """An objective as a function of the scaled unary potentials, with ``factor`` times the pairwise part."""
 
     @abstractmethod
-    def _decode(self, data: Data, unary: Floats, pairwise: Floats) -> NDArray[Any]:
-        """Best labels, in the layout of ``data.labels``."""
+    def _decode(self, data: Data, unary: Floats) -> NDArray[Any]:
+        """Best labels, in the layout of ``data.labels``, for scaled unary potentials."""
+
+    def _pairwise_gradients(self, data: Data, out: ObjectiveValue) -> dict[str, Floats]:
+        """The gradient in each array of `pairwise_names`, before scaling."""
+        return {"pairwise": out.pairwise}
+
+    @property
+    def allowed_pairs(self) -> Mask | None:
+        """Which pairs of labels may be neighbours, (K, K); None where all may."""
+        return None
+
+    @property
+    def pairwise_names(self) -> tuple[str, ...]:
+        """The parameters that ``pairwise_scale`` multiplies: "pairwise", and the ends of a chain where it has them."""
+        return ("pairwise",)
 
     # --- what is shared ---
+
+    def component_norms(self, unary: Floats) -> tuple[float, float]:
+        """n_U and n_W of the scaled potentials (`theory.component_norms`), ``unary`` before scaling."""
+        return component_norms(self.unary_scale * unary, self.pairwise_scale * self.pairwise, self.allowed_pairs)
 
     def unary(self, data: Data) -> Floats:
         """U, the output of the network before scaling: (N, K) in packed order, or (n, H, W, K)."""
@@ -129,7 +163,7 @@ class StructuredModel(KeepsFrozen, ABC, Generic[Data]):
 
     def predict_rows(self, data: Data) -> NDArray[Any]:
         """The labels of largest score, in the layout of ``data.labels``."""
-        return self._decode(data, self.unary_scale * self.unary(data), self.pairwise_scale * self.pairwise)
+        return self._decode(data, self.unary_scale * self.unary(data))
 
     def accuracy(self, data: Data) -> float:
         """Share of positions or pixels whose predicted label is right, in [0, 1].
@@ -164,11 +198,12 @@ class StructuredModel(KeepsFrozen, ABC, Generic[Data]):
         network: Params = {}
         if cache is not None:
             network, _ = self.network.layer.backward(cache, _times(self.unary_scale, out.unary), inputs=False)
+        own = self._pairwise_gradients(data, out)
         grads = StructuredGrads(
-            network,
-            self.pairwise_scale * out.pairwise,
-            _inner(out.unary, unary),
-            _inner(out.pairwise, self.pairwise),
+            network=network,
+            unary_scale=_inner(out.unary, unary),
+            pairwise_scale=sum(_inner(gradient, getattr(self, name)) for name, gradient in own.items()),
+            **{name: self.pairwise_scale * gradient for name, gradient in own.items()},
         )
         return out.value, grads, unary
 
@@ -178,7 +213,7 @@ class StructuredModel(KeepsFrozen, ABC, Generic[Data]):
         scaled = _times(self.unary_scale, unary)
         if not np.isfinite(scaled).all():  # the network has overflowed: no potential of its is a constraint
             return ObjectiveValue(math.nan, np.zeros_like(scaled), np.zeros_like(self.pairwise))
-        return self.potential_objective(data, scaled, self.pairwise_scale * self.pairwise, name)
+        return self.potential_objective(data, scaled, name)
 
     def _labels(self, data: Data, *, unseen: bool = False) -> NDArray[np.integer[Any]]:
         """The labels of ``data``, which must be labels of the model unless ``unseen`` ones are allowed."""
@@ -189,9 +224,9 @@ class StructuredModel(KeepsFrozen, ABC, Generic[Data]):
         return labels
 
     def parameters(self) -> dict[str, Floats]:
-        """Copies of all parameters by name: "network.<name>", "pairwise", "unary_scale", "pairwise_scale"."""
+        """Copies of all parameters by name: "network.<name>", `pairwise_names`, "unary_scale", "pairwise_scale"."""
         named = {NETWORK + name: value for name, value in self.network.params.items()}
-        named |= {"pairwise": self.pairwise}
+        named |= {name: getattr(self, name) for name in self.pairwise_names}
         named |= {name: np.array(getattr(self, name)) for name in ("unary_scale", "pairwise_scale")}
         return {name: np.array(value, order="C") for name, value in named.items()}
 
@@ -201,7 +236,7 @@ class StructuredModel(KeepsFrozen, ABC, Generic[Data]):
         return replace(
             self,
             network=self.network.with_params(network),
-            pairwise=params["pairwise"],
+            **{name: params[name] for name in self.pairwise_names},
             unary_scale=float(params["unary_scale"]),
             pairwise_scale=float(params["pairwise_scale"]),
         )
@@ -236,11 +271,24 @@ def _times(scale: float, values: Floats) -> Floats:
 class ChainCRF(StructuredModel[ChainDataset]):
     """A linear-chain conditional random field (Lafferty et al. 2001) over a network.
 
+        F(Y|X) = unary_scale * sum_i U(x_i, y_i) + pairwise_scale * (start(y_1) + sum_i W(y_i, y_{i+1}) + end(y_L))
+
+    Forbidden labels and pairs have the score -inf at every scale. They take no part in norms, in the factors of
+    `OnlineScaling` and in training; their entry of ``pairwise`` is held as 0.
+
     Parameters
     ----------
     network : `networks.Network`, (N, ...) -> (N, K)
-    pairwise : (K, K) log-potentials, row = left label
+    pairwise : (K, K) log-potentials W, row = left label; -inf forbids a pair, as ``allowed`` does
     unary_scale, pairwise_scale : finite
+    start, end : (K,) log-potentials of the first and the last label, trained with W; none by default
+    allowed : (K, K) bool, True where a pair may occur (`bio_constraints`); all by default
+    start_allowed, end_allowed : (K,) bool, the labels that may come first and last; all by default
+
+    Raises
+    ------
+    InputError
+        for shapes that do not fit, NaN or +inf; with data, for true labels that the constraints forbid.
 
     >>> from attnembed.structured.networks import mlp
     >>> model = ChainCRF(mlp(2, (), 3, rng=0), np.zeros((3, 3)))
@@ -252,8 +300,42 @@ class ChainCRF(StructuredModel[ChainDataset]):
     ((3, 3), ['0.W', '0.b'])
     """
 
+    start: Floats | None = field(default=None, kw_only=True)
+    end: Floats | None = field(default=None, kw_only=True)
+    allowed: Mask | None = field(default=None, kw_only=True)
+    start_allowed: Mask | None = field(default=None, kw_only=True)
+    end_allowed: Mask | None = field(default=None, kw_only=True)
+
     objectives: ClassVar[tuple[str, ...]] = tuple(CHAIN_OBJECTIVES)
     data_type: ClassVar[type] = ChainDataset
+
+    def __post_init__(self) -> None:
+        square = np.shape(self.pairwise)
+        allowed = as_mask("allowed", self.allowed, square)
+        pairwise, allowed = split_forbidden(as_array("pairwise", self.pairwise), allowed)
+        object.__setattr__(self, "pairwise", pairwise)
+        object.__setattr__(self, "allowed", allowed)
+        super().__post_init__()
+        for name in ("start", "end"):
+            value, mask = getattr(self, name), as_mask(f"{name}_allowed", getattr(self, f"{name}_allowed"), square[:1])
+            if value is not None:
+                array, mask = split_forbidden(as_array(name, value), mask)
+                array = as_real_array(name, array, ndim=1)
+                check_shape(name, array, square[:1], "one per label")
+                object.__setattr__(self, name, freeze(array))
+            if mask is not None and not mask.any():
+                raise InputError(f"{name}_allowed", "must allow at least one label")
+            object.__setattr__(self, f"{name}_allowed", mask)
+
+    @property
+    def allowed_pairs(self) -> Mask | None:
+        """Which pairs of labels may be neighbours, (K, K); None where all may."""
+        return self.allowed
+
+    @property
+    def pairwise_names(self) -> tuple[str, ...]:
+        """The parameters that ``pairwise_scale`` multiplies."""
+        return ("pairwise", *(name for name in ("start", "end") if getattr(self, name) is not None))
 
     def predict(self, data: ChainDataset) -> list[NDArray[Any]]:
         """The labeling of largest score of every sequence, n arrays (L,)."""
@@ -267,17 +349,43 @@ class ChainCRF(StructuredModel[ChainDataset]):
         return float(np.mean(wrong == 0))
 
     def potential_objective(
-        self,
-        data: ChainDataset,
-        unary: Floats,
-        pairwise: Floats,
-        objective: str,
+        self, data: ChainDataset, unary: Floats, objective: str, *, factor: float = 1.0
     ) -> ObjectiveValue:
-        """An objective as a function of the scaled potentials (N, K) and (K, K)."""
-        return CHAIN_OBJECTIVES[objective](unary, pairwise, data.known_labels, data.packing)
+        """An objective as a function of the scaled unary potentials (N, K), with ``factor`` times the pairwise part.
 
-    def _decode(self, data: ChainDataset, unary: Floats, pairwise: Floats) -> NDArray[Any]:
-        return decode(unary, pairwise, data.packing)
+        The gradient is that in the potentials; those of the ends are part of the unary ones of their positions.
+        """
+        labels, packing = data.known_labels, data.packing
+        if objective == "unary":  # the network on its own
+            return CHAIN_OBJECTIVES[objective](unary, self.pairwise, labels, packing)
+        check_labels_allowed(labels, packing, self.allowed, self.start_allowed, self.end_allowed)
+        unary, pairwise = self._potentials(data, unary, factor)
+        return CHAIN_OBJECTIVES[objective](unary, pairwise, labels, packing)
+
+    def _potentials(self, data: ChainDataset, unary: Floats, factor: float = 1.0) -> tuple[Floats, Floats]:
+        """Unary potentials with those of the ends, and the pairwise ones, all scaled and with -inf where forbidden."""
+
+        def scaled(values: Floats) -> Floats:
+            return _times(factor, self.pairwise_scale * values)
+
+        ends: list[Floats | None] = []
+        for values, mask in ((self.start, self.start_allowed), (self.end, self.end_allowed)):
+            if values is None and mask is None:
+                ends.append(None)
+                continue
+            free = np.zeros(self.n_labels) if values is None else scaled(values)
+            ends.append(constrained(free, mask).astype(unary.dtype, copy=False))
+        return add_ends(unary, data.packing, *ends), constrained(scaled(self.pairwise), self.allowed)
+
+    def _pairwise_gradients(self, data: ChainDataset, out: ObjectiveValue) -> dict[str, Floats]:
+        own = {"pairwise": out.pairwise}
+        if len(self.pairwise_names) > 1:
+            ends = dict(zip(("start", "end"), end_gradients(out.unary, data.packing)))
+            own |= {name: ends[name] for name in self.pairwise_names if name in ends}
+        return own
+
+    def _decode(self, data: ChainDataset, unary: Floats) -> NDArray[Any]:
+        return decode(*self._potentials(data, unary), data.packing)
 
 
 @dataclass(frozen=True, eq=False)
@@ -322,14 +430,11 @@ class GridCRF(StructuredModel[GridDataset]):
         return contrast_weights(data.images, self.contrast_width) if self.contrast else None
 
     def potential_objective(
-        self,
-        data: GridDataset,
-        unary: Floats,
-        pairwise: Floats,
-        objective: str,
+        self, data: GridDataset, unary: Floats, objective: str, *, factor: float = 1.0
     ) -> ObjectiveValue:
-        """An objective as a function of the scaled potentials (n, H, W, K) and (K, K) or (2, K, K)."""
+        """An objective as a function of the scaled unary potentials (n, H, W, K), with ``factor`` times W."""
+        pairwise = _times(factor, self.pairwise_scale * self.pairwise)
         return grid_objective(objective, unary, pairwise, data.known_labels, self.weights(data), margin=self.margin)
 
-    def _decode(self, data: GridDataset, unary: Floats, pairwise: Floats) -> NDArray[Any]:
-        return grid_decode(unary, pairwise, self.weights(data))
+    def _decode(self, data: GridDataset, unary: Floats) -> NDArray[Any]:
+        return grid_decode(unary, self.pairwise_scale * self.pairwise, self.weights(data))

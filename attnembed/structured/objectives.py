@@ -277,8 +277,14 @@ def chain_objective(
     pairwise: ArrayLike,
     labels: ArrayLike,
     lengths: ArrayLike | None = None,
+    *,
+    start: ArrayLike | None = None,
+    end: ArrayLike | None = None,
 ) -> ObjectiveValue:
     """Value and gradient of an objective; potentials and ``lengths`` as in `chain.chain_log_partition`.
+
+    The gradient in ``start`` is that in the unary potentials of the first positions, summed over the sequences, and
+    that in ``end`` the one of the last positions.
 
     Parameters
     ----------
@@ -295,7 +301,7 @@ def chain_objective(
            [ 0.5, -0.5]]))
     """
     name = check_choice("objective", objective, CHAIN_OBJECTIVES)
-    batch = ChainBatch(unary, pairwise, lengths)
+    batch = ChainBatch(unary, pairwise, lengths, start, end)
     out = CHAIN_OBJECTIVES[name](batch.unary, batch.pairwise, batch.pack_labels(labels), batch.packing)
     return out._replace(unary=batch.pad(out.unary))
 

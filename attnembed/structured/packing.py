@@ -33,6 +33,8 @@ class Packing(Record):
     (array([1, 2, 0, 1, 2, 1]), array([0, 0, 0, 1, 1, 2]))
     >>> p.left, p.right
     (array([0, 1, 3]), array([3, 4, 5]))
+    >>> p.last
+    array([5, 4, 2])
     """
 
     lengths: Ints
@@ -88,6 +90,11 @@ class Packing(Record):
     def left(self) -> Ints:
         """The left neighbours of ``right``, (N-n,)."""
         return freeze(self.right - np.diff(self.offsets)[self.time[self.right] - 1])
+
+    @cached_property
+    def last(self) -> Ints:
+        """The packed row of each rank's last position, (n,)."""
+        return self.offsets[self.lengths[self.order] - 1] + np.arange(len(self))
 
     def steps(self) -> list[tuple[slice, slice]]:
         """For each time t >= 1: the rows of time t, and those of their left neighbours."""

@@ -78,10 +78,9 @@ def best_pairwise_factor(
     """
     name = model.objective_name(objective)
     u = model.unary_scale * (model.unary(data) if unary is None else unary)
-    w = model.pairwise_scale * model.pairwise
 
     def value(x: float) -> float:
-        return model.potential_objective(data, u, 2.0**x * w, name).value
+        return model.potential_objective(data, u, name, factor=2.0**x).value
 
     grid = np.linspace(low, high, 9)
     values = np.array([value(x) for x in grid])
@@ -134,7 +133,7 @@ def scale_diagnosis(model: StructuredModel[Any], data: Any, objective: str | Non
     (2.0, True)
     """
     unary = model.unary(data)
-    n_u, n_w = component_norms(model.unary_scale * unary, model.pairwise_scale * model.pairwise)
+    n_u, n_w = model.component_norms(unary)
     found = best_pairwise_factor(model, data, objective, unary=unary, low=-WIDEST, high=WIDEST)
     return ScaleDiagnosis(
         n_u,
@@ -231,24 +230,34 @@ class OfflineScaling:
             raise InputError("decay", "must be in [0, 1)", got=self.decay)
 
 
-def normalised(raw: Floats) -> tuple[Floats, float]:
-    """(W~ - mean W~) / n(W~), of unit norm, and n(W~)."""
-    n = component_norms(np.zeros(1), raw)[1]
+def normalised(raw: Floats, allowed: NDArray[np.bool_] | None = None) -> tuple[Floats, float]:
+    """(W~ - mean W~) / n(W~), of unit norm, and n(W~); both over the ``allowed`` pairs, with 0 for the others."""
+    n = component_norms(np.zeros(1), raw, allowed)[1]
     if not n > 0:
         raise InputError(
             "pairwise", "must not be constant for a fixed ratio", hint="start from random values or bigram_potentials"
         )
-    return (raw - raw.mean(axis=(-2, -1), keepdims=True)) / n, n
+    return _centred(raw, allowed) / n, n
 
 
-def normalised_gradient(upstream: Floats, unit: Floats, n: float) -> Floats:
+def normalised_gradient(upstream: Floats, unit: Floats, n: float, allowed: NDArray[np.bool_] | None = None) -> Floats:
     """Gradient in W~ of a function of W^ = `normalised` (W~): (g - mean g - W^ mean(g W^)) / n.
 
     The part along W^ is projected out, as W^ does not depend on the length of W~ (Salimans, Kingma 2016). Derived in
     docs/derivations/offline-scaling.md.
     """
-    centred = upstream - upstream.mean(axis=(-2, -1), keepdims=True)
-    return (centred - unit * np.mean(centred * unit)) / n
+    centred = _centred(upstream, allowed)
+    products = centred * unit
+    mean = np.mean(products) if allowed is None else np.mean(products, where=np.broadcast_to(allowed, products.shape))
+    return (centred - unit * mean) / n
+
+
+def _centred(values: Floats, allowed: NDArray[np.bool_] | None) -> Floats:
+    """Each matrix less its mean, over the allowed pairs; 0 elsewhere."""
+    if allowed is None:
+        return values - values.mean(axis=(-2, -1), keepdims=True)
+    where = np.broadcast_to(allowed, values.shape)
+    return np.where(where, values - values.mean(axis=(-2, -1), keepdims=True, where=where), 0)
 
 
 def bigram_potentials(data: ChainDataset, n_labels: int, *, smoothing: float = 1.0) -> Floats:
@@ -295,6 +304,7 @@ class Parametrisation:
         self.unary_norm = np.nan
         self._unit: Floats | None = None
         self._n = 1.0
+        self._allowed: NDArray[np.bool_] | None = None
 
     def observe(self, unary: Floats) -> None:
         """Take the norm of the scaled unary part of one batch into the running average, where a ratio is kept."""
@@ -308,12 +318,15 @@ class Parametrisation:
         """The model whose pairwise array is raw, as the model to evaluate."""
         if self.ratio is None:
             return model
-        self._unit, self._n = normalised(model.pairwise)
+        self._allowed = model.allowed_pairs
+        self._unit, self._n = normalised(model.pairwise, self._allowed)
         return replace(model, pairwise=self._unit, pairwise_scale=self.unary_norm / self.ratio)
 
     def pull_back(self, gradient: Floats) -> Floats:
         """Gradient in the raw array from that in the pairwise array of the last `apply`."""
-        return gradient if self._unit is None else normalised_gradient(gradient, self._unit, self._n)
+        if self._unit is None:
+            return gradient
+        return normalised_gradient(gradient, self._unit, self._n, self._allowed)
 
 
 def fixed_subset(data: Any, size: int, rng: RNGLike) -> Any:

@@ -18,6 +18,7 @@ from attnembed._validation import check_choice, check_integer, check_positive
 from attnembed.errors import InputError
 from attnembed.results import Record, Result, Status
 from attnembed.structured.chain import ChainBatch
+from attnembed.structured.constraints import constrained, split_forbidden
 from attnembed.structured.forward_backward import posterior
 from attnembed.structured.objectives import nll
 
@@ -33,22 +34,28 @@ __all__ = [
 Floats = NDArray[np.floating[Any]]
 
 
-def component_norms(unary: ArrayLike, pairwise: ArrayLike) -> tuple[float, float]:
+def component_norms(unary: ArrayLike, pairwise: ArrayLike, allowed: ArrayLike | None = None) -> tuple[float, float]:
     """n_U = sqrt(mean (U_i(y) - mean_y U_i)^2) and n_W = sqrt(mean (W - mean W)^2).
 
-    Only differences between labels count: a constant added to a row of U, or to W, changes no probability.
+    Only differences between labels count: a constant added to a row of U, or to W, changes no probability. A forbidden
+    pair has no scale and takes no part.
 
     Parameters
     ----------
     unary : (..., K)
     pairwise : (..., K, K), the mean taken per matrix
+    allowed : (K, K) bool, the pairs of which both means of n_W are taken; all by default
 
     >>> component_norms([[1.0, -1.0], [5.0, 3.0]], [[2.0, 0.0], [0.0, 2.0]])
     (1.0, 1.0)
     """
     u, w = np.asarray(unary), np.asarray(pairwise)
+    where: Any = True if allowed is None else np.broadcast_to(np.asarray(allowed), w.shape)
+    if not np.any(where):
+        raise InputError("allowed", "must allow at least one pair")
     n_u = np.sqrt(np.mean(np.square(u - u.mean(axis=-1, keepdims=True)), dtype=np.float64))
-    n_w = np.sqrt(np.mean(np.square(w - w.mean(axis=(-2, -1), keepdims=True)), dtype=np.float64))
+    centred = w - w.mean(axis=(-2, -1), keepdims=True, where=where)
+    n_w = np.sqrt(np.mean(np.square(centred), dtype=np.float64, where=where))
     return float(n_u), float(n_w)
 
 
@@ -91,7 +98,7 @@ def scale_objective(
 
     a sum of squares, so that it stays non-negative to rounding. Derived in docs/derivations/two-scales.md.
 
-    Potentials, ``labels`` and ``lengths`` as in `objectives.chain_objective`, all finite.
+    Potentials, ``labels`` and ``lengths`` as in `objectives.chain_objective`; what is -inf stays so at every scale.
 
     >>> result = scale_objective([[0.0, 1.0]], np.zeros((2, 2)), [1])
     >>> result.gradient.round(3), result.hessian.round(3)
@@ -99,17 +106,17 @@ def scale_objective(
            [0.   , 0.   ]]))
     """
     batch = ChainBatch(unary, pairwise, lengths)
-    for name, values in (("unary", batch.unary), ("pairwise", batch.pairwise)):
-        if not np.isfinite(values).all():
-            raise InputError(name, "must be finite: a forbidden label has no scale")
     a, b = (float(s) for s in scales)
-    u, w, packing, y = batch.unary.T, batch.pairwise, batch.packing, batch.pack_labels(labels)
+    packing, y = batch.packing, batch.pack_labels(labels)
+    # A forbidden label or pair has probability 0 and adds nothing to a mean.
+    (u, free_u), (w, free_w) = split_forbidden(batch.unary.T, None), split_forbidden(batch.pairwise, None)
+    scaled = np.ascontiguousarray(constrained(a * u, free_u).T), constrained(b * w, free_w)
     n = len(packing)
-    at = nll(a * u.T, b * w, y, packing)
+    at = nll(*scaled, y, packing)
     # E_P[(U, P)] - (U, P)(Y), along the gradient in the potentials, which keeps its digits where Y is certain.
     gradient = np.array([np.sum(at.unary.T * u), np.sum(at.pairwise * w)])
 
-    p = posterior(a * u.T, b * w, packing)
+    p = posterior(*scaled, packing)
     moments = np.zeros((2, *u.shape))  # m_t(k)
     moments[0] = u
     covariance = np.zeros((2, 2, *u.shape))  # V_t(k)

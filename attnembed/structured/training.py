@@ -227,7 +227,7 @@ def _stages(
     for name in learned_scales:
         check_choice("learned_scales", name, _SCALES)
     network = tuple(NETWORK + name for name in model.network.params)
-    structured = ("pairwise", *learned_scales)
+    structured = (*model.pairwise_names, *learned_scales)
     if check_choice("strategy", strategy, ("joint", "stage")) == "joint":
         if stage_epochs is not None:
             raise InputError("stage_epochs", "belongs to strategy 'stage'")
@@ -249,7 +249,8 @@ def _with_rates(optimizer: Optimizer, model: StructuredModel[Any], rates: Mappin
     multipliers = dict(optimizer.multipliers)
     for component, factor in rates.items():
         check_choice("rates", component, ("network", "pairwise", *_SCALES))
-        names = [NETWORK + n for n in model.network.params] if component == "network" else [component]
+        parts = {"network": [NETWORK + n for n in model.network.params], "pairwise": model.pairwise_names}
+        names = parts.get(component, [component])
         multipliers |= {name: factor * optimizer.multipliers.get(name, 1.0) for name in names}
     return replace(optimizer, multipliers=multipliers)
 
@@ -374,7 +375,7 @@ class _Run:
         With ``pairwise_scale`` folded, what follows is the same to the last bit whatever the multiplier was.
         """
         model = self.model()
-        n_u, n_w = component_norms(model.unary_scale * unary, model.pairwise)
+        n_u, n_w = component_norms(model.unary_scale * unary, model.pairwise, model.allowed_pairs)
         if not (n_u > 0 and n_w > 0 and model.pairwise_scale != 0):
             return
         if "pairwise_scale" in stage.names:
@@ -386,7 +387,7 @@ class _Run:
     def _rescale(self, stage: _Stage, unary: Floats, low: float, high: float, least_ratio: float | None = None) -> None:
         model = self.model()
         if least_ratio is not None:
-            n_u, n_w = component_norms(model.unary_scale * unary, model.pairwise_scale * model.pairwise)
+            n_u, n_w = model.component_norms(unary)
             room = np.log2(n_u / n_w / least_ratio) if n_u > 0 and n_w > 0 else 0.0
             if room < 0:
                 self._fold(2.0**room)
@@ -400,12 +401,12 @@ class _Run:
         self._fold(factor)
 
     def _fold(self, factor: float) -> None:
-        fold(self.params, ("pairwise",), factor, self.optimizer, self.state)
+        fold(self.params, self.template.pairwise_names, factor, self.optimizer, self.state)
         self.folded *= factor
 
     def _close_epoch(self, number: int, loss: float, unary: Floats) -> bool:
         model = self.snapshot()
-        n_u, n_w = component_norms(model.unary_scale * unary, model.pairwise_scale * model.pairwise)
+        n_u, n_w = model.component_norms(unary)
         if not (np.isfinite(n_u) and np.isfinite(n_w)):
             return False
         score = np.nan

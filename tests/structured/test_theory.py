@@ -97,5 +97,5 @@ def test_bad_input_is_named():
         effective_step_size("lbfgs", 1.0, 1.0)
     with pytest.raises(InputError, match="`scale` must be finite and > 0"):
         effective_step_size("sgd", 0.0, 1.0)
-    with pytest.raises(InputError, match="`unary` must be finite"):
-        scale_objective([[0.0, -np.inf]], np.zeros((2, 2)), [0])
+    with pytest.raises(InputError, match="`allowed` must allow at least one pair"):
+        component_norms(np.zeros((1, 2)), np.zeros((2, 2)), np.zeros((2, 2), dtype=bool))
