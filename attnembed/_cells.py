@@ -184,7 +184,7 @@ def known_records(log: LineStore, root: int, *, retry_failed: bool) -> dict[str,
     for number, record in enumerate(log.records, start=2):
         try:
             text = json.dumps(record.get("cell"), sort_keys=True)
-            whole = record.pop("digest", None) == _digest(record)
+            whole = record.pop("digest", None) == _digest(json.dumps(record))
         except RecursionError:
             text, whole = "", False
         outcome = record.keys() & {"value", "error", "traceback"}
@@ -197,9 +197,9 @@ def known_records(log: LineStore, root: int, *, retry_failed: bool) -> dict[str,
     return {text: record for text, record in known.items() if not (retry_failed and "error" in record)}
 
 
-def _digest(record: Mapping[str, Any]) -> str:
+def _digest(content: str) -> str:
     """A check of a line; against damage, not against forgery."""
-    return hashlib.sha256(json.dumps(record).encode()).hexdigest()[:16]
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 def function_name(function: Any) -> str:
@@ -232,4 +232,5 @@ def line_of(text: str, seed: int, began: float, error: BaseException | None, val
         }
     seconds = round(time.perf_counter() - began, 6)
     record = {"cell": json.loads(text), "seed": seed, **outcome, "seconds": seconds, "versions": versions()}
-    return json.dumps({**record, "digest": _digest(record)})
+    content = json.dumps(record)
+    return f'{content[:-1]}, "digest": "{_digest(content)}"}}'

@@ -47,14 +47,19 @@ class Progress:
         if note:
             parts.append(note)
         line = "  ".join(parts)
-        self.stream.write("\r" + line.ljust(Progress._width))
-        self.stream.flush()
+        self._show("\r" + line.ljust(Progress._width))
         Progress._width = len(line)
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self.active and Progress._width:
-            self.stream.write("\r" + " " * Progress._width + "\r")
-            self.stream.flush()
+            self._show("\r" + " " * Progress._width + "\r")
             Progress._width = 0
+
+    def _show(self, text: str) -> None:
+        try:
+            self.stream.write(text)
+            self.stream.flush()
+        except (OSError, ValueError):  # the terminal has been closed; the job goes on
+            self.active = False

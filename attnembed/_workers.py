@@ -114,9 +114,10 @@ def check_executor(executor: Any) -> None:
         signature = inspect.signature(submit)
     except (TypeError, ValueError):  # compiled functions do not tell
         return
-    kinds = [parameter.kind for parameter in signature.parameters.values()]
+    parameters = signature.parameters.values()
+    kinds = [parameter.kind for parameter in parameters]
     if inspect.Parameter.VAR_POSITIONAL not in kinds or sum(kind in _POSITIONAL for kind in kinds) > 1:
-        got = f"{_type_name(executor)}, which has submit{signature}"
+        got = f"{_type_name(executor)}, which has submit({', '.join(parameter.name for parameter in parameters)})"
         raise InputTypeError(
             "executor", "must have submit(function, *arguments), as concurrent.futures has it", got=got
         )
@@ -224,7 +225,12 @@ def _interrupts_blocked() -> Iterator[None]:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+    """What Ctrl-C would do now: some steps put it off."""
+    handler = signal.getsignal(signal.SIGINT)
+    if callable(handler):
+        handler(signal.SIGINT, frame)
+    else:  # ignored, as in jobs in the background
+        raise KeyboardInterrupt
 
 
 @contextmanager

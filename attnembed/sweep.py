@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -206,7 +206,7 @@ def sweep(
             for batch in batches:
                 lines = [(task, _received(executor, task, result, error)) for task, result, error in batch]
                 results = [_result(task, json.loads(line)) for task, line in lines]
-                with interrupts_deferred():  # what is in the store is in the result
+                with interrupts_deferred() if log is not None else nullcontext():  # what is stored is in the result
                     if log is not None:
                         for _, line in lines:
                             log.append(line)

@@ -460,6 +460,17 @@ def test_nested_jobs_share_the_line() -> None:
     assert len(parts[2]) == len(parts[1])
 
 
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), ValueError("I/O operation on closed file")])
+def test_a_terminal_that_is_gone_does_not_end_the_job(error: Exception) -> None:
+    class Gone(Terminal):
+        def write(self, text: str) -> int:
+            raise error
+
+    with Progress("x", total=2, stream=Gone(), every=0.0) as progress:
+        for done in (1, 2):
+            progress.update(done)
+
+
 def test_progress_leaves_errors_alone() -> None:
     terminal = Terminal()
 

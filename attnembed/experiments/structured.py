@@ -446,7 +446,7 @@ def _draw_masks(study: Study, entries: Entries, path: str) -> Callable[[], Figur
 
 def _repetitions(request: Request, most: int, default: int) -> int:
     n = default if request.repetitions is None else request.repetitions
-    n = check_integer("seeds", n, minimum=1)
+    n = check_integer("repetitions", n, minimum=1)
     return min(n, most)
 
 

@@ -236,7 +236,7 @@ def test_quick_reproduction(name: str, row: str, tmp_path: Path, data_folder: Pa
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataFileError, match=r"ocr_letters\.npz"):
         reproduce("ocr", data=tmp_path, out=tmp_path / "out")
-    with pytest.raises(InputError, match="`seeds` must be at least 1; got 0"):
+    with pytest.raises(InputError, match="`repetitions` must be at least 1; got 0"):
         reproduce("ocr", data=tmp_path, out=tmp_path / "out", repetitions=0)
 
 
