@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import errno
 import gzip
+import io
 import json
 import os
 import platform
+import sys
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -68,11 +71,98 @@ def write_npz(path: PathLike, **arrays: Any) -> None:
         np.savez_compressed(stream, **arrays)
 
 
-def read_npz(path: PathLike, names: tuple[str, ...]) -> dict[str, np.ndarray[Any, Any]]:
-    """Read the named arrays of an npz without pickle; anything malformed is a DataFileError."""
+@dataclass(frozen=True)
+class Member:
+    """What one array of an archive must be.
+
+    ``types`` are kinds as in `numpy.dtype.kind` ("iu", "f", "U"), or a tuple of dtypes; byte order does not matter.
+    ``shape`` has a size per axis: an int, or a name, which stands for one size wherever the schema has it. The entries
+    lie in ``low`` to ``high``, ends included, and floats are finite unless ``finite`` is False.
+
+    >>> Member("iu", ("n", 2), low=0)
+    Member(types='iu', shape=('n', 2), low=0, high=None, finite=True)
+    """
+
+    types: str | tuple[Any, ...]
+    shape: tuple[int | str, ...]
+    low: float | None = None
+    high: float | None = None
+    finite: bool = True
+
+
+def read_checked(
+    path: PathLike, schema: Mapping[str, Member], *, content: bytes | None = None
+) -> dict[str, np.ndarray[Any, Any]]:
+    """The arrays that ``schema`` names, of an npz without pickle, in native byte order.
+
+    ``content`` is read in place of the file where it is given. Raises DataFileError, with the name, for an array that
+    is missing, or has another type, shape or range than its `Member` says; nothing is cast or broadcast.
+    """
+    sizes: dict[str, int] = {}
+    arrays = {}
+    for name, array in read_npz(path, tuple(schema), content=content).items():
+        member = schema[name]
+        if problem := _type_problem(array, member) or _shape_problem(array, member, sizes):
+            raise DataFileError(path, f"must hold {name} {problem}")
+        array = array.astype(array.dtype.newbyteorder("="), copy=False)
+        if problem := _value_problem(array, member):
+            raise DataFileError(path, f"must hold {name} {problem}")
+        arrays[name] = array
+    return arrays
+
+
+def _type_problem(array: np.ndarray[Any, Any], member: Member) -> str:
+    native = array.dtype.newbyteorder("=")
+    if isinstance(member.types, str):
+        expected = " or ".join(_KINDS[kind] for kind in member.types)
+        fits = native.kind in member.types
+    else:
+        expected = "of type " + " or ".join(str(np.dtype(item)) for item in member.types)
+        fits = native in [np.dtype(item) for item in member.types]
+    return "" if fits else f"{expected}; got {array.dtype}"
+
+
+def _shape_problem(array: np.ndarray[Any, Any], member: Member, sizes: dict[str, int]) -> str:
+    known = tuple(sizes.get(size, size) if isinstance(size, str) else size for size in member.shape)
+    fits = array.ndim == len(known) and all(isinstance(a, str) or a == b for a, b in zip(known, array.shape))
+    if not fits:
+        shown = ", ".join(map(str, known)) + ("," if len(known) == 1 else "")
+        return f"of shape ({shown}); got {array.shape}"
+    for axis, size in zip(member.shape, array.shape):
+        if isinstance(axis, str) and sizes.setdefault(axis, size) != size:
+            return f"of shape {member.shape}; got {array.shape}"
+    return ""
+
+
+def _value_problem(array: np.ndarray[Any, Any], member: Member) -> str:
+    if array.dtype.kind == "U" and array.dtype.itemsize:  # NumPy reads code points beyond Unicode, and fails later
+        if np.ascontiguousarray(array).reshape(-1).view(np.uint32).max(initial=0) > sys.maxunicode:
+            return "of text; got what is none"
+    if not array.size or array.dtype.kind not in "biuf":
+        return ""
+    if member.finite and array.dtype.kind == "f" and not np.isfinite(array).all():
+        return f"that is finite; got {array[~np.isfinite(array)][0]}"
+    smallest, largest = array.min(), array.max()  # NaN compares as out of every range
+    if member.low is not None and not smallest >= member.low:
+        return f"of at least {member.low}; got {smallest}"
+    if member.high is not None and not largest <= member.high:
+        return f"of at most {member.high}; got {largest}"
+    return ""
+
+
+_KINDS = {
+    "b": "of truth values", "i": "of integers", "u": "of unsigned integers", "f": "of floats", "U": "of text",
+    "S": "of bytes", "c": "of complex numbers",
+}  # fmt: skip
+
+
+def read_npz(
+    path: PathLike, names: tuple[str, ...], *, content: bytes | None = None
+) -> dict[str, np.ndarray[Any, Any]]:
+    """The named arrays of an npz without pickle, with whatever they hold: see `read_checked`."""
     path = Path(path)
     try:
-        with open(path, "rb") as stream:
+        with open(path, "rb") if content is None else io.BytesIO(content) as stream:
             archive = np.load(stream, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise DataFileError(path, "is not an npz archive")
@@ -89,6 +179,16 @@ def read_npz(path: PathLike, names: tuple[str, ...]) -> dict[str, np.ndarray[Any
         if not isinstance(array, np.ndarray):  # a member without the header of an array comes as bytes
             raise DataFileError(path, f"holds no array under the name {name}")
     return arrays
+
+
+def parse_json(path: PathLike, text: str | bytes, *, what: str = "", line: int | None = None) -> Any:
+    """The value of a JSON text that came from a file; ``what`` names its place there ("the state of the generator")."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:  # RecursionError: brackets in brackets, thousands deep
+        raise DataFileError(
+            path, f"holds {what} that is not valid JSON" if what else "is not valid JSON", line=line
+        ) from error
 
 
 def read_lines(path: Path, encoding: str) -> Iterator[tuple[int, str]]:

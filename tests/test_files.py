@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from attnembed import _validation as check
-from attnembed._files import read_npz, replacing, versions, write_json, write_npz
+from attnembed._files import Member, parse_json, read_checked, read_npz, replacing, versions, write_json, write_npz
 from attnembed._progress import Progress
 from attnembed.errors import (
     AttnembedError,
@@ -181,6 +181,81 @@ def test_an_archive_with_any_bytes_changed_is_read_or_refused(data: st.DataObjec
         path.write_bytes(content)
         with contextlib.suppress(DataFileError):
             assert all(isinstance(array, np.ndarray) for array in read_npz(path, ("E", "p")).values())
+
+
+# ----------------------------------------------------------------------------------------------- contents of archives
+
+SCHEMA = {
+    "E": Member((np.float32, np.float64), ("V", "d")),
+    "p": Member("f", ("d",)),
+    "steps": Member("iu", (), low=0, high=9),
+    "loss": Member("f", ("V",), finite=False, low=0),
+    "note": Member("U", ()),
+}
+FITTING: dict[str, Any] = {
+    "E": np.ones((3, 2), np.float32),
+    "p": np.zeros(2),
+    "steps": np.array(9, np.uint8),
+    "loss": np.array([0.0, 1.0, np.inf]),
+    "note": np.array("x"),
+}
+
+
+def test_an_archive_that_fits_is_returned_as_it_is(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", **{**FITTING, "E": FITTING["E"].astype(">f4"), "more": np.array("ignored")})
+    arrays = read_checked(tmp_path / "a.npz", SCHEMA)
+    assert list(arrays) == list(SCHEMA)
+    for name, array in FITTING.items():
+        assert_array_equal(arrays[name], array)
+        assert arrays[name].dtype == array.dtype  # native, whatever the byte order of the file
+    content = (tmp_path / "a.npz").read_bytes()
+    assert read_checked("nowhere", SCHEMA, content=content)["steps"] == 9
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "problem"),
+    [
+        ("E", np.ones((3, 2), np.float16), "E of type float32 or float64; got float16"),
+        ("E", np.ones((3, 2), int), "E of type float32 or float64; got int64"),
+        ("E", np.array(1.0), r"E of shape \(V, d\); got \(\)"),
+        ("E", np.array([[1.0, np.nan], [0, 0], [0, 0]]), "E that is finite; got nan"),
+        ("p", np.zeros(1), r"p of shape \(2,\); got \(1,\)"),
+        ("p", np.zeros((1, 2)), r"p of shape \(2,\); got \(1, 2\)"),
+        ("p", np.zeros(2, int), "p of floats; got int64"),
+        ("p", np.array([0, -np.inf]), "p that is finite; got -inf"),
+        ("steps", np.array(-1), "steps of at least 0; got -1"),
+        ("steps", np.array(2**63, np.uint64), "steps of at most 9; got 9223372036854775808"),
+        ("steps", np.array(1.0), "steps of integers or of unsigned integers; got float64"),
+        ("steps", np.array(True), "steps of integers or of unsigned integers; got bool"),
+        ("loss", np.array([0.0, np.nan, 1.0]), "loss of at least 0; got nan"),
+        ("note", np.array(b"x"), r"note of text; got \|S1"),
+        ("note", np.frombuffer(b"\xff\xff\xff\xff", "<U1").reshape(()), "note of text; got what is none"),
+    ],
+)
+def test_an_array_that_does_not_fit_is_named(tmp_path: Path, name: str, array: Any, problem: str) -> None:
+    path = tmp_path / "a.npz"
+    np.savez(path, **{**FITTING, name: array})
+    with pytest.raises(DataFileError, match=f"^{path}: must hold {problem}$"):
+        read_checked(path, SCHEMA)
+
+
+def test_a_size_named_twice_in_one_shape(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", W=np.ones((2, 3)))
+    with pytest.raises(DataFileError, match=r"must hold W of shape \('d', 'd'\); got \(2, 3\)"):
+        read_checked(tmp_path / "a.npz", {"W": Member("f", ("d", "d"))})
+
+
+def test_a_missing_array_is_named(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", **{name: array for name, array in FITTING.items() if name != "steps"})
+    with pytest.raises(DataFileError, match="lacks the array.s. steps"):
+        read_checked(tmp_path / "a.npz", SCHEMA)
+
+
+@pytest.mark.parametrize("text", ["[" * 10**6, "{", '{"a": ' * 10**5, "9" * 10**4, "", b"\xff"], ids=len)
+def test_json_that_is_none(text: str | bytes) -> None:
+    with pytest.raises(DataFileError, match="^f, line 3: holds a state that is not valid JSON$"):
+        parse_json("f", text, what="a state", line=3)
+    assert parse_json("f", '{"a": [1]}') == {"a": [1]}
 
 
 # ---------------------------------------------------------------------------------------------------------- progress
