@@ -135,9 +135,10 @@ def _shape_problem(array: np.ndarray[Any, Any], member: Member, sizes: dict[str,
 
 
 def _value_problem(array: np.ndarray[Any, Any], member: Member) -> str:
-    if array.dtype.kind == "U" and array.dtype.itemsize:  # NumPy reads code points beyond Unicode, and fails later
-        if np.ascontiguousarray(array).reshape(-1).view(np.uint32).max(initial=0) > sys.maxunicode:
-            return "of text; got what is none"
+    if array.dtype.kind == "U" and array.dtype.itemsize:
+        codes = np.ascontiguousarray(array).reshape(-1).view(np.uint32)
+        # NumPy reads code points beyond Unicode, and fails with a SystemError when it makes text of them.
+        return "" if codes.max(initial=0) <= sys.maxunicode else "of text; got what is none"
     if not array.size or array.dtype.kind not in "biuf":
         return ""
     if member.finite and array.dtype.kind == "f" and not np.isfinite(array).all():

@@ -247,13 +247,13 @@ def test_a_size_named_twice_in_one_shape(tmp_path: Path) -> None:
 
 def test_a_missing_array_is_named(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", **{name: array for name, array in FITTING.items() if name != "steps"})
-    with pytest.raises(DataFileError, match="lacks the array.s. steps"):
+    with pytest.raises(DataFileError, match=r"lacks the array\(s\) steps"):
         read_checked(tmp_path / "a.npz", SCHEMA)
 
 
 @pytest.mark.parametrize("text", ["[" * 10**6, "{", '{"a": ' * 10**5, "9" * 10**4, "", b"\xff"], ids=len)
 def test_json_that_is_none(text: str | bytes) -> None:
-    with pytest.raises(DataFileError, match="^f, line 3: holds a state that is not valid JSON$"):
+    with pytest.raises(DataFileError, match=r"^f, line 3: holds a state that is not valid JSON$"):
         parse_json("f", text, what="a state", line=3)
     assert parse_json("f", '{"a": [1]}') == {"a": [1]}
 
