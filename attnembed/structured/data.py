@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from attnembed._frozen import KeepsFrozen
 from attnembed._validation import RNGLike, as_integer_array, as_rng, check_integer, check_positive, freeze
 from attnembed.errors import InputError, InputTypeError
 from attnembed.structured.chain import chain_sample
@@ -20,7 +21,7 @@ Ints = NDArray[np.integer[Any]]
 
 
 @dataclass(frozen=True, eq=False, init=False)
-class ChainDataset:
+class ChainDataset(KeepsFrozen):
     """n labelled sequences of any length >= 1, held in the packed order of `packing.Packing`.
 
     Parameters
@@ -106,7 +107,7 @@ class ChainDataset:
 
 
 @dataclass(frozen=True, eq=False)
-class GridDataset:
+class GridDataset(KeepsFrozen):
     """n labelled images of one size.
 
     Attributes

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnembed._files import PathLike, read_npz, write_npz
+from attnembed._frozen import KeepsFrozen
 from attnembed._validation import as_real_array, check_choice, freeze
 from attnembed.errors import DataFileError, InputError, InputTypeError
 from attnembed.structured.chain import decode
@@ -50,7 +51,7 @@ class StructuredGrads:
 
 
 @dataclass(frozen=True, eq=False)
-class StructuredModel(ABC, Generic[Data]):
+class StructuredModel(KeepsFrozen, ABC, Generic[Data]):
     """What chains and grids share."""
 
     network: Network

@@ -13,13 +13,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from attnembed._frozen import KeepsFrozen
+from attnembed._validation import freeze
+
 __all__ = ["Packing"]
 
 Ints = NDArray[np.integer[Any]]
 
 
 @dataclass(frozen=True, eq=False)
-class Packing:
+class Packing(KeepsFrozen):
     """Packed layout of n sequences with the given ``lengths`` (n,), each at least 1; N = sum of the lengths.
 
     Rank r is the place of a sequence in the order by decreasing length. The packed row of time t and rank r is
@@ -34,54 +37,57 @@ class Packing:
 
     lengths: Ints
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "lengths", freeze(np.array(self.lengths)))
+
     def __len__(self) -> int:
         return len(self.lengths)
 
     @cached_property
     def order(self) -> Ints:
         """The sequence at each rank, (n,)."""
-        return np.argsort(-self.lengths, kind="stable")
+        return freeze(np.argsort(-self.lengths, kind="stable"))
 
     @cached_property
     def rank_of(self) -> Ints:
         """The rank of each sequence, (n,)."""
-        return np.argsort(self.order)
+        return freeze(np.argsort(self.order))
 
     @cached_property
     def offsets(self) -> Ints:
         """First packed row of each time, with N at the end, (T+1,)."""
         active = len(self) - np.cumsum(np.bincount(self.lengths))[:-1]
-        return np.concatenate([[0], np.cumsum(active)])
+        return freeze(np.concatenate([[0], np.cumsum(active)]))
 
     @cached_property
     def time(self) -> Ints:
         """The time of each packed row, (N,)."""
-        return np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
+        return freeze(np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets)))
 
     @cached_property
     def rank(self) -> Ints:
         """The rank of each packed row's sequence, (N,)."""
-        return np.arange(self.offsets[-1]) - self.offsets[self.time]
+        return freeze(np.arange(self.offsets[-1]) - self.offsets[self.time])
 
     @cached_property
     def sequence(self) -> Ints:
         """The sequence of each packed row, (N,)."""
-        return self.order[self.rank]
+        return freeze(self.order[self.rank])
 
     @cached_property
     def rows(self) -> Ints:
         """Where each packed row stands when the sequences are laid one after another, (N,)."""
-        return (np.cumsum(self.lengths) - self.lengths)[self.sequence] + self.time
+        return freeze((np.cumsum(self.lengths) - self.lengths)[self.sequence] + self.time)
 
     @cached_property
     def right(self) -> Ints:
         """The packed rows that have a left neighbour, (N-n,)."""
-        return np.arange(len(self), self.offsets[-1])
+        return freeze(np.arange(len(self), self.offsets[-1]))
 
     @cached_property
     def left(self) -> Ints:
         """The left neighbours of ``right``, (N-n,)."""
-        return self.right - np.diff(self.offsets)[self.time[self.right] - 1]
+        return freeze(self.right - np.diff(self.offsets)[self.time[self.right] - 1])
 
     def steps(self) -> list[tuple[slice, slice]]:
         """For each time t >= 1: the rows of time t, and those of their left neighbours."""
