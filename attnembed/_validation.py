@@ -16,6 +16,8 @@ from attnembed.errors import InputError, InputTypeError
 FloatArray = NDArray[np.floating[Any]]
 RNGLike = int | np.random.Generator | None
 
+_LARGEST_INTEGER = np.iinfo(np.int64).max
+
 
 def as_rng(rng: RNGLike) -> np.random.Generator:
     """Turn an int, a Generator or None into a Generator (a Generator is used as it is)."""
@@ -32,10 +34,29 @@ def as_rng(rng: RNGLike) -> np.random.Generator:
 
 def as_array(name: str, value: ArrayLike) -> np.ndarray[Any, Any]:
     """Any array that NumPy makes of ``value``; the caller checks the type and the shape."""
+    refuse_mask(name, value)
     try:
         return np.asarray(value)
     except (ValueError, TypeError, OverflowError) as error:
         raise InputTypeError(name, "must be an array, with rows of one length", got=type(value).__name__) from error
+
+
+def refuse_mask(name: str, value: Any) -> None:
+    """Raise for a masked array, or a list that holds one: NumPy would drop the mask, and use what lies under it."""
+    if _has_mask(value):
+        hint = "leave out the masked entries, or fill them with `filled`"
+        raise InputTypeError(name, "must not be masked", got="a masked array", hint=hint)
+
+
+def _has_mask(value: Any) -> bool:
+    if isinstance(value, np.ma.MaskedArray):
+        return True
+    if not isinstance(value, (list, tuple)):
+        return False
+    kinds = set(map(type, value))  # a list of a million numbers has one type
+    if any(issubclass(kind, np.ma.MaskedArray) for kind in kinds):
+        return True
+    return not kinds.isdisjoint((list, tuple)) and any(map(_has_mask, value))
 
 
 def as_real_array(name: str, value: ArrayLike, *, ndim: int, dtype: Any = None) -> FloatArray:
@@ -45,7 +66,7 @@ def as_real_array(name: str, value: ArrayLike, *, ndim: int, dtype: Any = None) 
         raise InputTypeError(name, "must be a real numeric array", got=f"dtype {array.dtype}")
     if array.ndim != ndim:
         raise InputError(name, f"must have {ndim} axes", got=f"shape {array.shape}")
-    target = dtype if dtype is not None else (array.dtype if array.dtype.kind == "f" else np.float64)
+    target = dtype if dtype is not None else (array.dtype.newbyteorder("=") if array.dtype.kind == "f" else np.float64)
     if target == np.float16 or target == np.longdouble:
         target = np.float64
     with np.errstate(over="ignore"):  # what does not fit becomes inf and is named below
@@ -64,6 +85,8 @@ def as_integer_array(name: str, value: ArrayLike, *, ndim: int) -> NDArray[np.in
         raise InputTypeError(name, "must hold integers", got=f"dtype {array.dtype}")
     if array.ndim != ndim:
         raise InputError(name, f"must have {ndim} axes", got=f"shape {array.shape}")
+    if array.dtype == np.uint64 and array.max(initial=0) > _LARGEST_INTEGER:  # would come out negative
+        raise InputError(name, f"must be at most {_LARGEST_INTEGER}", got=array.max())
     return array.astype(np.int64)
 
 

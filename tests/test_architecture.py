@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "attnembed"
 # Each layer may import itself and the layers before it.
 LAYERS = (
     ("errors",),
-    ("_validation", "_frozen", "results"),
+    ("_validation", "_frozen", "_sparse", "results"),
     ("_files", "_identity", "_progress", "_store", "threads"),
     ("losses", "gibbs", "reference"),
     ("margins", "optim", "flow", "gradcheck"),

@@ -16,8 +16,10 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
+from attnembed._frozen import KeepsFrozen
 from attnembed._validation import (
     RNGLike,
+    as_integer_array,
     as_real_array,
     as_rng,
     as_signs,
@@ -25,6 +27,7 @@ from attnembed._validation import (
     check_positive,
     freeze,
 )
+from attnembed.attention.counting import as_counts, count_tokens
 from attnembed.errors import InputError, InputTypeError
 from attnembed.gibbs import Segments
 
@@ -42,9 +45,6 @@ Ints = NDArray[np.integer[Any]]
 
 # Signed frequencies are sums of numbers of either sign; below this share of the frequency a sum counts as zero.
 _ZERO_SHARE = 1e-12
-
-_LARGEST_COUNT = 2.0**53  # whole numbers are exact in float64 up to here
-_LARGEST_VOCABULARY = 2**31 - 1  # ids are stored in 32 bits, which halves the index traffic of every pass
 
 
 class TokenKind(enum.IntEnum):
@@ -73,13 +73,13 @@ class AssumptionReport:
         return "Assumption 1 holds" if self.holds else "Assumption 1 fails:\n  " + "\n  ".join(self.violations)
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class TokenDataset:
+@dataclass(frozen=True, eq=False, repr=False, init=False)
+class TokenDataset(KeepsFrozen):
     """Sequences as counts n_is, with labels y_i in {-1, +1}. Build it with `from_tokens` or `from_counts`.
 
     Attributes
     ----------
-    counts : (n, V) CSR float64, canonical: sorted indices, no duplicates, no stored zeros
+    counts : (n, V) CSR float64, canonical: sorted indices, no duplicates, no stored zeros; read-only
     labels : (n,) -1.0 or +1.0, both present
     vocab : names of the tokens, or None
 
@@ -95,7 +95,11 @@ class TokenDataset:
 
     counts: sp.csr_array
     labels: Vector
-    vocab: tuple[str, ...] | None = None
+    vocab: tuple[str, ...] | None
+
+    def __init__(self, counts: Any, labels: ArrayLike, vocab: Sequence[str] | None = None) -> None:
+        checked = TokenDataset._checked("counts", as_counts("counts", counts), labels, _as_names(vocab))
+        self._set(checked.counts, checked.labels, checked.vocab)
 
     @classmethod
     def from_tokens(
@@ -119,55 +123,21 @@ class TokenDataset:
         InputError
             naming the sequence with the empty list, the non-integer or the out-of-range id.
         """
-        rows, columns, n = _flatten_tokens(tokens)
         names = _as_names(vocab)
-        if vocab_size is None:
-            vocab_size = len(names) if names is not None else int(columns.max()) + 1
-        vocab_size = check_integer("vocab_size", vocab_size, minimum=1)
-        bad = np.flatnonzero((columns < 0) | (columns >= vocab_size))
-        if bad.size:
-            raise InputError(
-                "tokens",
-                f"must be ids in 0..{vocab_size - 1}",
-                got=f"{columns[bad[0]]} in sequence {rows[bad[0]]}",
-                hint="pass vocab_size (or vocab) large enough" if columns[bad[0]] > 0 else "ids start at 0",
-            )
-        ones = np.ones(columns.size)
-        counts = sp.coo_array((ones, (rows, columns)), shape=(n, vocab_size)).tocsr()
-        return cls._checked("tokens", counts, labels, names)
+        if vocab_size is None and names is not None:
+            vocab_size = len(names)
+        return cls._checked("tokens", count_tokens(tokens, vocab_size), labels, names)
 
     @classmethod
     def from_counts(cls, counts: Any, labels: ArrayLike, vocab: Sequence[str] | None = None) -> TokenDataset:
         """Use a dense or sparse (n, V) matrix of whole numbers >= 0 with no empty row (the matrix is copied)."""
-        if sp.issparse(counts):
-            if counts.dtype.kind not in "biuf":
-                raise InputTypeError("counts", "must be real", got=f"dtype {counts.dtype}")
-            if counts.ndim != 2:
-                raise InputError("counts", "must have 2 axes (sequences, tokens)", got=f"shape {counts.shape}")
-            matrix = sp.csr_array(counts, dtype=np.float64, copy=True)
-        else:
-            matrix = sp.csr_array(as_real_array("counts", counts, ndim=2, dtype=np.float64))
-        bad = ~((matrix.data >= 0) & (matrix.data <= _LARGEST_COUNT) & (matrix.data == np.floor(matrix.data)))
-        if bad.any():
-            raise InputError(
-                "counts",
-                f"must be whole numbers from 0 to {_LARGEST_COUNT:g}",
-                got=matrix.data[bad][0],
-                hint="say how often each token occurs; weights are not counts",
-            )
-        return cls._checked("counts", matrix, labels, _as_names(vocab))
+        return cls(counts, labels, vocab)
 
     @classmethod
     def _checked(
         cls, name: str, counts: sp.csr_array, labels: ArrayLike, vocab: tuple[str, ...] | None
     ) -> TokenDataset:
         n, vocab_size = counts.shape
-        if vocab_size > _LARGEST_VOCABULARY:
-            raise InputError("vocab_size", f"must be at most {_LARGEST_VOCABULARY}", got=vocab_size)
-        counts.sum_duplicates()  # sorts the indices, too
-        counts.eliminate_zeros()
-        if counts.nnz <= _LARGEST_VOCABULARY:
-            counts.indices, counts.indptr = counts.indices.astype(np.int32), counts.indptr.astype(np.int32)
         signs = as_signs("labels", labels, n=n)
         empty = np.flatnonzero(np.diff(counts.indptr) == 0)
         if empty.size:
@@ -177,9 +147,37 @@ class TokenDataset:
             )
         if vocab is not None and len(vocab) != vocab_size:
             raise InputError("vocab", f"must have one name per token ({vocab_size})", got=len(vocab))
-        for array in (counts.data, counts.indices, counts.indptr, signs):
+        return cls._trusted(counts, signs, vocab)
+
+    @classmethod
+    def _trusted(cls, counts: sp.csr_array, labels: Vector, vocab: tuple[str, ...] | None) -> TokenDataset:
+        """A data set of canonical counts and of signs, which nothing looks at again; their arrays are frozen."""
+        data = cls.__new__(cls)
+        data._set(counts, labels, vocab)
+        return data
+
+    def _set(self, counts: sp.csr_array, labels: Vector, vocab: tuple[str, ...] | None) -> None:
+        for array in (counts.data, counts.indices, counts.indptr, labels):
             freeze(array)
-        return cls(counts, signs, vocab)
+        for name, value in (("counts", counts), ("labels", labels), ("vocab", vocab)):
+            object.__setattr__(self, name, value)
+
+    def subset(self, indices: ArrayLike) -> TokenDataset:
+        """The sequences with the given indices, in that order; one class is enough.
+
+        >>> TokenDataset.from_tokens([[0, 2], [1], [2]], [1, -1, 1]).subset([2, 0]).counts.toarray()
+        array([[0., 0., 1.],
+               [1., 0., 1.]])
+        """
+        chosen = as_integer_array("indices", indices, ndim=1)
+        outside = (chosen < 0) | (chosen >= self.n_samples)
+        if outside.any() or not chosen.size:
+            got = chosen[outside][0] if chosen.size else "none"
+            raise InputError("indices", f"must be in 0..{self.n_samples - 1}, at least one", got=got)
+        return TokenDataset._trusted(self.counts[chosen], self.labels[chosen], self.vocab)
+
+    def __len__(self) -> int:
+        return self.n_samples
 
     @property
     def n_samples(self) -> int:
@@ -301,33 +299,6 @@ def _as_names(vocab: Sequence[str] | None) -> tuple[str, ...] | None:
     if isinstance(vocab, str) or not np.iterable(vocab):
         raise InputTypeError("vocab", "must be a sequence of names, one per token", got=repr(vocab))
     return tuple(str(name) for name in vocab)
-
-
-def _flatten_tokens(tokens: Any) -> tuple[Ints, Ints, int]:
-    """(sequence ids, token ids, number of sequences) of an (n, T) array or a list of sequences."""
-    if isinstance(tokens, np.ndarray) and tokens.dtype != object:
-        if tokens.ndim != 2:
-            raise InputError("tokens", "must be an (n, T) array or a list of sequences", got=f"shape {tokens.shape}")
-        if tokens.dtype.kind not in "iu":
-            raise InputTypeError("tokens", "must hold integer ids", got=f"dtype {tokens.dtype}")
-        if tokens.size == 0:
-            raise InputError("tokens", "must not be empty", got=f"shape {tokens.shape}")
-        return np.repeat(np.arange(len(tokens)), tokens.shape[1]), tokens.ravel().astype(np.int64), len(tokens)
-    try:
-        sequences = [np.asarray(sequence) for sequence in tokens]
-    except (TypeError, ValueError) as error:
-        raise InputTypeError("tokens", "must be an (n, T) array or a list of int sequences", got=str(error)) from error
-    if not sequences:
-        raise InputError("tokens", "must hold at least one sequence", got="none")
-    for i, sequence in enumerate(sequences):
-        if sequence.ndim != 1:
-            raise InputError("tokens", "must hold flat sequences", got=f"shape {sequence.shape} at sequence {i}")
-        if sequence.size == 0:
-            raise InputError("tokens", "must not contain empty sequences", got=f"sequence {i}", hint="drop them")
-        if sequence.dtype.kind not in "iu":
-            raise InputTypeError("tokens", "must hold integer ids", got=f"dtype {sequence.dtype} at sequence {i}")
-    rows = np.repeat(np.arange(len(sequences)), [sequence.size for sequence in sequences])
-    return rows, np.concatenate([ids.astype(np.int64, copy=False) for ids in sequences]), len(sequences)
 
 
 def make_balanced_dataset(

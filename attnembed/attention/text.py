@@ -24,7 +24,8 @@ import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
 from attnembed._files import PathLike, replacing, write_json
-from attnembed._validation import check_integer, freeze
+from attnembed._validation import as_real_array, check_integer, freeze
+from attnembed.attention.counting import as_counts
 from attnembed.attention.reviews import ReaderOptions, content_digest, iter_reviews, locate
 from attnembed.errors import AttnembedError, DataFileError, InputError, InputTypeError
 
@@ -237,18 +238,21 @@ def count_reviews(
     return result
 
 
-def drop_empty(counts: sp.csr_array, labels: ArrayLike) -> tuple[sp.csr_array, NDArray[np.float64], NDArray[np.intp]]:
-    """Rows with at least one count, their labels, and their row numbers.
+def drop_empty(counts: Any, labels: ArrayLike) -> tuple[sp.csr_array, NDArray[np.float64], NDArray[np.intp]]:
+    """Rows with at least one count, canonical CSR float64, their labels, and their row numbers.
+
+    ``counts`` (n, V) is dense or sparse, as for `TokenDataset.from_counts`.
 
     >>> counts, labels, kept = drop_empty(sp.csr_array([[1.0, 2.0], [0.0, 0.0], [0.0, 1.0]]), [1, 1, -1])
     >>> kept, labels
     (array([0, 2]), array([ 1., -1.]))
     """
-    signs = np.asarray(labels, dtype=np.float64)
-    if signs.shape != counts.shape[:1]:
-        raise InputError("labels", f"must have one entry per row ({counts.shape[0]})", got=f"shape {signs.shape}")
-    kept = np.flatnonzero(counts.sum(axis=1))
-    return counts[kept], signs[kept], kept
+    matrix = as_counts("counts", counts)
+    signs = as_real_array("labels", labels, ndim=1, dtype=np.float64)
+    if signs.shape != matrix.shape[:1]:
+        raise InputError("labels", f"must have one entry per row ({matrix.shape[0]})", got=f"shape {signs.shape}")
+    kept = np.flatnonzero(np.diff(matrix.indptr))
+    return matrix[kept], signs[kept], kept
 
 
 class _Signs(dict[int, int]):
