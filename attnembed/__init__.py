@@ -21,12 +21,13 @@ from attnembed.attention.two_layer import TwoLayerModel
 from attnembed.errors import NotSeparableError
 from attnembed.margins import max_margin
 from attnembed.structured.chain import chain_log_partition, chain_marginals, chain_sample, chain_viterbi
+from attnembed.structured.compare import compare_arms
 from attnembed.structured.data import ChainDataset, GridDataset, make_chain_dataset, make_grid_dataset
 from attnembed.structured.grid import grid_map
 from attnembed.structured.model import ChainCRF, GridCRF
 from attnembed.structured.networks import Network, birnn, conv_net, lenet, mlp
 from attnembed.structured.scaling import OfflineScaling, OnlineScaling, scale_diagnosis
-from attnembed.structured.training import compare_arms, train_structured
+from attnembed.structured.training import train_structured
 from attnembed.sweep import sweep
 from attnembed.threads import set_threads
 from attnembed.verify import claims, verify

@@ -67,9 +67,7 @@ def run(optimizer: Optimizer, start: Arrays, grads: list[Arrays]) -> tuple[Array
 def exact_adam(optimizer: Adam, grads: list[float]) -> float:
     """Where Adam goes from 0 on these gradients, in 60 digits and any range."""
     with localcontext(prec=60):
-        b1, b2, epsilon, eta = map(
-            Decimal, (optimizer.beta1, optimizer.beta2, optimizer.epsilon, optimizer.step_size)
-        )
+        b1, b2, epsilon, eta = map(Decimal, (optimizer.beta1, optimizer.beta2, optimizer.epsilon, optimizer.step_size))
         theta = first = second = Decimal(0)
         for k, g in enumerate(map(Decimal, grads), start=1):
             first, second = b1 * first + (1 - b1) * g, b2 * second + (1 - b2) * g**2

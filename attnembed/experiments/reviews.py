@@ -277,8 +277,8 @@ class Run:
                 model if attends else model.replace(p=np.zeros(dim)),
                 piece,
                 params=("E", "p") if attends else ("E",),
-                method=optimizer,
-                epochs=epochs,
+                optimizer=optimizer,
+                n_epochs=epochs,
                 schedule=Cosine(parameters["epochs"]),
                 validation=held_out,
             )
