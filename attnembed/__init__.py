@@ -20,6 +20,7 @@ from attnembed.attention.training import train
 from attnembed.attention.two_layer import TwoLayerModel
 from attnembed.errors import NotSeparableError
 from attnembed.margins import max_margin
+from attnembed.optim import SGD, Adam
 from attnembed.structured.chain import chain_log_partition, chain_marginals, chain_sample, chain_viterbi
 from attnembed.structured.compare import compare_arms
 from attnembed.structured.data import ChainDataset, GridDataset, make_chain_dataset, make_grid_dataset
@@ -35,6 +36,8 @@ from attnembed.verify import claims, verify
 __version__ = "0.1.0"
 
 __all__ = [
+    "SGD",
+    "Adam",
     "AttentionModel",
     "ChainCRF",
     "ChainDataset",

@@ -51,7 +51,7 @@ class Checkpoint:
             raise InputError(
                 "checkpoint",
                 "must come from the same training",
-                got=f"that of a run with another {', another '.join(different) or 'set of options'} in {self.path}",
+                got=f"that of a run with other {', '.join(different) or 'options'} in {self.path}",
                 hint="use another file, or resume=False to replace it",
             )
         self.found, self.rng_start = True, str(header["rng_start"])
@@ -83,10 +83,7 @@ class Checkpoint:
             np.copyto(target, arrays[name], casting="no")
         trainee.state = state_from_arrays(arrays, trainee.state)
         rng.bit_generator.state = bits.state
-        log.rows, log.best_epoch = history.tolist(), int(head["best_epoch"])
-        log.began -= log.rows[-1][1]
-        if log.validated:
-            log.best_rank = trainee.rank({name: float(history[log.best_epoch][name]) for name in log.names})
+        log.go_on(history.tolist(), int(head["best_epoch"]))
         return {name.removeprefix("number."): float(arrays[name]) for name in numbers}
 
     @staticmethod

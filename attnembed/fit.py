@@ -147,23 +147,9 @@ def fit(
     identity : all that decides the course of the run, by the name of the argument; a checkpoint must have the same
     validated : whether there is a ``validation_score``, and with it a best epoch; else the last is the best
     """
-    n_epochs = check_integer("n_epochs", n_epochs, minimum=1)
-    checkpoint_every = check_integer("checkpoint_every", checkpoint_every, minimum=1)
-    if batch_size is not None:
-        batch_size = check_integer("batch_size", batch_size, minimum=1)
-    if patience is not None:
-        patience = check_integer("patience", patience, minimum=1)
-        if not validated:
-            raise InputError("patience", "needs validation data to watch", hint="pass `validation`")
-    if callback is not None:
-        check_callable("callback", callback)
-    if not isinstance(resume, (bool, np.bool_)):
-        raise InputTypeError("resume", "must be True or False", got=repr(resume)[:60])
-
+    _check_options(n_epochs, batch_size, validated, patience, callback, checkpoint, checkpoint_every, resume)
     generator, store = as_rng(rng), None
     if checkpoint is not None:
-        if not isinstance(checkpoint, (str, os.PathLike)):
-            raise InputTypeError("checkpoint", "must be the path of a file", got=type(checkpoint).__name__)
         store = Checkpoint(checkpoint, identity, generator)
         if resume:
             generator = store.find(generator, seeded=rng is not None)
@@ -208,10 +194,38 @@ def fit(
     return Fitted(trainee, *end, log.history().view(np.recarray), log.best_epoch, log.best)
 
 
-def check_metric(value: Any, names: tuple[str, ...]) -> Any:
-    """A named metric, or a function of a model and validation data."""
-    if not callable(value) and value not in names:
-        expected = f"must be {', '.join(map(repr, names))} or a function of a model and the validation data"
+def _check_options(
+    n_epochs: object,
+    batch_size: object,
+    validated: bool,
+    patience: object,
+    callback: object,
+    checkpoint: object,
+    checkpoint_every: object,
+    resume: object,
+) -> None:
+    check_integer("n_epochs", n_epochs, minimum=1)
+    check_integer("checkpoint_every", checkpoint_every, minimum=1)
+    if batch_size is not None:
+        check_integer("batch_size", batch_size, minimum=1)
+    if patience is not None:
+        check_integer("patience", patience, minimum=1)
+        if not validated:
+            raise InputError("patience", "needs validation data to watch", hint="pass `validation`")
+    if callback is not None:
+        check_callable("callback", callback)
+    if not isinstance(checkpoint, (str, os.PathLike, type(None))):
+        raise InputTypeError("checkpoint", "must be the path of a file", got=type(checkpoint).__name__)
+    if not isinstance(resume, (bool, np.bool_)):
+        raise InputTypeError("resume", "must be True or False", got=repr(resume)[:60])
+
+
+def check_metric(value: Any) -> Any:
+    """A named metric, or a function of a model and validation data; accuracy where nothing is given."""
+    if value is None:
+        return "accuracy"
+    if not callable(value) and not (isinstance(value, str) and value in ("accuracy", "loss")):
+        expected = "must be 'accuracy', 'loss' or a function of a model and the validation data"
         raise InputError("metric", expected, got=repr(value)[:60])
     return value
 
@@ -250,33 +264,36 @@ class Log(Generic[T]):
         self.dtype = np.dtype(COLUMNS + trainee.columns)
         self.names = self.dtype.names[2:] if self.dtype.names else ()
         self.rows: list[tuple[float, ...]] = []
+        self.epoch = -1  # the number of the last row
+        self.done = -1 if trainee.has_start else 0  # how many epochs are behind
         self.best = {name: array.copy() for name, array in trainee.kept().items()}
         self.best_epoch = 0 if trainee.has_start else -1
         self.best_rank: tuple[float, ...] | None = None
         self.whole = True
         self.began = time.monotonic()
 
-    @property
-    def epoch(self) -> int:
-        """The number of the last row."""
-        return len(self.rows) - 1
-
-    @property
-    def done(self) -> int:
-        """How many epochs are behind."""
-        return len(self.rows) - self.trainee.has_start
-
     def record(self, row: Row) -> None:
         """Append a row for the present arrays, and copy them if they are the best."""
         if not math.isfinite(row["loss"]):
             raise NotFiniteError
-        self.rows.append((len(self.rows), time.monotonic() - self.began, *[row[name] for name in self.names]))
+        self.epoch += 1
+        self.done += 1
+        self.rows.append((self.epoch, time.monotonic() - self.began, *[row[name] for name in self.names]))
         self.whole = True
         if self.validated:
             rank = self.trainee.rank(row)
             if self.best_rank is None or rank > self.best_rank or math.isnan(self.best_rank[0]) > math.isnan(rank[0]):
                 self.best_rank = rank
                 self.keep()
+
+    def go_on(self, rows: list[tuple[float, ...]], best_epoch: int) -> None:
+        """Take over the rows of a checkpoint."""
+        self.rows, self.best_epoch = rows, best_epoch
+        self.done += len(rows)
+        self.epoch += len(rows)
+        self.began -= rows[-1][1]
+        if self.validated:
+            self.best_rank = self.trainee.rank(dict(zip(self.names, rows[best_epoch][2:])))
 
     def keep(self) -> None:
         """Make the present arrays the best."""

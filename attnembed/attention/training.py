@@ -10,7 +10,7 @@ import functools
 import numbers
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, ParamSpec
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +44,7 @@ Ints = NDArray[np.integer[Any]]
 Metric = Literal["accuracy", "loss"] | Callable[[AttentionModel, TokenDataset], float]
 
 PARAMETERS = ("E", "p", "v")
+P = ParamSpec("P")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -90,12 +91,12 @@ class TrainResult(Result):
         return {**super().to_dict(), "history": to_plain(columns)}
 
 
-def _with_old_options(function: Callable[..., TrainResult]) -> Callable[..., TrainResult]:
+def _with_old_options(function: Callable[P, TrainResult]) -> Callable[P, TrainResult]:
     """Let `train` accept ``method``, ``step_size``, ``momentum`` and ``weight_decay``, which an optimizer replaces."""
 
     @functools.wraps(function)
-    def accepting(*args: Any, **kwargs: Any) -> TrainResult:
-        old = {name: kwargs.pop(name) for name in ("method", *_OLD_OPTIONS) if name in kwargs}
+    def accepting(*args: P.args, **kwargs: P.kwargs) -> TrainResult:
+        old: dict[str, Any] = {name: kwargs.pop(name) for name in ("method", *_OLD_OPTIONS) if name in kwargs}
         if old:
             if kwargs.get("optimizer") is not None:
                 raise InputError("optimizer", "carries its own options", hint=f"leave {', '.join(old)}")
@@ -168,7 +169,7 @@ def train(
     check_data(data, model.vocab_size)
     names = _check_params(params)
     optimizer = Adam(step_size=0.01) if optimizer is None else check_optimizer("optimizer", optimizer)
-    schedule, metric = check_schedule("schedule", schedule), check_metric(metric, get_args(get_args(Metric)[0]))
+    schedule, metric = check_schedule("schedule", schedule), check_metric(metric)
     if isinstance(validation, TokenDataset):
         check_data(validation, model.vocab_size, "validation")
     elif validation is not None:
@@ -331,7 +332,7 @@ def _old_optimizer(
     step_size: float | None = None,
     momentum: float = 0.0,
     weight_decay: float = 0.0,
-    batch_size: int | None = None,
+    batch_size: Any = None,
 ) -> tuple[Optimizer, str]:
     """The optimizer that these options name, and how it is written now."""
     if isinstance(method, Optimizer):

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from attnembed._validation import check_choice, check_integer, freeze
 from attnembed.errors import InputError
+from attnembed.fit import check_metric
 from attnembed.optim import Adam, Optimizer, check_optimizer
 from attnembed.results import Status
 from attnembed.structured.model import StructuredModel
@@ -78,7 +79,7 @@ def compare_arms(
     n_epochs: int,
     step_sizes: Sequence[float] = (1e-3,),
     seeds: Sequence[int] = (0,),
-    batch_size: int = 20,
+    batch_size: int | None = 20,
     optimizer: Optimizer | None = None,
     metric: Metric = "accuracy",
 ) -> Comparison:
@@ -106,6 +107,7 @@ def compare_arms(
     >>> 0 <= table["joint"].mean <= 1
     True
     """
+    metric = check_metric(metric)
     budget = {
         "n_epochs": check_integer("n_epochs", n_epochs, minimum=1),
         "batch_size": batch_size,

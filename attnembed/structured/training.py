@@ -109,7 +109,7 @@ def train_structured(
     stage_epochs: tuple[int, int, int] | None = None,
     stage_unary_norm: float | None = None,
     validation: Any = None,
-    metric: Metric | None = "accuracy",
+    metric: Metric = "accuracy",
     patience: int | None = None,
     callback: Callable[[StructuredState], object] | None = None,
     checkpoint: PathLike | None = None,
@@ -176,7 +176,7 @@ def train_structured(
     optimizer = Adam(step_size=1e-3) if optimizer is None else check_optimizer("optimizer", optimizer)
     optimizer = with_rates(optimizer, model, rates)
     schedule = check_schedule("schedule", schedule)
-    metric = "accuracy" if metric is None else check_metric(metric, ("accuracy", "loss"))
+    metric = check_metric(metric)
     if stage_unary_norm is not None:
         stage_unary_norm = check_positive("stage_unary_norm", stage_unary_norm)
 
