@@ -101,14 +101,14 @@ def _with_old_options(function: Callable[P, TrainResult]) -> Callable[P, TrainRe
             if kwargs.get("optimizer") is not None:
                 raise InputError("optimizer", "carries its own options", hint=f"leave {', '.join(old)}")
             kwargs["optimizer"], advice = _old_optimizer(**old, batch_size=kwargs.get("batch_size"))
-            warn_deprecated(f"`{'`, `'.join(old)}` of train", f"`optimizer={advice}`")
+            warn_deprecated(f"`{'`, `'.join(old)}` of train", f"`optimizer={advice}`", level=4)
         return function(*args, **kwargs)
 
     return accepting
 
 
-@_with_old_options
 @renamed(epochs="n_epochs", monitor="metric")
+@_with_old_options
 def train(
     model: AttentionModel,
     data: TokenDataset,
