@@ -7,6 +7,7 @@ flow = ae.gradient_flow(step.model, data, until=40.0)      # ... and p selects (
 report = ae.verify("attention")                            # every statement, measured
 """
 
+from attnembed._version import __version__ as __version__
 from attnembed.attention import theory
 from attnembed.attention.data import TokenDataset, make_balanced_dataset, make_iid_dataset
 from attnembed.attention.diagnosis import diagnose
@@ -32,8 +33,6 @@ from attnembed.structured.training import train_structured
 from attnembed.sweep import sweep
 from attnembed.threads import set_threads
 from attnembed.verify import claims, verify
-
-__version__ = "0.1.0"
 
 __all__ = [
     "SGD",

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from attnembed import __version__
+from attnembed._version import __version__
 from attnembed.errors import AttnembedError
 
 USAGE_ERROR = 2

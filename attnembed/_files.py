@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import scipy
 
+from attnembed._version import __version__
 from attnembed.errors import DataFileError, InputError
 from attnembed.results import to_plain
 
@@ -213,8 +214,6 @@ def read_lines(path: Path, encoding: str) -> Iterator[tuple[int, str]]:
 
 def versions() -> dict[str, str]:
     """Versions of everything that can change a number."""
-    from attnembed import __version__
-
     return {
         "attnembed": __version__,
         "python": platform.python_version(),

@@ -21,7 +21,6 @@ import attnembed as ae
 from attnembed.attention.text import drop_empty
 from attnembed.attention.training import split_dataset
 from attnembed.experiments.reviews import balanced
-from attnembed.optim import Adam
 from attnembed.plotting import new_figure, style
 
 PRAISE = ["superb", "delightful", "moving", "witty", "charming", "good", "pleasant", "fine"]  # the clearest first
@@ -53,7 +52,7 @@ def read(path: Path) -> ae.TokenDataset:
 def fit(data: ae.TokenDataset, rng: np.random.Generator) -> ae.AttentionModel:
     start = ae.AttentionModel.random(data.vocab_size, 64, embedding_scale=1e-4, rng=rng)
     step = ae.one_step(start, data, step_size=0.5 / np.abs(data.signed_frequency).max())
-    return ae.train(step.model, data, optimizer=Adam(step_size=0.03), n_epochs=20).model
+    return ae.train(step.model, data, optimizer=ae.Adam(step_size=0.03), n_epochs=20).model
 
 
 # %% The picture: one point per word; along Delta_s the most frequent word of each interval is named

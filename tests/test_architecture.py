@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "attnembed"
 
 # Each layer may import itself and the layers before it.
 LAYERS = (
-    ("errors", "_deprecation"),
+    ("errors", "_deprecation", "_version"),
     ("_validation", "_frozen", "_sparse", "results"),
     ("_files", "_identity", "_progress", "_store", "threads"),
     ("losses", "gibbs", "reference"),

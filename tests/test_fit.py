@@ -82,7 +82,7 @@ SUBJECTS = {
 }
 
 
-@pytest.fixture(params=SUBJECTS.values(), ids=SUBJECTS.keys())
+@pytest.fixture(params=list(SUBJECTS.values()), ids=list(SUBJECTS))
 def subject(request: pytest.FixtureRequest) -> Subject:
     found: Subject = request.param
     return found
