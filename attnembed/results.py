@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import enum
 import math
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-__all__ = ["Result", "Status", "describe", "to_plain"]
+__all__ = ["Result", "Status", "describe", "to_plain", "uninterrupted"]
+
+R = TypeVar("R", bound="Result")
 
 
 class Status(enum.Enum):
@@ -53,6 +55,13 @@ class Result:
 
     def __repr__(self) -> str:
         return describe(self)
+
+
+def uninterrupted(result: R) -> R:
+    """The result; KeyboardInterrupt where Ctrl-C cut it short, for callers that need all of it."""
+    if result.status is Status.INTERRUPTED:
+        raise KeyboardInterrupt
+    return result
 
 
 def describe(obj: Any) -> str:

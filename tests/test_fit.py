@@ -574,6 +574,14 @@ def test_an_error_in_the_callback_costs_no_epoch(subject: Subject, file: Path) -
 
 
 @pytest.mark.usefixtures("python_handles_ctrl_c")
+def test_an_interrupted_claim_has_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing else is measured after Ctrl-C in the middle of a training."""
+    press_at_call(monkeypatch, Adam, "update", 5)
+    with pytest.raises(KeyboardInterrupt):
+        ae.verify(ids=["structured/scale-decides"])
+
+
+@pytest.mark.usefixtures("python_handles_ctrl_c")
 def test_an_interrupted_comparison_has_no_result() -> None:
     subject, seen = SUBJECTS["structured"], []
 

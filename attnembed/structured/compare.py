@@ -13,7 +13,7 @@ from attnembed._validation import check_choice, check_integer, freeze
 from attnembed.errors import InputError
 from attnembed.fit import check_metric
 from attnembed.optim import Adam, Optimizer, check_optimizer
-from attnembed.results import Status
+from attnembed.results import uninterrupted
 from attnembed.structured.model import StructuredModel
 from attnembed.structured.training import Metric, StructuredResult, score_of, train_structured
 
@@ -139,9 +139,7 @@ def compare_arms(
                     **budget,
                     **rest,
                 )
-                if result.status is Status.INTERRUPTED:
-                    raise KeyboardInterrupt  # a shorter run is no part of a comparison on equal budgets
-                results.append(result)
+                results.append(uninterrupted(result))  # a shorter run has another budget
             selected = float(np.mean([np.max(r.history.validation_score, initial=-np.inf) for r in results]))
             tried.append((selected, step_size, tuple(results)))
         selected, step_size, best = max(tried, key=lambda entry: entry[0])
