@@ -7,6 +7,7 @@ flow = ae.gradient_flow(step.model, data, until=40.0)      # ... and p selects (
 report = ae.verify("attention")                            # every statement, measured
 """
 
+from attnembed._version import __version__ as __version__
 from attnembed.attention import theory
 from attnembed.attention.data import TokenDataset, make_balanced_dataset, make_iid_dataset
 from attnembed.attention.diagnosis import diagnose
@@ -20,21 +21,23 @@ from attnembed.attention.training import train
 from attnembed.attention.two_layer import TwoLayerModel
 from attnembed.errors import NotSeparableError
 from attnembed.margins import max_margin
+from attnembed.optim import SGD, Adam
 from attnembed.structured.chain import chain_log_partition, chain_marginals, chain_sample, chain_viterbi
+from attnembed.structured.compare import compare_arms
 from attnembed.structured.constraints import bio_constraints
 from attnembed.structured.data import ChainDataset, GridDataset, make_chain_dataset, make_grid_dataset
 from attnembed.structured.grid import grid_decode, grid_map
 from attnembed.structured.model import ChainCRF, GridCRF
 from attnembed.structured.networks import Network, birnn, conv_net, lenet, mlp
 from attnembed.structured.scaling import OfflineScaling, OnlineScaling, scale_diagnosis
-from attnembed.structured.training import compare_arms, train_structured
+from attnembed.structured.training import train_structured
 from attnembed.sweep import sweep
 from attnembed.threads import set_threads
 from attnembed.verify import claims, verify
 
-__version__ = "0.1.0"
-
 __all__ = [
+    "SGD",
+    "Adam",
     "AttentionModel",
     "ChainCRF",
     "ChainDataset",

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any, NoReturn
 
-from attnembed import __version__
 from attnembed._validation import check_choice, check_integer
+from attnembed._version import __version__
 from attnembed._workers import interrupted_by
 from attnembed.errors import AttnembedError, InputError
 

@@ -25,6 +25,7 @@ import numpy as np
 import scipy
 
 from attnembed._validation import as_path
+from attnembed._version import __version__
 from attnembed.errors import DataFileError, InputError
 from attnembed.results import to_plain
 
@@ -269,6 +270,7 @@ def read_npz(
 ) -> dict[str, np.ndarray[Any, Any]]:
     """The named arrays of an npz without pickle, with whatever they hold: see `read_checked`."""
     path = as_path("path", path)
+    path = Path(path)
     try:
         with open(path, "rb") if content is None else io.BytesIO(content) as stream:
             archive = np.load(stream, allow_pickle=False)
@@ -320,8 +322,6 @@ def read_lines(path: Path, encoding: str) -> Iterator[tuple[int, str]]:
 
 def versions() -> dict[str, str]:
     """Versions of everything that can change a number."""
-    from attnembed import __version__
-
     return {
         "attnembed": __version__,
         "python": platform.python_version(),

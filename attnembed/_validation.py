@@ -163,6 +163,13 @@ def as_path(name: str, value: Any) -> Path:
     raise InputTypeError(name, "must be a path", got=type(value).__name__)
 
 
+def check_callable(name: str, value: Any, *, hint: str = "") -> Any:
+    """A function, or an object that can be called like one."""
+    if not callable(value):
+        raise InputTypeError(name, "must be a function", got=repr(value)[:60], hint=hint)
+    return value
+
+
 def check_choice(name: str, value: Any, choices: Iterable[str]) -> str:
     """One of the named choices."""
     options = tuple(choices)

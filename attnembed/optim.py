@@ -7,6 +7,7 @@ caller owns every array and a step allocates nothing of the parameters' size.
 from __future__ import annotations
 
 import math
+import numbers
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attnembed._validation import check_integer, check_positive, check_shape
+from attnembed._validation import check_callable, check_integer, check_positive, check_shape
 from attnembed.errors import InputError, InputTypeError
 
 __all__ = [
@@ -28,6 +29,9 @@ __all__ = [
     "OptimizerState",
     "Schedule",
     "StepDecay",
+    "check_optimizer",
+    "check_schedule",
+    "scheduled_step_size",
     "state_arrays",
     "state_from_arrays",
 ]
@@ -39,13 +43,30 @@ Schedule = Callable[[int], float]
 # chain then reads main memory once, and the scratch is small however large the parameters are.
 _BLOCK = 16384
 
+# The sizes whose squares are known to all their digits, by dtype: a square beyond overflows, one below loses digits,
+# and what is below beside it by more than a rounding error.
+_SQUARED = {
+    np.dtype(kind): (math.sqrt(np.finfo(kind).tiny) / float(np.finfo(kind).eps), math.sqrt(np.finfo(kind).max) / 2**16)
+    for kind in (np.float32, np.float64)
+}
+
 
 @dataclass
 class OptimizerState:
-    """How many steps were taken, and per slot (``velocity``; ``mean``, ``square``) one array per parameter."""
+    """How many steps were taken, and per slot (``velocity``; ``mean``, ``square``) one array per parameter.
+
+    Where a mean square leaves the range of the floats, ``square`` holds minus its root; ``wide`` names the parameters
+    that have such entries. It follows from the slots.
+    """
 
     step: int
     slots: dict[str, dict[str, Floats]]
+    wide: set[str] = field(default_factory=set)
+    overflowed: bool = field(default=False, repr=False, compare=False)  # since it was last set to False
+
+    def note_overflow(self, kind: str, flag: int) -> None:
+        """What NumPy calls (`numpy.seterrcall`) after an operation that overflowed."""
+        self.overflowed = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +137,7 @@ class Optimizer(ABC):
             for parameter, *rest in _blocks(*arrays):
                 if keep != 1:
                     parameter *= keep
-                self._step(rate, state.step, parameter, *rest)
+                self._step(rate, state, name, parameter, *rest)
 
     def rescale(self, state: OptimizerState, name: str, factor: float) -> None:
         """Make the state follow theta <- factor * theta with the function unchanged: gradients divide by ``factor``.
@@ -129,11 +150,16 @@ class Optimizer(ABC):
         for slot in self.slots:
             if name not in state.slots[slot]:
                 raise InputError("name", "must be a parameter of the state", got=repr(name))
-            state.slots[slot][name] /= factor**2 if slot == "square" else factor
+            if slot == "square":
+                _divide_square(state, name, abs(float(factor)))
+            else:
+                state.slots[slot][name] /= factor
 
     @abstractmethod
-    def _step(self, rate: float, k: int, parameter: Floats, gradient: Floats, *slots: Floats) -> None:
-        """Step number ``k`` >= 1 on one flat block."""
+    def _step(
+        self, rate: float, state: OptimizerState, name: str, parameter: Floats, gradient: Floats, *slots: Floats
+    ) -> None:
+        """Step number ``state.step`` >= 1 on one flat block of the parameter ``name``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,7 +190,9 @@ class SGD(Optimizer):
     def slots(self) -> tuple[str, ...]:
         return ("velocity",) if self.momentum else ()
 
-    def _step(self, rate: float, k: int, parameter: Floats, gradient: Floats, *slots: Floats) -> None:
+    def _step(
+        self, rate: float, state: OptimizerState, name: str, parameter: Floats, gradient: Floats, *slots: Floats
+    ) -> None:
         for velocity in slots:
             velocity *= self.momentum
             velocity += gradient
@@ -207,22 +235,83 @@ class Adam(Optimizer):
     def slots(self) -> tuple[str, ...]:
         return ("mean", "square")
 
-    def _step(self, rate: float, k: int, parameter: Floats, gradient: Floats, *slots: Floats) -> None:
+    def update(
+        self,
+        params: Mapping[str, Floats],
+        grads: Mapping[str, Floats],
+        state: OptimizerState,
+        step_size: float | None = None,
+    ) -> None:
+        """As `Optimizer.update`; gradients of every size are followed, also those whose squares overflow."""
+        with np.errstate(over="call", call=state.note_overflow):  # a flag that the processor keeps anyway
+            super().update(params, grads, state, step_size)
+
+    def _step(
+        self, rate: float, state: OptimizerState, name: str, parameter: Floats, gradient: Floats, *slots: Floats
+    ) -> None:
         mean, square = slots
+        k = state.step
         # Both corrections as two scalars: eta mean^ / (sqrt(square^) + eps) = rate' mean / (sqrt(square) + eps').
         root = math.sqrt(1 - self.beta2**k)
+        epsilon = self.epsilon * root
         scratch = (1 - self.beta1) * gradient
         mean *= self.beta1
         mean += scratch
-        np.multiply(gradient, gradient, out=scratch)
-        scratch *= 1 - self.beta2
-        square *= self.beta2
-        square += scratch
-        np.sqrt(square, out=scratch)
-        scratch += self.epsilon * root
+        # Squares too small for a float are lost in epsilon, unless that is as small as they are.
+        wide = epsilon < _SQUARED[square.dtype][0] or name in state.wide
+        if not wide:
+            state.overflowed = False
+            np.multiply(gradient, gradient, out=scratch)
+            wide = state.overflowed
+        if wide:
+            scratch[...] = self._wide_root(gradient, square)
+            if (square < 0).any():
+                state.wide.add(name)
+        else:
+            scratch *= 1 - self.beta2
+            square *= self.beta2
+            square += scratch
+            np.sqrt(square, out=scratch)
+        scratch += epsilon
         np.divide(mean, scratch, out=scratch)
         scratch *= rate * root / (1 - self.beta1**k)
         parameter -= scratch
+
+    def _wide_root(self, gradient: Floats, square: Floats) -> Floats:
+        """The step of ``square`` where squares may leave the range of the floats, and its root."""
+        low, high = _SQUARED[square.dtype]
+        with np.errstate(all="ignore"):
+            plain = square * self.beta2 + gradient * gradient * (1 - self.beta2)
+            root = np.hypot(math.sqrt(self.beta2) * _roots(square), math.sqrt(1 - self.beta2) * np.abs(gradient))
+            usual = (square >= 0) & np.isfinite(plain) & ((low <= root) & (root <= high) | (root == 0))
+            square[...] = np.where(usual, plain, _squares(root))
+            return np.where(usual, np.sqrt(plain), root)
+
+
+def _roots(square: Floats) -> Floats:
+    """The roots of mean squares, of which those out of range are held as minus their root."""
+    return np.where(square < 0, -square, np.sqrt(np.abs(square)))
+
+
+def _squares(root: Floats) -> Floats:
+    """The inverse of `_roots`."""
+    low, high = _SQUARED[root.dtype]
+    return np.where((low <= root) & (root <= high) | (root == 0), root * root, -root)
+
+
+def _divide_square(state: OptimizerState, name: str, factor: float) -> None:
+    """``square`` over ``factor`` > 0 squared."""
+    square = state.slots["square"][name]
+    low, high = _SQUARED[square.dtype]
+    with np.errstate(all="ignore"):
+        largest = math.sqrt(square.max(initial=0)) / factor
+    if name not in state.wide and low <= factor <= high and largest <= high:
+        square /= factor**2
+        return
+    with np.errstate(all="ignore"):
+        square[...] = _squares(_roots(square) / factor)
+    if (square < 0).any():
+        state.wide.add(name)
 
 
 @dataclass(frozen=True)
@@ -336,7 +425,43 @@ def state_from_arrays(arrays: Mapping[str, np.ndarray[Any, Any]], like: Optimize
             got = "nothing" if found is None else f"shape {found.shape}, dtype {found.dtype}"
             raise InputError("arrays", f"must hold {key} of shape {expected.shape}, dtype {expected.dtype}", got=got)
     slots = {s: {k: arrays[f"optimizer.{s}.{k}"].copy() for k in names} for s, names in like.slots.items()}
-    return OptimizerState(check_integer("optimizer.step", arrays["optimizer.step"].item(), minimum=0), slots)
+    wide = {name for name, square in slots.get("square", {}).items() if (square < 0).any()}
+    return OptimizerState(check_integer("optimizer.step", arrays["optimizer.step"].item(), minimum=0), slots, wide)
+
+
+def check_optimizer(name: str, value: Any) -> Optimizer:
+    """An optimiser, not its name or its class."""
+    if isinstance(value, Optimizer):
+        return value
+    if isinstance(value, type) and issubclass(value, Optimizer):
+        hint = f"pass {value.__name__}(step_size=...)"
+    else:
+        hint = "the optimizers are attnembed.Adam(step_size=...) and attnembed.SGD(step_size=...)"
+    got = repr(value) if isinstance(value, (str, type)) else f"an object of type {type(value).__name__}"
+    raise InputTypeError(name, "must be an optimizer, an object with its options", got=got, hint=hint)
+
+
+def check_schedule(name: str, value: Any) -> Schedule | None:
+    """A function from the number of steps taken to a multiplier of the step size, or None."""
+    hint = "pass one of `attnembed.optim`, such as Cosine(total), or a function of the number of steps taken"
+    return None if value is None else check_callable(name, value, hint=hint)
+
+
+def scheduled_step_size(optimizer: Optimizer, schedule: Schedule | None, k: int) -> float:
+    """The step size after ``k`` steps: the optimiser's, times what the schedule says."""
+    if schedule is None:
+        return optimizer.step_size
+    value: Any = schedule(k)
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value[()]
+    number = isinstance(value, (numbers.Real, np.bool_))
+    with np.errstate(over="ignore"):  # of a schedule in single precision
+        step_size = float(optimizer.step_size * value) if number else math.nan
+    if not 0 <= step_size < math.inf:
+        got = f"{value} after {k} steps" if number else f"{type(value).__name__} {value!r:.40} after {k} steps"
+        error = InputError if number else InputTypeError
+        raise error("schedule", "must return a finite factor of the step size, >= 0", got=got)
+    return step_size
 
 
 def _blocks(*arrays: Floats) -> Iterator[list[Floats]]:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import dataclasses
 import enum
 import math
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import scipy.sparse as sp
 
 from attnembed._frozen import KeepsFrozen
 
-__all__ = ["Record", "Result", "Status", "describe", "to_plain"]
+__all__ = ["Record", "Result", "Status", "describe", "to_plain", "uninterrupted"]
+
+R = TypeVar("R", bound="Result")
 
 
 class Status(enum.Enum):
@@ -63,6 +65,13 @@ class Result(Record):
 
 
 _WIDTH, _TEXT, _PART = 180, 110, 40  # of a repr without the name, and in it of one text and of anything else
+
+
+def uninterrupted(result: R) -> R:
+    """The result; KeyboardInterrupt where Ctrl-C cut it short, for callers that need all of it."""
+    if result.status is Status.INTERRUPTED:
+        raise KeyboardInterrupt
+    return result
 
 
 def describe(obj: Any) -> str:

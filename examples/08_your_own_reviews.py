@@ -52,7 +52,7 @@ def read(path: Path) -> ae.TokenDataset:
 def fit(data: ae.TokenDataset, rng: np.random.Generator) -> ae.AttentionModel:
     start = ae.AttentionModel.random(data.vocab_size, 64, embedding_scale=1e-4, rng=rng)
     step = ae.one_step(start, data, step_size=0.5 / np.abs(data.signed_frequency).max())
-    return ae.train(step.model, data, step_size=0.03, epochs=20).model
+    return ae.train(step.model, data, optimizer=ae.Adam(step_size=0.03), n_epochs=20).model
 
 
 # %% The picture: one point per word; along Delta_s the most frequent word of each interval is named

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import tracemalloc
+from decimal import Decimal, localcontext
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,17 @@ def run(optimizer: Optimizer, start: Arrays, grads: list[Arrays]) -> tuple[Array
     for gradient in grads:
         optimizer.update(params, gradient, state)
     return params, state
+
+
+def exact_adam(optimizer: Adam, grads: list[float]) -> float:
+    """Where Adam goes from 0 on these gradients, in 60 digits and any range."""
+    with localcontext(prec=60):
+        b1, b2, epsilon, eta = map(Decimal, (optimizer.beta1, optimizer.beta2, optimizer.epsilon, optimizer.step_size))
+        theta = first = second = Decimal(0)
+        for k, g in enumerate(map(Decimal, grads), start=1):
+            first, second = b1 * first + (1 - b1) * g, b2 * second + (1 - b2) * g**2
+            theta -= eta * first / (1 - b1**k) / ((second / (1 - b2**k)).sqrt() + epsilon)
+        return float(theta)
 
 
 def problem(rng: np.random.Generator, steps: int = 6) -> tuple[Arrays, list[Arrays]]:
@@ -142,6 +154,60 @@ def test_in_place_and_lean(optimizer: Optimizer) -> None:
     assert not (E == 1).any()
     np.testing.assert_array_equal(grads["E"], before)
     assert peak < E.nbytes / 20, f"{peak / E.nbytes:.3f} of the parameters"
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@given(
+    exponents=st.lists(st.floats(-1, 1), min_size=1, max_size=6),
+    sign=st.lists(st.sampled_from([-1, 1]), min_size=6, max_size=6),
+    epsilon=st.sampled_from([1e-8, 1e-30, 1e-300]),
+)
+def test_adam_follows_gradients_of_every_size(
+    dtype: Any, exponents: list[float], sign: list[int], epsilon: float
+) -> None:
+    """From one end of the floats to the other, in one array with ordinary gradients, which are not disturbed."""
+    widest = 300 if dtype is np.float64 else 37
+    adam = Adam(step_size=1.0, epsilon=max(epsilon, 10.0**-widest))
+    sizes = [s * 10.0 ** (widest * e) for s, e in zip(sign, exponents)]
+    grads = [{"w": np.array([size, 0.3 / k, 0.0], dtype=dtype)} for k, size in enumerate(sizes, start=1)]
+    found, state = run(adam, {"w": np.zeros(3, dtype=dtype)}, grads)
+    alone, _ = run(adam, {"w": np.zeros(1, dtype=dtype)}, [{"w": g["w"][1:2]} for g in grads])
+    expected = [exact_adam(adam, [float(g["w"][i]) for g in grads]) for i in (0, 1)]
+    tolerance = 200 * float(np.finfo(dtype).eps)
+    np.testing.assert_allclose(found["w"][:2], expected, rtol=tolerance, atol=tolerance)
+    assert found["w"][1] == alone["w"][0]
+    assert found["w"][2] == 0
+    loaded = state_from_arrays(state_arrays(state), adam.init(found))
+    assert loaded.wide <= state.wide
+    again = {name: array.copy() for name, array in found.items()}
+    for params, continued in ((found, state), (again, loaded)):
+        adam.update(params, grads[0], continued)
+    np.testing.assert_array_equal(found["w"], again["w"])
+
+
+@pytest.mark.parametrize("size", [1e-162, 1e155, 1e300, -1e-290])
+def test_adams_first_step_has_the_size_of_the_step(size: float) -> None:
+    params, adam = {"w": np.zeros(1)}, Adam(step_size=1.0, epsilon=1e-307)
+    adam.update(params, {"w": np.array([size])}, adam.init(params))
+    np.testing.assert_allclose(params["w"], -np.sign(size), rtol=1e-12)
+
+
+@pytest.mark.parametrize("factor", [1e-170, 3.0, 1e170])
+@pytest.mark.parametrize("size", [1e-160, 1.0, 1e160])
+def test_adam_is_rescaled_over_the_whole_range(factor: float, size: float) -> None:
+    params, adam = {"w": np.zeros(1)}, Adam(step_size=1.0, epsilon=1e-306)
+    if not 1e-295 < size / factor < 1e295:
+        pytest.skip("no float")
+    state, expected = adam.init(params), adam.init(params)
+    adam.update(params, {"w": np.array([size])}, state)
+    adam.update(params, {"w": np.array([size / factor])}, expected)
+    adam.rescale(state, "w", factor)
+    steps = []
+    for each in (state, expected):
+        moved = {"w": np.zeros(1)}
+        adam.update(moved, {"w": np.array([0.5 * size / factor])}, each)
+        steps.append(moved["w"])
+    np.testing.assert_allclose(*steps, rtol=1e-12)
 
 
 def test_parameter_without_gradient_stays() -> None:

@@ -19,7 +19,7 @@ RISKY = {"pickle", "marshal", "shelve", "dill", "joblib", "subprocess", "socket"
 
 def test_there_is_one_version() -> None:
     assert PROJECT["project"]["dynamic"] == ["version"]
-    assert PROJECT["tool"]["hatch"]["version"]["path"] == "attnembed/__init__.py"
+    assert PROJECT["tool"]["hatch"]["version"]["path"] == "attnembed/_version.py"
     citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     assert re.findall(r"^version: (.+)$", citation, flags=re.MULTILINE) == [attnembed.__version__]
     changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")

@@ -281,13 +281,13 @@ class TokenDataset(KeepsFrozen):
         return f"TokenDataset(n_samples={self.n_samples}, vocab_size={self.vocab_size}, nnz={self.counts.nnz})"
 
 
-def check_data(data: TokenDataset, vocab_size: int) -> None:
+def check_data(data: TokenDataset, vocab_size: int, name: str = "data") -> None:
     """Raise unless ``data`` is a data set over the model's vocabulary."""
     if not isinstance(data, TokenDataset):
-        raise InputTypeError("data", "must be a TokenDataset", got=type(data).__name__)
+        raise InputTypeError(name, "must be a TokenDataset", got=type(data).__name__)
     if data.vocab_size != vocab_size:
         raise InputError(
-            "data",
+            name,
             f"must have the model's vocabulary of {vocab_size} tokens",
             got=data.vocab_size,
             hint="pass vocab_size to TokenDataset.from_tokens",

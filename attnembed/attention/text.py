@@ -269,7 +269,7 @@ def drop_empty(counts: Any, labels: ArrayLike) -> tuple[sp.csr_array, NDArray[np
     (array([0, 2]), array([ 1., -1.]))
     """
     matrix = as_counts("counts", counts)
-    signs = as_real_array("labels", labels, ndim=1).astype(np.float64)
+    signs = np.asarray(as_real_array("labels", labels, ndim=1), dtype=np.float64)
     if signs.shape != matrix.shape[:1]:
         raise InputError("labels", f"must have one entry per row ({matrix.shape[0]})", got=f"shape {signs.shape}")
     kept = np.flatnonzero(np.diff(matrix.indptr))

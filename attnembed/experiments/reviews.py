@@ -29,6 +29,7 @@ from attnembed.errors import DataFileError
 from attnembed.experiments.registry import Outcome, Request, experiment, require_data
 from attnembed.losses import logistic, logistic_derivative
 from attnembed.optim import Adam, Cosine
+from attnembed.results import uninterrupted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -273,15 +274,16 @@ class Run:
                 epsilon=parameters["relative_epsilon"] / piece.lengths.sum(),
                 weight_decay=parameters[f"{arm}_weight_decay"],
             )
-            return train(
+            result = train(
                 model if attends else model.replace(p=np.zeros(dim)),
                 piece,
                 params=("E", "p") if attends else ("E",),
-                method=optimizer,
-                epochs=epochs,
+                optimizer=optimizer,
+                n_epochs=epochs,
                 schedule=Cosine(parameters["epochs"]),
                 validation=held_out,
             )
+            return uninterrupted(result)
 
         def best(attends: bool) -> tuple[AttentionModel, int]:
             """The model of all training reviews, after the number of epochs that is best on the validation part."""

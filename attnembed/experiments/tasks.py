@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnembed.optim import Adam, Cosine
+from attnembed.results import uninterrupted
 from attnembed.structured.corpora import Sentence, load_conll2000, load_horses, load_ocr
 from attnembed.structured.data import ChainDataset, GridDataset
 from attnembed.structured.features import WindowFeatures
@@ -133,7 +134,7 @@ def run(
 
     def train(model: Any, n_epochs: int, objective: str, **options: Any) -> StructuredResult[Any]:
         steps = n_epochs * -(-len(data.train) // plan.batch_size)
-        return train_structured(
+        result = train_structured(
             model,
             data.train,
             objective=objective,
@@ -146,6 +147,7 @@ def run(
             rng=np.random.default_rng([seed, split, 1]),
             **options,
         )
+        return uninterrupted(result)
 
     def report(result: StructuredResult[Any]) -> dict[str, Any]:
         history = result.to_dict()["history"]

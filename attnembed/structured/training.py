@@ -1,27 +1,34 @@
-"""Training of deep structured models: in stages or jointly, with or without scaling, and comparisons on equal budgets.
+"""Training of deep structured models, in stages or jointly, with or without scaling: what `fit` needs to know of them.
 
-- joint: every parameter from the start, with the structured objective.
-- stage: (1) the network alone with the objective "unary"; (2) the network frozen, the pairwise part with the
-  structured objective; (3) everything.
+`stages` has the strategies, `scaling` the scalings.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from attnembed._files import PathLike, read_npz, write_npz
-from attnembed._progress import Progress
-from attnembed._validation import RNGLike, as_rng, check_choice, check_integer, check_positive, freeze
-from attnembed.errors import AttnembedError, DataFileError, InputError, InputTypeError
-from attnembed.optim import Adam, Optimizer, OptimizerState, Schedule, state_arrays, state_from_arrays
-from attnembed.results import Record, Result, Status, to_plain
-from attnembed.structured.model import NETWORK, StructuredModel
+from attnembed._deprecation import moved, warn_deprecated
+from attnembed._files import PathLike
+from attnembed._validation import RNGLike, check_positive
+from attnembed.errors import InputError, InputTypeError
+from attnembed.fit import EpochState, NotFiniteError, Row, Trainee, as_score, check_metric, fit
+from attnembed.optim import (
+    Adam,
+    Optimizer,
+    OptimizerState,
+    Schedule,
+    check_optimizer,
+    check_schedule,
+    scheduled_step_size,
+)
+from attnembed.results import Result, to_plain
+from attnembed.structured.model import StructuredModel
 from attnembed.structured.scaling import (
     WIDEST,
     OfflineScaling,
@@ -32,28 +39,29 @@ from attnembed.structured.scaling import (
     fold,
     output_names,
 )
+from attnembed.structured.stages import Plan, Stage, make_plan, with_rates
 from attnembed.structured.theory import component_norms
 
-__all__ = ["Arm", "Comparison", "StructuredResult", "compare_arms", "train_structured"]
+__all__ = ["StructuredResult", "StructuredState", "train_structured"]
 
 Floats = NDArray[np.floating[Any]]
+Ints = NDArray[np.integer[Any]]
 Model = TypeVar("Model", bound=StructuredModel[Any])
-Metric = Callable[[Any, Any], float]
-Callback = Callable[[int, Any, dict[str, Any]], object]
+Metric = Literal["accuracy", "loss"] | Callable[[Any, Any], float]
+Scaling = OnlineScaling | OfflineScaling | None
 
-_SCALES = ("unary_scale", "pairwise_scale")
 
-# What an epoch leaves behind, taken at its end.
-HISTORY = [
-    ("loss", float),
-    ("validation_score", float),
-    ("unary_scale", float),
-    ("pairwise_scale", float),
-    ("unary_norm", float),
-    ("pairwise_norm", float),
-    ("ratio", float),
-    ("stage", int),
-]
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class StructuredState(EpochState):
+    """What a callback of `train_structured` receives after each epoch: a row of the history, and the model."""
+
+    unary_scale: float
+    pairwise_scale: float
+    unary_norm: float
+    pairwise_norm: float
+    ratio: float
+    stage: int
+    model: Any
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -64,8 +72,9 @@ class StructuredResult(Result, Generic[Model]):
     ----------
     model : of the epoch with the best validation score; without validation data that of the last epoch
     last_model : that of the last epoch
-    history : record array, one row per epoch; read a column as ``history.loss`` or ``history["loss"]``
-        ``loss``: mean of the stage's objective over the batches; ``validation_score``: the metric (NaN without);
+    history : record array, one row per epoch from 0; read a column as ``history.loss`` or ``history["loss"]``
+        ``epoch``; ``seconds`` since the start; ``loss``: mean of the stage's objective over the batches;
+        ``validation_score``: the metric (NaN without validation);
         ``unary_scale``, ``pairwise_scale``: the scales, the factors that online scaling folded into W included;
         ``unary_norm``, ``pairwise_norm``: component norms of the scaled potentials (`theory.component_norms`);
         ``ratio`` of the two; ``stage``: 0, 1, 2 (joint training has stage 0 only)
@@ -79,20 +88,9 @@ class StructuredResult(Result, Generic[Model]):
 
     def to_dict(self) -> dict[str, Any]:
         """Plain Python values, the history as one list per column, without the models."""
-        columns = {name: to_plain(self.history[name]) for name, _ in HISTORY}
+        columns = {name: to_plain(self.history[name]) for name in self.history.dtype.names}
         plain = {"status": self.status, "message": self.message, "success": self.success, "best_epoch": self.best_epoch}
-        return to_plain({**plain, "history": columns})
-
-
-@dataclass(frozen=True)
-class _Stage:
-    objective: str
-    names: tuple[str, ...]
-    epochs: int
-
-    @property
-    def trains_network(self) -> bool:
-        return any(name.startswith(NETWORK) for name in self.names)
+        return {name: to_plain(value) for name, value in {**plain, "history": columns}.items()}
 
 
 def train_structured(
@@ -103,7 +101,7 @@ def train_structured(
     objective: str | None = None,
     scaling: OnlineScaling | OfflineScaling | None = None,
     n_epochs: int = 30,
-    batch_size: int = 20,
+    batch_size: int | None = 20,
     optimizer: Optimizer | None = None,
     rates: Mapping[str, float] | None = None,
     schedule: Schedule | None = None,
@@ -111,11 +109,12 @@ def train_structured(
     stage_epochs: tuple[int, int, int] | None = None,
     stage_unary_norm: float | None = None,
     validation: Any = None,
-    metric: Metric | None = None,
+    metric: Metric = "accuracy",
     patience: int | None = None,
-    callback: Callback | None = None,
+    callback: Callable[[StructuredState], object] | None = None,
     checkpoint: PathLike | None = None,
-    resume: bool = False,
+    checkpoint_every: int = 1,
+    resume: bool = True,
     rng: RNGLike = None,
 ) -> StructuredResult[Model]:
     """Train a `ChainCRF` or a `GridCRF`.
@@ -125,26 +124,37 @@ def train_structured(
     strategy, objective, scaling : see the module's text, `objectives` and `scaling`; by default the objective is "nll"
         on chains and "mean_field" on grids
     n_epochs : in total, over all stages
-    batch_size : sequences or images per step
+    batch_size : sequences or images per step; None takes all of them
     optimizer : `optim.Adam` or `optim.SGD`; Adam(step_size=1e-3) by default
     rates : factors of the step size by component: "network", "pairwise", "unary_scale", "pairwise_scale"
-    schedule : factor of the step size by number of steps taken
+    schedule : multiplier of the step size as a function of the number of steps taken (`optim.Cosine`, ...)
     learned_scales : train "unary_scale", "pairwise_scale" as parameters
     stage_epochs : epochs of the three stages, summing to ``n_epochs``; thirds by default
     stage_unary_norm : after stage 1, rescale the network's last layer so that n_U has this value. Cross-entropy drives
         n_U far above the margin Delta <= 1 of "ssvm", and stage 2 would have nothing to learn
-    validation, metric : data and ``metric(model, validation)``, larger is better; accuracy by default
+    validation, metric : data and what "best" means on them: "accuracy", "loss" (the score is minus the objective), or
+        ``metric(model, validation)``, larger is better
     patience : stop after so many epochs without a better validation score
-    callback : ``callback(epoch, model, record)`` after each epoch; training stops if it returns something true
-    checkpoint, resume : a file written after each epoch; with ``resume`` training goes on from it, and ends where an
-        unbroken run would have ended, bit for bit
-    rng : order of the batches, subset for online scaling
+    callback : called with a `StructuredState` after each epoch; training stops if it returns something true
+    checkpoint : file written every ``checkpoint_every`` epochs and at the end. Where it exists and ``resume`` is true
+        the run continues from it, and ends where an unbroken run would have ended, bit for bit; ``n_epochs`` (with
+        the plan of the epochs behind) and ``patience`` may differ, all else must be the same
+    rng : order of the batches, subset for online scaling; None takes over that of the checkpoint
+
+    Ctrl-C ends the epoch, writes the checkpoint and returns with `Status.INTERRUPTED`; a second one raises at once.
 
     Returns
     -------
     StructuredResult
         ``status`` REACHED_END, STOPPED (callback or patience), INTERRUPTED (by the keyboard) or NOT_FINITE (the loss
         or a parameter overflowed; the model is that of the last whole epoch).
+
+    Raises
+    ------
+    InputError
+        for an option out of its range, or a checkpoint of another run.
+    DataFileError
+        for a checkpoint that cannot be read or written.
 
     >>> from attnembed.structured.data import make_chain_dataset
     >>> from attnembed.structured.model import ChainCRF
@@ -158,479 +168,300 @@ def train_structured(
         raise InputTypeError("model", "must be a ChainCRF or a GridCRF", got=type(model).__name__)
     model.check_data("data", data, labelled=True)
     if validation is not None:
-        model.check_data("validation", validation, labelled=metric is None)
+        model.check_data("validation", validation, labelled=isinstance(metric, str))
     if not (scaling is None or isinstance(scaling, (OnlineScaling, OfflineScaling))):
         raise InputTypeError(
             "scaling", "must be None, an OnlineScaling or an OfflineScaling", got=type(scaling).__name__
         )
-    run = _Run(
-        model,
-        data,
-        stages=_stages(model, strategy, objective, n_epochs, stage_epochs, learned_scales),
-        scaling=scaling,
-        batch_size=check_integer("batch_size", batch_size, minimum=1),
-        optimizer=_with_rates(Adam(step_size=1e-3) if optimizer is None else optimizer, model, rates),
-        schedule=schedule,
-        stage_unary_norm=None if stage_unary_norm is None else check_positive("stage_unary_norm", stage_unary_norm),
-        validation=validation,
-        metric=metric,
-        rng=as_rng(rng),
-    )
-    if patience is not None:
-        check_integer("patience", patience, minimum=1)
-        if validation is None:
-            raise InputError("patience", "needs validation data to watch")
-    if resume:
-        if checkpoint is None:
-            raise InputError("resume", "needs the file named by `checkpoint`")
-        run.load(checkpoint)
-    status, message = Status.REACHED_END, f"{n_epochs} epochs"
-    with Progress("training", total=n_epochs) as progress, np.errstate(over="ignore", invalid="ignore"):
-        try:
-            while run.epoch < n_epochs:
-                # Before the epoch, so that a run resumed from where patience ended does not go on.
-                if patience is not None and run.epoch - 1 - run.best_epoch >= patience:
-                    status, message = Status.STOPPED, f"stopped by patience after epoch {run.epoch - 1}"
-                    break
-                if not run.advance():
-                    status, message = Status.NOT_FINITE, f"epoch {run.epoch} overflowed; lower the step size"
-                    break
-                record = run.records[-1]
-                progress.update(run.epoch, f"loss {record['loss']:.4g}  score {record['validation_score']:.4g}")
-                if checkpoint is not None:
-                    run.save(checkpoint)
-                if callback is not None and callback(run.epoch - 1, run.snapshot(), dict(record)):
-                    status, message = Status.STOPPED, f"stopped by the callback after epoch {run.epoch - 1}"
-                    break
-        except KeyboardInterrupt:
-            status, message = Status.INTERRUPTED, f"interrupted in epoch {run.epoch}"
-    return StructuredResult(
-        status=status,
-        message=message,
-        model=run.best if validation is not None else run.last,
-        last_model=run.last,
-        history=run.history(),
-        best_epoch=run.best_epoch if validation is not None else len(run.records) - 1,
-    )
-
-
-def _stages(
-    model: StructuredModel[Any],
-    strategy: str,
-    objective: str | None,
-    n_epochs: int,
-    stage_epochs: tuple[int, int, int] | None,
-    learned_scales: Sequence[str],
-) -> list[_Stage]:
-    check_integer("n_epochs", n_epochs, minimum=1)
     objective = model.objective_name(objective)
-    for name in learned_scales:
-        check_choice("learned_scales", name, _SCALES)
-    network = tuple(NETWORK + name for name in model.network.params)
-    structured = (*model.pairwise_names, *learned_scales)
-    if check_choice("strategy", strategy, ("joint", "stage")) == "joint":
-        if stage_epochs is not None:
-            raise InputError("stage_epochs", "belongs to strategy 'stage'")
-        return [_Stage(objective, network + structured, n_epochs)]
-    third = n_epochs // 3
-    epochs = (n_epochs - 2 * third, third, third) if stage_epochs is None else tuple(stage_epochs)
-    if len(epochs) != 3 or sum(epochs) != n_epochs or min(epochs) < 0:
-        raise InputError("stage_epochs", f"must be three numbers >= 0 that sum to n_epochs = {n_epochs}", got=epochs)
-    return [
-        _Stage("unary", network, epochs[0]),
-        _Stage(objective, structured, epochs[1]),
-        _Stage(objective, network + structured, epochs[2]),
-    ]
+    plan = make_plan(model, strategy, objective, n_epochs, stage_epochs, learned_scales)
+    optimizer = Adam(step_size=1e-3) if optimizer is None else check_optimizer("optimizer", optimizer)
+    optimizer = with_rates(optimizer, model, rates)
+    schedule = check_schedule("schedule", schedule)
+    metric = check_metric(metric)
+    if stage_unary_norm is not None:
+        stage_unary_norm = check_positive("stage_unary_norm", stage_unary_norm)
+
+    def make(rng: np.random.Generator) -> _Stepper:
+        return _Stepper(
+            model,
+            data,
+            plan=plan,
+            scaling=scaling,
+            optimizer=optimizer,
+            schedule=schedule,
+            stage_unary_norm=stage_unary_norm,
+            validation=validation,
+            score=lambda trained: score_of(metric, trained, validation, objective),
+            rng=rng,
+        )
+
+    fitted = fit(
+        make,
+        {
+            "model": model,
+            "data": data,
+            "strategy": strategy,
+            "objective": objective,
+            "scaling": scaling,
+            "batch_size": batch_size,
+            "optimizer": optimizer,
+            "schedule": schedule,
+            "learned_scales": tuple(learned_scales),
+            "stage_unary_norm": stage_unary_norm,
+            "validation": validation,
+            "metric": metric,
+        },
+        n_epochs=n_epochs,
+        batch_size=batch_size,
+        validated=validation is not None,
+        patience=patience,
+        callback=_new_callback(callback),
+        checkpoint=checkpoint,
+        checkpoint_every=checkpoint_every,
+        resume=resume,
+        rng=rng,
+    )
+    last: Model = fitted.trainee.last
+    return StructuredResult(
+        status=fitted.status,
+        message=fitted.message,
+        model=last if validation is None else model.with_parameters(fitted.kept),
+        last_model=last,
+        history=fitted.history,
+        best_epoch=fitted.best_epoch if validation is not None else len(fitted.history) - 1,
+    )
 
 
-def _with_rates(optimizer: Optimizer, model: StructuredModel[Any], rates: Mapping[str, float] | None) -> Optimizer:
-    if not rates:
-        return optimizer
-    multipliers = dict(optimizer.multipliers)
-    for component, factor in rates.items():
-        check_choice("rates", component, ("network", "pairwise", *_SCALES))
-        parts = {"network": [NETWORK + n for n in model.network.params], "pairwise": model.pairwise_names}
-        names = parts.get(component, [component])
-        multipliers |= {name: factor * optimizer.multipliers.get(name, 1.0) for name in names}
-    return replace(optimizer, multipliers=multipliers)
+def score_of(metric: Metric, model: Any, validation: Any, objective: str) -> float:
+    """What a metric says of a model on held-out data; larger is better."""
+    if not isinstance(metric, str):
+        return as_score(metric(model, validation))
+    return float(model.accuracy(validation) if metric == "accuracy" else -model.loss(validation, objective))
 
 
-class _Run:
-    """One training run: parameters, optimiser, order of the data and records, between epochs."""
+def _new_callback(callback: Any) -> Any:
+    """A callback that takes one state; one that takes (epoch, model, record), as they once did, is wrapped."""
+    if not callable(callback):
+        return callback
+    try:
+        signature = inspect.signature(callback)
+    except (TypeError, ValueError):  # a builtin without a signature
+        return callback
+    if not _binds(signature, 3) or _binds(signature, 1):
+        return callback
+    warn_deprecated("a callback(epoch, model, record) of train_structured", "callback(state)", level=4)
+
+    def wrapped(state: StructuredState) -> object:
+        record = {name: getattr(state, name) for name in ("loss", "validation_score", *_OWN)}
+        return callback(state.epoch, state.model, record)
+
+    return wrapped
+
+
+def _binds(signature: inspect.Signature, count: int) -> bool:
+    try:
+        signature.bind(*range(count))
+    except TypeError:
+        return False
+    return True
+
+
+_OWN = ("unary_scale", "pairwise_scale", "unary_norm", "pairwise_norm", "ratio", "stage")
+
+
+class _Stepper(Trainee):
+    """Parameters and optimiser of one training, and the steps on them."""
+
+    columns: ClassVar[list[tuple[str, type]]] = [(name, int if name == "stage" else float) for name in _OWN]
+    has_start = False
 
     def __init__(
         self,
         model: Any,
         data: Any,
         *,
-        stages: list[_Stage],
-        scaling: OnlineScaling | OfflineScaling | None,
-        batch_size: int,
+        plan: Plan,
+        scaling: Scaling,
         optimizer: Optimizer,
         schedule: Schedule | None,
         stage_unary_norm: float | None,
         validation: Any,
-        metric: Metric | None,
+        score: Callable[[Any], float],
         rng: np.random.Generator,
     ) -> None:
-        self.data, self.stages, self.scaling, self.batch_size = data, stages, scaling, batch_size
+        self.data, self.plan, self.scaling, self.n_samples = data, plan, scaling, len(data)
         self.optimizer, self.schedule, self.stage_unary_norm = optimizer, schedule, stage_unary_norm
-        self.validation, self.metric = validation, metric
-        self.subset_seed = int(rng.integers(2**62))
-        self.rng = rng
+        self.validation, self.score_of = validation, score
+        subset_seed = int(rng.integers(2**62))
         if isinstance(scaling, OfflineScaling) and scaling.multiplier is not None:
             model = replace(model, pairwise_scale=scaling.multiplier)
         self.template = model
-        self.params: dict[str, Floats] = model.parameters()
+        self.arrays: dict[str, Floats] = model.parameters()
         self.parametrisation = Parametrisation(scaling)
-        self.subset = self._draw_subset()
+        size = scaling.subset if isinstance(scaling, OnlineScaling) else 500
+        self.subset = fixed_subset(data, size, subset_seed)
         self.parametrisation.observe(model.unary_scale * model.unary(self.subset))
         self.folded = 1.0
         self.steps = 0
-        self.epoch = 0
-        self.records: list[dict[str, Any]] = []
-        self.state = self._fresh_state(self._stage()[1])
-        self.last = self.best = self.snapshot()
-        self.best_epoch, self.best_score = -1, -np.inf
+        self.state = self._fresh_state(plan.at(0)[1])
+        self.last = self._snapshot()
 
-    def _draw_subset(self) -> Any:
-        size = self.scaling.subset if isinstance(self.scaling, OnlineScaling) else 500
-        return fixed_subset(self.data, size, self.subset_seed)
+    # --- what the loop asks for ---
 
-    def _stage(self) -> tuple[int, _Stage, bool]:
-        """The present stage, and whether this is its first epoch."""
-        start = 0
-        for i, stage in enumerate(self.stages):
-            if self.epoch < start + stage.epochs:
-                return i, stage, self.epoch == start
-            start += stage.epochs
-        return len(self.stages) - 1, self.stages[-1], False
+    def kept(self) -> Mapping[str, Floats]:
+        kept: dict[str, Floats] = self.last.parameters()
+        return kept
 
-    def _fresh_state(self, stage: _Stage) -> OptimizerState:
-        # Moments of one stage's objective mean nothing to the next, and Adam's corrections count from its own start.
-        return self.optimizer.init({name: self.params[name] for name in stage.names})
+    def view(self, record: Mapping[str, Any]) -> StructuredState:
+        return StructuredState(**record, model=self._snapshot())
 
-    def model(self) -> Any:
-        """The model at the present parameters, sharing the network's arrays."""
-        return self.parametrisation.apply(self.template.with_parameters(self.params))
+    def numbers(self) -> dict[str, float]:
+        norm = {} if self.parametrisation.ratio is None else {"unary_norm": self.parametrisation.unary_norm}
+        return {"steps": self.steps, "folded": self.folded, **norm}
 
-    def snapshot(self) -> Any:
-        """The model at a copy of the present parameters."""
-        return self.parametrisation.apply(
-            self.template.with_parameters({name: value.copy() for name, value in self.params.items()})
-        )
+    def expect(self, history: NDArray[Any]) -> None:
+        found = history["stage"].tolist()
+        if found != [self.plan.at(epoch)[0] for epoch in range(len(found))]:
+            counts = tuple(found.count(number) for number in range(len(self.plan.stages)))
+            raise InputError(
+                "stage_epochs",
+                f"must begin like that of the checkpoint, which has {counts} epochs of the stages behind it",
+                got=tuple(stage.epochs for stage in self.plan.stages),
+            )
+        self.state = self._fresh_state(self.plan.at(len(found) - 1)[1])
 
-    def advance(self) -> bool:
-        """One epoch; False if something overflowed (the parameters are then worthless, the records whole)."""
-        number, stage, first = self._stage()
+    def take_up(self, numbers: Mapping[str, float]) -> None:
+        self.steps, self.folded = int(numbers["steps"]), numbers["folded"]
+        self.parametrisation.unary_norm = numbers.get("unary_norm", np.nan)
+        self.last = self._snapshot()
+
+    @np.errstate(over="ignore", invalid="ignore")
+    def epoch(self, number: int, batches: Iterator[Ints]) -> Row:
+        index, stage, before = self.plan.at(number)
         online = self.scaling if isinstance(self.scaling, OnlineScaling) and "pairwise" in stage.names else None
-        if first:
-            if number == 1 and self.stage_unary_norm is not None:
-                model = self.model()
-                n_u = component_norms(model.unary_scale * model.unary(self.subset), np.zeros((1, 1)))[0]
-                fold(self.params, output_names(self.template), self.stage_unary_norm / n_u)
-            self.state = self._fresh_state(stage)
-        if first and online is not None:
-            unary = self.model().unary(self.subset)
-            if number == 0:
-                self._even_out(stage, unary, online.least_ratio)
-                self._rescale(stage, unary, -WIDEST, 0.0)
-            else:
-                self._rescale(stage, unary, -WIDEST, WIDEST)
+        if before == 0:
+            self._enter(index, stage, online)
         total = 0.0
         # A frozen network's output is computed once for the epoch, not once per batch and pass.
-        known = None if stage.trains_network else self.model().unary(self.data)
-        order = self.rng.permutation(len(self.data))
-        for start in range(0, len(order), self.batch_size):
-            chosen = order[start : start + self.batch_size]
-            loss = self._step(stage, chosen, known)
-            if not np.isfinite(loss):
-                return False
-            total += loss * len(chosen)
-        epochs_of_stage = self.epoch - sum(s.epochs for s in self.stages[:number]) + 1
-        unary = self.model().unary(self.subset)  # scaling changes W alone
-        if online is not None and epochs_of_stage % online.period == 0:
-            self._rescale(stage, unary, online.low, online.high, online.least_ratio if number == 0 else None)
-        return self._close_epoch(number, total / len(order), unary)
+        known = None if stage.trains_network else self._model().unary(self.data)
+        for chosen in batches:
+            total += self._step(stage, chosen, known) * len(chosen)
+        unary = self._model().unary(self.subset)  # scaling changes W alone
+        if online is not None and (before + 1) % online.period == 0:
+            self._rescale(stage, unary, online.low, online.high, online.least_ratio if index == 0 else None)
+        return self._row(index, total / self.n_samples, unary)
 
-    def _step(self, stage: _Stage, chosen: NDArray[np.intp], known: Floats | None) -> float:
+    def _row(self, index: int, loss: float, unary: Floats) -> Row:
+        model = self._snapshot()
+        n_u, n_w = model.component_norms(unary)
+        if not (np.isfinite(n_u) and np.isfinite(n_w)):
+            raise NotFiniteError
+        score = np.nan if self.validation is None else self.score_of(model)
+        self.last = model
+        return {
+            "loss": loss,
+            "validation_score": score,
+            "unary_scale": model.unary_scale,
+            "pairwise_scale": model.pairwise_scale * self.folded,
+            "unary_norm": n_u,
+            "pairwise_norm": n_w,
+            "ratio": n_u / n_w if n_w > 0 else np.inf,
+            "stage": index,
+        }
+
+    # --- the steps ---
+
+    def _fresh_state(self, stage: Stage) -> OptimizerState:
+        # Moments of one stage's objective mean nothing to the next, and Adam's corrections count from its own start.
+        return self.optimizer.init({name: self.arrays[name] for name in stage.names})
+
+    def _model(self) -> Any:
+        """The model at the present parameters, sharing the network's arrays."""
+        return self.parametrisation.apply(self.template.with_parameters(self.arrays))
+
+    def _snapshot(self) -> Any:
+        """The model at a copy of the present parameters."""
+        return self.parametrisation.apply(
+            self.template.with_parameters({name: value.copy() for name, value in self.arrays.items()})
+        )
+
+    def _enter(self, index: int, stage: Stage, online: OnlineScaling | None) -> None:
+        """What precedes the first epoch of a stage."""
+        if index == 1 and self.stage_unary_norm is not None:
+            model = self._model()
+            n_u = component_norms(model.unary_scale * model.unary(self.subset), np.zeros((1, 1)))[0]
+            fold(self.arrays, output_names(self.template), self.stage_unary_norm / n_u)
+        self.state = self._fresh_state(stage)
+        if online is None:
+            return
+        unary = self._model().unary(self.subset)
+        if index == 0:
+            self._even_out(stage, unary, online.least_ratio)
+            self._rescale(stage, unary, -WIDEST, 0.0)
+        else:
+            self._rescale(stage, unary, -WIDEST, WIDEST)
+
+    def _step(self, stage: Stage, chosen: Ints, known: Floats | None) -> float:
         batch = self.data.subset(chosen)
         unary = None if known is None else known[self.data.rows(chosen)]
-        loss, grads, unary = self.model().pass_through(batch, stage.objective, unary)
+        loss, grads, unary = self._model().pass_through(batch, stage.objective, unary)
         named = grads.to_dict()
         named["pairwise"] = self.parametrisation.pull_back(named["pairwise"])
         if not np.isfinite(loss):
-            return np.nan
-        rate = self.optimizer.step_size * (1.0 if self.schedule is None else self.schedule(self.steps))
-        trained = {name: np.asarray(named[name], dtype=self.params[name].dtype) for name in stage.names}
-        self.optimizer.update(self.params, trained, self.state, rate)
-        self.parametrisation.observe(float(self.params["unary_scale"]) * unary)
+            raise NotFiniteError
+        rate = scheduled_step_size(self.optimizer, self.schedule, self.steps)
+        trained = {name: np.asarray(named[name], dtype=self.arrays[name].dtype) for name in stage.names}
+        self.optimizer.update(self.arrays, trained, self.state, rate)
+        self.parametrisation.observe(float(self.arrays["unary_scale"]) * unary)
         self.steps += 1
-        # The model refuses such a matrix; the network's arrays show in the next loss.
-        return loss if np.isfinite(self.params["pairwise"]).all() else np.nan
+        if not all(np.isfinite(self.arrays[name]).all() for name in self.template.pairwise_names):
+            raise NotFiniteError  # the model refuses such a matrix; the network's arrays show in the next loss
+        return float(loss)
 
-    def _even_out(self, stage: _Stage, unary: Floats, ratio: float) -> None:
+    def _even_out(self, stage: Stage, unary: Floats, ratio: float) -> None:
         """Give W the norm n_W = n_U / ratio, before training.
 
         With ``pairwise_scale`` folded, what follows is the same to the last bit whatever the multiplier was.
         """
-        model = self.model()
+        model = self._model()
         n_u, n_w = component_norms(model.unary_scale * unary, model.pairwise, model.allowed_pairs)
         if not (n_u > 0 and n_w > 0 and model.pairwise_scale != 0):
             return
         if "pairwise_scale" in stage.names:
             self._fold(n_u / n_w / ratio / abs(model.pairwise_scale))
         else:
-            self.params["pairwise_scale"][...] = 1.0
+            self.arrays["pairwise_scale"][...] = 1.0
             self._fold(n_u / n_w / ratio * np.sign(model.pairwise_scale))
 
-    def _rescale(self, stage: _Stage, unary: Floats, low: float, high: float, least_ratio: float | None = None) -> None:
-        model = self.model()
+    def _rescale(self, stage: Stage, unary: Floats, low: float, high: float, least_ratio: float | None = None) -> None:
+        model = self._model()
         if least_ratio is not None:
             n_u, n_w = model.component_norms(unary)
             room = np.log2(n_u / n_w / least_ratio) if n_u > 0 and n_w > 0 else 0.0
             if room < 0:
                 self._fold(2.0**room)
-                model = self.model()
+                model = self._model()
             high = min(high, max(room, 0.0))
         factor = best_pairwise_factor(model, self.subset, stage.objective, unary=unary, low=low, high=high).factor
         if "pairwise_scale" not in stage.names and model.pairwise_scale != 0:
             # The whole scale goes into W: what multiplies W also multiplies its steps (`effective_step_size`).
             factor *= model.pairwise_scale
-            self.params["pairwise_scale"][...] = 1.0
+            self.arrays["pairwise_scale"][...] = 1.0
         self._fold(factor)
 
     def _fold(self, factor: float) -> None:
-        fold(self.params, self.template.pairwise_names, factor, self.optimizer, self.state)
+        fold(self.arrays, self.template.pairwise_names, factor, self.optimizer, self.state)
         self.folded *= factor
 
-    def _close_epoch(self, number: int, loss: float, unary: Floats) -> bool:
-        model = self.snapshot()
-        n_u, n_w = model.component_norms(unary)
-        if not (np.isfinite(n_u) and np.isfinite(n_w)):
-            return False
-        score = np.nan
-        if self.validation is not None:
-            score = float(
-                model.accuracy(self.validation) if self.metric is None else self.metric(model, self.validation)
-            )
-        self.records.append(
-            {
-                "loss": loss,
-                "validation_score": score,
-                "unary_scale": model.unary_scale,
-                "pairwise_scale": model.pairwise_scale * self.folded,
-                "unary_norm": n_u,
-                "pairwise_norm": n_w,
-                "ratio": n_u / n_w if n_w > 0 else np.inf,
-                "stage": number,
-            }
-        )
-        self.last = model
-        if score > self.best_score:
-            self.best, self.best_score, self.best_epoch = model, score, self.epoch
-        self.epoch += 1
-        return True
 
-    def history(self) -> np.recarray[Any, Any]:
-        """The records as a read-only record array."""
-        rows = [tuple(record[name] for name, _ in HISTORY) for record in self.records]
-        return freeze(np.array(rows, dtype=HISTORY)).view(np.recarray)
+def _comparison(name: str) -> Callable[[], Any]:
+    def fetch() -> Any:
+        from attnembed.structured import compare
 
-    # --- checkpoints ---
+        return getattr(compare, name)
 
-    def _configuration(self) -> dict[str, Any]:
-        return {
-            "stages": [[s.objective, list(s.names), s.epochs] for s in self.stages],
-            "scaling": repr(self.scaling),
-            "optimizer": repr(self.optimizer),
-            "batch_size": self.batch_size,
-            "stage_unary_norm": self.stage_unary_norm,
-            "sequences": len(self.data),
-        }
-
-    def save(self, path: PathLike) -> None:
-        """Everything that the next epoch depends on."""
-        meta = {
-            "configuration": self._configuration(),
-            "epoch": self.epoch,
-            "steps": self.steps,
-            "folded": self.folded,
-            "unary_norm": self.parametrisation.unary_norm,
-            "subset_seed": self.subset_seed,
-            "best_epoch": self.best_epoch,
-            "best_score": self.best_score,
-            "records": self.records,
-            "rng": to_plain(self.rng.bit_generator.state),
-        }
-        arrays = {f"params.{name}": value for name, value in self.params.items()}
-        arrays |= {f"best.{name}": value for name, value in self.best.parameters().items()}
-        write_npz(path, meta=np.array(json.dumps(meta)), **arrays, **state_arrays(self.state))
-
-    def load(self, path: PathLike) -> None:
-        """Take up the state that `save` wrote for the same configuration."""
-        try:
-            self._take_up(path, json.loads(str(read_npz(path, ("meta",))["meta"])))
-        except AttnembedError:
-            raise
-        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
-            raise DataFileError(path, "is not a training checkpoint") from error
-
-    def _take_up(self, path: PathLike, meta: dict[str, Any]) -> None:
-        configuration, mine = meta["configuration"], self._configuration()
-        different = [key for key in mine if configuration.get(key) != mine[key]]
-        if different:
-            raise InputError("checkpoint", "must come from the same training", got=f"another {', '.join(different)}")
-        epoch, steps = (check_integer(name, meta[name], minimum=0) for name in ("epoch", "steps"))
-        self.epoch = max(epoch - 1, 0)
-        self.state = self._fresh_state(self._stage()[1])
-        names = [f"{kind}.{name}" for kind in ("params", "best") for name in self.params]
-        arrays = read_npz(path, (*names, *state_arrays(self.state)))
-        for name in names:
-            found, value = arrays[name], self.params[name.partition(".")[2]]
-            if found.shape != value.shape or found.dtype != value.dtype:
-                raise InputError("checkpoint", f"must hold {name} of shape {value.shape}", got=f"shape {found.shape}")
-        self.params = {name: arrays[f"params.{name}"] for name in self.params}
-        self.state = state_from_arrays(arrays, self.state)
-        self.epoch, self.steps, self.folded = epoch, steps, float(meta["folded"])
-        self.parametrisation.unary_norm = float(meta["unary_norm"])
-        self.subset_seed = check_integer("subset_seed", meta["subset_seed"], minimum=0)
-        self.subset = self._draw_subset()
-        self.best_epoch, self.best_score = check_integer("best_epoch", meta["best_epoch"]), float(meta["best_score"])
-        self.records = meta["records"]
-        if not len(self.history()) == epoch > self.best_epoch:
-            raise ValueError("the records are of other epochs")
-        kind = getattr(np.random, meta["rng"]["bit_generator"])  # that the run began with
-        if not issubclass(kind, np.random.BitGenerator):
-            raise TypeError("not a kind of generator")
-        bits = kind()
-        bits.state = meta["rng"]
-        self.rng = np.random.Generator(bits)
-        self.best = self.template.with_parameters({name: arrays[f"best.{name}"] for name in self.params})
-        self.last = self.snapshot()
+    return fetch
 
 
-# --- comparisons ------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Arm(Record):
-    """One arm of a comparison: test scores (seeds,) at the step size with the best mean validation score."""
-
-    name: str
-    step_size: float
-    validation_score: float
-    test_scores: Floats
-    results: tuple[StructuredResult[Any], ...]
-
-    @property
-    def mean(self) -> float:
-        """Mean test score over the seeds."""
-        return float(self.test_scores.mean())
-
-    @property
-    def standard_error(self) -> float:
-        """Standard error of the mean; NaN for one seed."""
-        n = len(self.test_scores)
-        return float(self.test_scores.std(ddof=1) / np.sqrt(n)) if n > 1 else np.nan
-
-
-@dataclass(frozen=True, eq=False)
-class Comparison:
-    """The arms of a comparison and the budget that all of them had."""
-
-    arms: tuple[Arm, ...]
-    n_epochs: int
-    step_sizes: tuple[float, ...]
-    seeds: tuple[int, ...]
-
-    def __getitem__(self, name: str) -> Arm:
-        found = {arm.name: arm for arm in self.arms}
-        return found[check_choice("name", name, found)]
-
-    def __str__(self) -> str:
-        width = max(len(arm.name) for arm in self.arms)
-        lines = [f"{'arm':<{width}}  {'test':>7}  {'+-':>6}  {'step size':>9}"]
-        lines += [
-            f"{arm.name:<{width}}  {arm.mean:>7.4f}  {arm.standard_error:>6.4f}  {arm.step_size:>9.2g}"
-            for arm in self.arms
-        ]
-        runs = len(self.step_sizes) * len(self.seeds)
-        return "\n".join([*lines, f"{self.n_epochs} epochs, {runs} runs per arm"])
-
-
-def compare_arms(
-    arms: Mapping[str, Mapping[str, Any]],
-    make_model: Callable[[np.random.Generator], Model],
-    data: Any,
-    validation: Any,
-    test: Any,
-    *,
-    n_epochs: int,
-    step_sizes: Sequence[float] = (1e-3,),
-    seeds: Sequence[int] = (0,),
-    batch_size: int = 20,
-    optimizer: Optimizer | None = None,
-    metric: Metric | None = None,
-) -> Comparison:
-    """Train every arm with the same budget: epochs, step sizes, seeds, batches, initial models, selection rule.
-
-    Parameters
-    ----------
-    arms : options of `train_structured` by name; the budget itself cannot be an option of one arm. An arm may have
-        "prepare", a function that changes the initial model (for a multiplier, say)
-    make_model : the initial model from a generator; the same for all arms with one seed
-    data, validation, test : training data; data for selecting epoch and step size; data for the reported score
-    step_sizes : tried for every arm; the one with the best validation score, averaged over seeds, is reported
-
-    Raises
-    ------
-    InputError
-        if an arm names an option that belongs to the budget.
-
-    >>> from attnembed.structured.data import make_chain_dataset
-    >>> from attnembed.structured.model import ChainCRF
-    >>> from attnembed.structured.networks import mlp
-    >>> data = make_chain_dataset(30, 4, 3, 5, rng=0)
-    >>> make = lambda rng: ChainCRF(mlp(5, (4,), 3, rng=rng), rng.normal(size=(3, 3)))
-    >>> table = compare_arms({"joint": {}, "stage": {"strategy": "stage"}}, make, data, data, data, n_epochs=3)
-    >>> 0 <= table["joint"].mean <= 1
-    True
-    """
-    budget = {
-        "n_epochs": check_integer("n_epochs", n_epochs, minimum=1),
-        "batch_size": batch_size,
-        "validation": validation,
-        "metric": metric,
-    }
-    reserved = {*budget, "optimizer", "rng", "patience", "checkpoint", "resume"}
-    for name, options in arms.items():
-        taken = sorted(reserved & set(options))
-        if taken:
-            raise InputError("arms", "must leave the budget alone", got=f"{', '.join(taken)} in {name!r}")
-    if not arms or not step_sizes or not seeds:
-        raise InputError("arms", "`step_sizes` and `seeds` must not be empty")
-    base = Adam(step_size=1e-3) if optimizer is None else optimizer
-    out = []
-    for name, options in arms.items():
-        rest = {key: value for key, value in options.items() if key != "prepare"}
-        prepare = options.get("prepare", lambda model: model)
-        tried = []
-        for step_size in step_sizes:
-            results = tuple(
-                train_structured(
-                    prepare(make_model(np.random.default_rng([seed, 0]))),
-                    data,
-                    optimizer=replace(base, step_size=step_size),
-                    rng=np.random.default_rng([seed, 1]),
-                    **budget,
-                    **rest,
-                )
-                for seed in seeds
-            )
-            selected = float(np.mean([np.max(r.history.validation_score, initial=-np.inf) for r in results]))
-            tried.append((selected, step_size, results))
-        selected, step_size, results = max(tried, key=lambda entry: entry[0])
-        scores = [r.model.accuracy(test) if metric is None else metric(r.model, test) for r in results]
-        out.append(Arm(name, step_size, selected, freeze(np.array(scores)), results))
-    return Comparison(tuple(out), n_epochs, tuple(step_sizes), tuple(seeds))
+__getattr__ = moved(__name__, {name: _comparison(name) for name in ("Arm", "Comparison", "compare_arms")})

@@ -12,6 +12,7 @@ from attnembed import gibbs
 from attnembed.gradcheck import check_gradient
 from attnembed.optim import SGD, Adam, Optimizer
 from attnembed.reference import enumerate_chain, enumerate_grid
+from attnembed.results import uninterrupted
 from attnembed.structured.chain import chain_log_partition, chain_marginals, chain_score, chain_viterbi
 from attnembed.structured.data import make_chain_dataset
 from attnembed.structured.grid import grid_icm, grid_map, grid_score
@@ -490,13 +491,15 @@ def scale_decides(rng: np.random.Generator) -> Evidence:
 
     def spread(scaling: OnlineScaling | None) -> float:
         scores = [
-            train_structured(
-                ChainCRF(network, pairwise, pairwise_scale=c),
-                train,
-                scaling=scaling,
-                n_epochs=15,
-                optimizer=Adam(step_size=1e-2),
-                rng=0,
+            uninterrupted(
+                train_structured(
+                    ChainCRF(network, pairwise, pairwise_scale=c),
+                    train,
+                    scaling=scaling,
+                    n_epochs=15,
+                    optimizer=Adam(step_size=1e-2),
+                    rng=0,
+                )
             ).model.accuracy(test)
             for c in (0.01, 1.0, 100.0)
         ]

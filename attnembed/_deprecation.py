@@ -1,0 +1,52 @@
+"""Old names, which keep working for one release with a warning that gives the new ones."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+from attnembed.errors import InputError
+
+__all__ = ["moved", "renamed", "warn_deprecated"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def warn_deprecated(old: str, new: str, *, level: int = 3) -> None:
+    """Say that ``old`` goes and what replaces it; ``level`` frames up, by default at the caller's caller."""
+    warnings.warn(f"{old} is deprecated and will be removed; use {new}", DeprecationWarning, stacklevel=level)
+
+
+def renamed(**names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Let a function accept its keyword arguments under their old names: ``renamed(old="new")``."""
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        @functools.wraps(function)
+        def accepting(*args: P.args, **kwargs: P.kwargs) -> R:
+            for old in [name for name in kwargs if name in names]:
+                new = names[old]
+                if new in kwargs:
+                    raise InputError(new, f"is given twice: `{old}` is its old name")
+                warn_deprecated(f"`{old}` of {function.__name__}", f"`{new}`")
+                kwargs[new] = kwargs.pop(old)
+            return function(*args, **kwargs)
+
+        return accepting
+
+    return decorate
+
+
+def moved(module: str, names: dict[str, Callable[[], Any]]) -> Callable[[str], Any]:
+    """A module's ``__getattr__`` for names that live elsewhere now; each value fetches the object."""
+
+    def find(name: str) -> Any:
+        if name not in names:
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        found = names[name]()
+        warn_deprecated(f"{module}.{name}", f"{found.__module__}.{name}")
+        return found
+
+    return find

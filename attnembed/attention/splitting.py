@@ -1,0 +1,50 @@
+"""Parts of a data set: minibatches, and a random share of each class."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attnembed._validation import RNGLike, as_rng, check_positive
+from attnembed.attention.data import TokenDataset
+from attnembed.errors import InputError
+
+__all__ = ["check_share", "rows_of", "split_dataset"]
+
+Ints = NDArray[np.integer[Any]]
+
+
+def split_dataset(data: TokenDataset, share: float, *, rng: RNGLike = None) -> tuple[TokenDataset, TokenDataset]:
+    """Split off a share in (0, 1) of each class at random: (rest, part), both in the order of ``data``.
+
+    Raises
+    ------
+    InputError
+        if a class is too small to be in both.
+
+    >>> data = TokenDataset.from_tokens([[0], [1], [2], [3], [4]], [1, 1, 1, -1, -1])
+    >>> [half.labels for half in split_dataset(data, 0.4, rng=0)]
+    [array([ 1.,  1., -1.]), array([ 1., -1.])]
+    """
+    check_share("share", share)
+    rng = as_rng(rng)
+    inside = np.zeros(data.n_samples, dtype=bool)
+    for sign in (1.0, -1.0):
+        rows = np.flatnonzero(data.labels == sign)
+        if rows.size < 2:
+            raise InputError("data", "must have two sequences of each class to split", got=f"{rows.size} of {sign:+g}")
+        inside[rng.permutation(rows)[: min(max(round(share * rows.size), 1), rows.size - 1)]] = True
+    return rows_of(data, np.flatnonzero(~inside)), rows_of(data, np.flatnonzero(inside))
+
+
+def rows_of(data: TokenDataset, rows: Ints) -> TokenDataset:
+    """Some sequences of a data set that has been checked; one class is enough for a minibatch."""
+    return TokenDataset._trusted(data.counts[rows], data.labels[rows], data.vocab)
+
+
+def check_share(name: str, value: float) -> None:
+    """Raise unless ``value`` lies in (0, 1)."""
+    if check_positive(name, value) >= 1:
+        raise InputError(name, "must lie between 0 and 1", got=value)
