@@ -60,7 +60,7 @@ def _largest_diameter(E: Floats, columns: NDArray[np.integer[Any]], segments: Se
     radii add up to no more than the best distance found, and in the others one token of the pair has r > best/2 and
     the other r > best - max r.
     """
-    X = E - E.mean(axis=0)
+    X = E - E[np.unique(columns)].mean(axis=0)
     radius = np.linalg.norm(X, axis=1)
     reach = segments.max(radius[columns])
     best = 0.0
