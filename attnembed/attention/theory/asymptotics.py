@@ -154,8 +154,10 @@ def asymptotics(model: Parameters, data: TokenDataset, selected: ArrayLike | Sel
     offset = rho + conserved * unit
     across = offset - p_mm * (offset @ p_mm / squared_norm)
     dual, constants = np.zeros(margins.size), np.zeros(margins.size)
-    constants[support] = np.exp(-rows[support] @ rho)
     dual[support] = np.exp(log_C[support] - rows[support] @ rho)
+    with np.errstate(over="ignore"):  # what is beyond floats in the caller's units is inf there
+        constants[support] = np.exp(-rows[support] @ rho)
+        multipliers = dual / unit / unit
     curvature = A.T @ (dual[support, None] * A)
     rate = min(float(np.linalg.eigvalsh(curvature)[0]), next_margin - 1) if np.isfinite(residual) else np.nan
     return Asymptotics(
@@ -179,7 +181,7 @@ def asymptotics(model: Parameters, data: TokenDataset, selected: ArrayLike | Sel
         C=freeze(np.exp(log_weight) * mean_D),
         support=freeze(support),
         next_margin=next_margin,
-        dual=freeze(dual / unit / unit),
+        dual=freeze(multipliers),
         rho=freeze(rho / unit),
         conserved=freeze(conserved),
         undetermined=freeze(_row_basis((everything - span @ (span.T @ everything)).T, floor=_RANK)),
