@@ -19,6 +19,7 @@ __all__ = [
     "Selection",
     "TokenValues",
     "check_parameters",
+    "check_scores",
     "margin_constraints",
     "select",
     "top_tokens",
@@ -40,6 +41,19 @@ class Parameters(Protocol):
     def p(self) -> Floats: ...
     @property
     def v(self) -> Floats: ...
+
+
+def check_scores(scores: Floats, values: Floats) -> None:
+    """Raise where a score p.E_s or a value E_s.v of finite parameters has overflowed."""
+    for name, array in (("scores p.E_s", scores), ("values E_s.v", values)):
+        wrong = np.flatnonzero(~np.isfinite(array))
+        if wrong.size:
+            raise InputError(
+                "model",
+                f"must have finite {name}",
+                got=f"{array[wrong[0]]} for token {wrong[0]}",
+                hint="the products overflow: use smaller parameters",
+            )
 
 
 @dataclass(frozen=True, eq=False)

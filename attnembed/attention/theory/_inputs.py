@@ -8,10 +8,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnembed.attention.data import TokenDataset, check_data
-from attnembed.attention.selection import ROUNDING, Parameters, check_parameters
+from attnembed.attention.selection import ROUNDING, Parameters, check_parameters, check_scores
 from attnembed.losses import logistic, logistic_derivative
 
-__all__ = ["ROUNDING", "independence", "largest_product", "largest_share_along", "loss_increase", "parameters", "unit_rows"]
+__all__ = [
+    "ROUNDING",
+    "independence",
+    "largest_product",
+    "largest_share_along",
+    "loss_increase",
+    "parameters",
+    "unit_rows",
+]
 
 Floats = NDArray[np.floating[Any]]
 
@@ -21,6 +29,8 @@ def parameters(model: Parameters, data: TokenDataset) -> tuple[Floats, Floats, F
     check_parameters(model)
     check_data(data, len(model.E))
     E, p, v = (np.asarray(array, dtype=np.float64) for array in (model.E, model.p, model.v))
+    with np.errstate(over="ignore", invalid="ignore"):
+        check_scores(E @ p, E @ v)
     return E, p, v
 
 

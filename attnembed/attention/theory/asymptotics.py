@@ -162,8 +162,9 @@ def asymptotics(model: Parameters, data: TokenDataset, selected: ArrayLike | Sel
     rate = min(float(np.linalg.eigvalsh(curvature)[0]), next_margin - 1) if np.isfinite(residual) else np.nan
     return Asymptotics(
         hypotheses=(
-            Hypothesis("every active row pulls towards the selection: smallest D_is, mean over its sequences", worst,
-                       ">", 0.0),
+            Hypothesis(
+                "every active row pulls towards the selection: smallest D_is, mean over its sequences", worst, ">", 0.0
+            ),
             *program.hypotheses,
             Hypothesis(
                 "p_mm is in the relative interior of its support's cone: smallest over largest multiplier",
@@ -223,6 +224,8 @@ def _interior_multipliers(A: Floats, target: Floats) -> Floats:
     if least.min() > _INTERIOR * least.max() or m == r:
         return least
     size = float(np.abs(least).max())
+    if not (0 < size < np.inf and np.isfinite(target / size).all()):
+        return least
     result = linprog(
         np.append(np.zeros(m), -1.0),
         A_ub=sp.hstack([-sp.eye_array(m), np.ones((m, 1))]),

@@ -5,6 +5,7 @@ Derivation: docs/derivations/smoothness.md.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,7 +51,11 @@ def smoothness_bound(model: Parameters, data: TokenDataset) -> SmoothnessBound:
     g = (E @ v)[columns]
     G = float((segments.max(g) + segments.max(-g)).max())
     R = _largest_diameter(E, columns, segments)
-    return SmoothnessBound(hypotheses=(), beta=G**2 * R**2 / 64 + G * R**2 / 4, value_range=G, diameter=R)
+    try:
+        beta = G**2 * R**2 / 64 + G * R**2 / 4
+    except OverflowError:  # ** of Python's floats raises where * gives inf
+        beta = math.inf
+    return SmoothnessBound(hypotheses=(), beta=beta, value_range=G, diameter=R)
 
 
 def _largest_diameter(E: Floats, columns: NDArray[np.integer[Any]], segments: Segments) -> float:

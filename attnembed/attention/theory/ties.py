@@ -74,8 +74,12 @@ def tie_invariant(model: Parameters, data: TokenDataset, first: int, second: int
     gram[:, np.isin(np.flatnonzero(data.frequency > 0), pair)] = 0.0
     values = TokenValues.of(model)
     hypotheses = (
-        Hypothesis("equal values: |g_1 - g_2|", float(abs(values.values[pair[0]] - values.values[pair[1]])), "<=",
-                   float(values.rounding[pair].sum())),
+        Hypothesis(
+            "equal values: |g_1 - g_2|",
+            float(abs(values.values[pair[0]] - values.values[pair[1]])),
+            "<=",
+            float(values.rounding[pair].sum()),
+        ),
         Hypothesis("fixed proportion: range of n_1 / (n_1 + n_2)", float(np.ptp(share)), "<=", ROUNDING),
         Hypothesis(
             "orthogonal to each other and to the rest: max |E_s.E_r| / ||E_s||^2",
