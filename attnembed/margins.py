@@ -334,17 +334,18 @@ def _certified(rows: _Rows, p: Array, values: Array, dual: Array, rounds: int, t
 
 def _not_separable(rows: _Rows, work: Indices, weights: ArrayLike) -> NotSeparableError:
     """The error with the weights spread over all rows, and how close to 0 their combination really is."""
-    w, block = np.asarray(weights, dtype=np.float64), rows.take(work)
+    block = rows.take(work)
+    w: Array = np.asarray(weights, dtype=np.float64)
     w = w / w.sum()
     simple = _simple_weights(block, w)
-    if simple is not None:
-        w = simple
+    w = w if simple is None else simple
     distance, size = float(np.linalg.norm(block.T @ w)), float(w @ rows.sizes[work])
     certificate = np.zeros(rows.shape[0])
     certificate[work] = w
+    rounded = ", to rounding" if simple is None else ""
     what = (
-        f"no p has D p >= 1{', to rounding' if simple is None else ''}: 0 is in the convex hull of {np.count_nonzero(w)} of the "
-        f"{w.size} rows, ||D^T w|| = {distance:.1e} where the rows have length {size:.1e}"
+        f"no p has D p >= 1{rounded}: 0 is in the convex hull of {np.count_nonzero(w)} of the {w.size} rows, "
+        f"||D^T w|| = {distance:.1e} where the rows have length {size:.1e}"
     )
     if simple is None:  # no p has a larger margin than ||D^T w||, which is known to the rounding of its terms
         what += f", so that such a p would have length {1 / (distance + EPS * size):.0e} or more"

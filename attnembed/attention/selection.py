@@ -144,9 +144,8 @@ def top_tokens(data: TokenDataset, token_values: Floats | TokenValues) -> tuple[
 
 def check_parameters(model: Any) -> None:
     """Raise unless ``model`` is a one-layer model: E (V, d), p (d,) and v (d,), and no mixing matrix W beside them."""
-    shapes = [getattr(getattr(model, name, None), "shape", None) for name in ("E", "p", "v")]
-    matches = None not in shapes and len(shapes[0]) == 2 and shapes[1] == shapes[2] == shapes[0][1:]
-    if not matches or hasattr(model, "W"):
+    shapes: list[tuple[int, ...]] = [np.shape(getattr(model, name, ())) for name in ("E", "p", "v")]
+    if len(shapes[0]) != 2 or not shapes[1] == shapes[2] == shapes[0][1:] or hasattr(model, "W"):
         raise InputTypeError("model", "must be an AttentionModel", got=type(model).__name__)
 
 

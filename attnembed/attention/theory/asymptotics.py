@@ -122,7 +122,7 @@ def asymptotics(model: Parameters, data: TokenDataset, selected: ArrayLike | Sel
     >>> late.p_mm.round(6), round(late.loss_gap_constant, 6), late.support, late.holds
     (array([ 0.333333,  0.333333, -0.666667]), 0.666667, array([0, 1]), True)
     """
-    E, p, _ = parameters(model, data)
+    _, p, _ = parameters(model, data)
     values = TokenValues.of(model)
     if selected is None:
         selected = top_tokens(data, values)[0]
@@ -133,7 +133,7 @@ def asymptotics(model: Parameters, data: TokenDataset, selected: ArrayLike | Sel
     margins = program.differences @ program.p
     active = margins <= 1 + _ACTIVE if solved else np.zeros(margins.size, dtype=bool)
     support = np.flatnonzero(active)
-    # Lengths are in units of the longest row, times (multipliers, C) in units of its square: nothing under- or overflows.
+    # In units of the longest row (multipliers and C of its square) nothing under- or overflows.
     unit = float(np.abs(program.differences).max(initial=0.0)) or 1.0
     rows, p_mm = program.differences / unit, program.p * unit
     everything, span = _row_basis(rows), _row_basis(rows[support])
