@@ -34,6 +34,7 @@ Clock = Literal["time", "log_time", "arclength"]
 CLOCKS: tuple[Clock, ...] = ("time", "log_time", "arclength")
 
 _EPS = float(np.finfo(float).eps)
+_SHORT = 1e-30
 
 _ADVICE = {
     Status.MAX_ITERATIONS: ": raise rtol or max_nfev, or use clock='log_time'",
@@ -105,20 +106,28 @@ def integrate(
     end = float(np.logaddexp(0.0, until)) if clock == "log_time" else until
     stops = stops or {}
     times, states = [0.0], [np.append(x0, 0.0)]
-    solver = LSODA(system.rate, 0.0, states[0], end, rtol=max(rtol, 100 * _EPS), atol=atol, jac=system.jacobian)
+    # LSODA takes no steps near the smallest floats: a short clock runs in units of its end.
+    unit = end if 0 < end < _SHORT else 1.0
+    rate, jacobian = system.rate, system.jacobian
+    if unit < 1.0:
+        rate = lambda time, y: unit * system.rate(unit * time, y)  # noqa: E731
+        jacobian = lambda time, y: unit * system.jacobian(unit * time, y)  # noqa: E731
+    solver = LSODA(rate, 0.0, states[0], end / unit, rtol=max(rtol, 100 * _EPS), atol=atol, jac=jacobian)
 
     def run(progress: Progress) -> tuple[Status, str]:
         """Take steps until something ends the flow, and say what."""
         reached = next((name for name, stop in stops.items() if stop(x0) >= 0), None)
         while True:
-            progress.update(times[-1])
+            progress.update(unit * times[-1])
             if callback is not None:
-                log_time, arclength = system.observe(np.array(times[-1:]), states[-1][-1:])
+                log_time, arclength = system.observe(unit * np.array(times[-1:]), states[-1][-1:])
                 point = FlowPoint(states[-1][:-1].copy(), float(log_time[0]), float(arclength[0]), counted.nfev)
                 if callback(point):
                     return Status.STOPPED, "stopped by the callback at"
             if reached is not None:
-                return Status.STOPPED, f"stopped where {reached}, at"
+                beyond = stops[reached](states[-1][:-1]) if len(times) == 1 else 0.0
+                where = f"at the start, which is beyond {reached} by {beyond:.3g}" if beyond else f"where {reached}"
+                return Status.STOPPED, f"stopped {where}, at"
             if solver.status == "finished":
                 return Status.REACHED_END, "reached"
             try:
@@ -136,8 +145,9 @@ def integrate(
     with Progress(title, total=end) as progress:
         status, what = run(progress)
     path = np.array(states)
-    log_time, arclength = system.observe(np.array(times), path[:, -1])
-    readings: dict[str, Vector] = {"time": np.array(times), "log_time": log_time, "arclength": arclength}
+    clocked = unit * np.array(times)
+    log_time, arclength = system.observe(clocked, path[:, -1])
+    readings: dict[str, Vector] = {"time": clocked, "log_time": log_time, "arclength": arclength}
     reading = readings[clock][-1]
     return Trajectory(
         x=path[:, :-1],

@@ -10,6 +10,7 @@ round, until no row is violated. Rows are scaled to length 1 and p to length 1, 
 from __future__ import annotations
 
 import dataclasses
+from fractions import Fraction
 from typing import Protocol
 
 import numpy as np
@@ -333,17 +334,36 @@ def _certified(rows: _Rows, p: Array, values: Array, dual: Array, rounds: int, t
 
 def _not_separable(rows: _Rows, work: Indices, weights: ArrayLike) -> NotSeparableError:
     """The error with the weights spread over all rows, and how close to 0 their combination really is."""
-    w = np.asarray(weights, dtype=np.float64)
+    block = rows.take(work)
+    w: Array = np.asarray(weights, dtype=np.float64)
     w = w / w.sum()
-    distance = float(np.linalg.norm(rows.take(work).T @ w))
+    simple = _simple_weights(block, w)
+    w = w if simple is None else simple
+    distance, size = float(np.linalg.norm(block.T @ w)), float(w @ rows.sizes[work])
     certificate = np.zeros(rows.shape[0])
     certificate[work] = w
-    return NotSeparableError(
-        f"no p has D p >= 1: 0 is in the convex hull of {np.count_nonzero(w)} of the {w.size} rows, "
-        f"||D^T w|| = {distance:.1e} where the rows have length {w @ rows.sizes[work]:.1e}; "
-        "the weights w are in `certificate`",
-        freeze(certificate),
+    rounded = ", to rounding" if simple is None else ""
+    what = (
+        f"no p has D p >= 1{rounded}: 0 is in the convex hull of {np.count_nonzero(w)} of the {w.size} rows, "
+        f"||D^T w|| = {distance:.1e} where the rows have length {size:.1e}"
     )
+    if simple is None:  # no p has a larger margin than ||D^T w||, which is known to the rounding of its terms
+        what += f", so that such a p would have length {1 / (distance + EPS * size):.0e} or more"
+    return NotSeparableError(f"{what}; the weights w are in `certificate`", freeze(certificate))
+
+
+def _simple_weights(block: Array, weights: Array) -> Array | None:
+    """Weights in small fractions, as near as rounding lets them be, with which the rows cancel exactly; else None."""
+    support = np.flatnonzero(weights)
+    if support.size * block.shape[1] > 10_000:  # not worth the time
+        return None
+    exact = [Fraction(w).limit_denominator(1000) for w in weights[support].tolist()]
+    columns = block[support].T.tolist()
+    if sum(exact) != 1 or any(sum(w * Fraction(x) for w, x in zip(exact, column)) for column in columns):
+        return None
+    simple = np.zeros(weights.size)
+    simple[support] = [float(w) for w in exact]
+    return simple
 
 
 def _lengths(matrix: Array) -> Array:

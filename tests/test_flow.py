@@ -262,11 +262,29 @@ def test_a_jacobian_that_is_not_finite() -> None:
 
 
 @pytest.mark.parametrize("clock", CLOCKS)
-def test_an_end_too_near_to_step_to_returns(clock: Clock) -> None:
-    # LSODA loops for ever on an interval of 1e-300
-    path = run(Rotation(), (1.0, 0.0), clock=clock, until=-800.0 if clock == "log_time" else 1e-300, max_nfev=500)
+@pytest.mark.parametrize("t", [1e-305, 1e-300, 1e-200, 1e-30, 1e-16])
+def test_the_nearest_end_is_reached(clock: Clock, t: float) -> None:
+    # LSODA itself loops for ever on an interval of 1e-300; the circle has speed and length 1
+    until = math.log(t) if clock == "log_time" else t
+    path = run(Rotation(), (1.0, 0.0), clock=clock, until=until, max_nfev=500)
+    assert path.status is Status.REACHED_END
+    assert_allclose(path.x[-1], [1.0, t], rtol=1e-9, atol=0)
+    assert_allclose(path.log_time[-1], math.log(t), rtol=1e-9)
+    assert_allclose(path.arclength[-1], t, rtol=1e-9, atol=0)
+
+
+def test_an_end_that_underflows_returns() -> None:
+    path = run(Rotation(), (1.0, 0.0), clock="log_time", until=-800.0, max_nfev=500)
     assert path.status in (Status.FAILED, Status.MAX_ITERATIONS, Status.REACHED_END)
     assert_array_equal(path.x[-1], [1.0, 0.0])
+
+
+def test_a_stop_passed_at_the_start_is_told_from_one_reached() -> None:
+    stops = {"x = 1": lambda x: float(x[0] - 1)}
+    beyond, at = (run(Escape(), (x0,), stops=stops) for x0 in (5.5, 1.0))
+    assert beyond.message == "stopped at the start, which is beyond x = 1 by 4.5, at log_time = -inf"
+    assert at.message == "stopped where x = 1, at log_time = -inf"
+    assert len(beyond.x) == len(at.x) == 1
 
 
 def test_arc_length_at_a_stationary_point_gives_up() -> None:

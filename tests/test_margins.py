@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import tracemalloc
 from fractions import Fraction
 
@@ -369,6 +370,26 @@ def test_rows_whose_mean_is_zero_are_not_separable():
     with pytest.raises(NotSeparableError) as caught:
         max_margin([[1.0, 2.0], [-1.0, -2.0]])
     assert caught.value.certificate.tolist() == [0.5, 0.5]
+
+
+def test_what_is_infeasible_to_rounding_is_told_from_what_is_infeasible() -> None:
+    exact = [[[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0]], [[0.0, 0.0], [1.0, 1.0]], [[3.0, 0.25], [-1.5, -0.125]]]
+    for rows in exact:
+        with pytest.raises(NotSeparableError) as caught:
+            max_margin(rows)
+        assert str(caught.value).startswith("no p has D p >= 1: 0 is in the convex hull of ")
+        weights = [Fraction(float(w)).limit_denominator(10) for w in caught.value.certificate]
+        assert all(sum(w * Fraction(row[k]) for w, row in zip(weights, rows)) == 0 for k in range(2))
+    # -0.1/3 is not a third of -0.1: an exact p exists, and has a length near 1e16
+    nearly = [[3.0, 0.1], [-1.0, -0.1 / 3]]
+    with pytest.raises(NotSeparableError, match=r"^no p has D p >= 1, to rounding: ") as caught:
+        max_margin(nearly)
+    (a, b), (c, d) = [[Fraction(x) for x in row] for row in nearly]
+    determinant = a * d - b * c
+    p = (d - b) / determinant, (a - c) / determinant
+    assert (a * p[0] + b * p[1], c * p[0] + d * p[1]) == (1, 1)
+    stated = float(re.search(r"such a p would have length (\S+) or more", str(caught.value))[1])
+    assert 1e15 < stated <= 1.1 * float(p[0] ** 2 + p[1] ** 2) ** 0.5
 
 
 @pytest.mark.parametrize("where", [0, 3])

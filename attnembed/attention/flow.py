@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,10 @@ from numpy.typing import NDArray
 from attnembed._validation import check_between, check_choice, check_function, check_integer, check_positive, freeze
 from attnembed.attention.data import TokenDataset, check_data
 from attnembed.attention.model import AttentionModel
-from attnembed.attention.parameters import check_model
+from attnembed.attention.parameters import check_model, check_scores
 from attnembed.attention.passes import AnchoredPass, TokenPasses, loss_gap
-from attnembed.attention.selection import top_tokens
+from attnembed.attention.selection import TokenValues, select, top_tokens
+from attnembed.attention.theory.asymptotics import asymptotics
 from attnembed.errors import InputError
 from attnembed.flow import CLOCKS, Clock, FlowPoint, Trajectory, integrate
 from attnembed.gibbs import probabilities
@@ -29,6 +31,10 @@ _CANCELLED = 1e-8
 # Where p runs off to infinity, a difference of scores grows by at least one per unit of log time (F2: p_mm.d >= 1). It
 # rests where no score can change by more than this.
 _AT_REST = 0.1
+# A selection has been made where each sequence gives one token this much attention, and is judged (by its margin
+# program) where its rows have no more entries than this.
+_SELECTED = 0.99
+_JUDGED = 2_000_000
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -53,6 +59,7 @@ class FlowResult(Result):
     arclength : (k,) length of the path so far
     loss_gap : (k,) L - L*, L* = mean_i l(gamma_i*), computed without cancellation
     top_attention : (k,) the smallest over sequences of the attention on the top token
+    selection : (n,) the token with the largest score in each sequence, at the last point
     model : the model at the last point
     nfev, njev : evaluations of the gradient and of its Jacobian
     """
@@ -63,6 +70,7 @@ class FlowResult(Result):
     arclength: Vector
     loss_gap: Vector
     top_attention: Vector
+    selection: NDArray[np.integer[Any]]
     model: AttentionModel
     clock: str
     nfev: int
@@ -92,14 +100,15 @@ def gradient_flow(
     until : final value of the clock: log t, t or arc length
     rtol, atol : tolerances of the integrator, per coordinate
     stop_attention : stop where every sequence gives its top token at least this attention
-    stop_norm : stop where ||p|| reaches this value
+    stop_norm : stop where ||p|| reaches this value; at the start, where it is as large already
     callback : called with a `FlowState` at the start and after each step; stops the flow by returning True
     max_nfev : give up after so many evaluations of the gradient
 
     Raises
     ------
     InputError
-        for an unknown clock, or a final value, tolerance or stopping value out of its range.
+        for an unknown clock, a final value, tolerance or stopping value out of its range, a ``model`` or ``callback``
+        of another type, or a model whose scores overflow.
 
     Source: [WSOM25], Section 4; statements F1-F8 are predictions about this path (`attnembed.theory`).
 
@@ -159,9 +168,10 @@ def gradient_flow(
     gaps, attention = np.array([field.observe(x) for x in run.x]).T
     path = field.lift(run.x)
     status, message = _judge(field, run)
-    message += f"; attention on the top token is at least {attention[-1]:.4g} in every sequence"
-    if attention[-1] < 0.5:
-        message += ": selection has not happened (yet); see theory.basin_condition and a later `until`"
+    end, level = model.replace(p=path[-1]), float(attention[-1])
+    message += f"; attention on the top token is at least {_floor(level, field.missing(run.x[-1]))} in every sequence"
+    if level < 0.5:
+        message += f": {_what_was_selected(end, data)}"
     return FlowResult(
         status=status,
         message=message,
@@ -171,11 +181,50 @@ def gradient_flow(
         arclength=freeze(run.arclength),
         loss_gap=freeze(gaps),
         top_attention=freeze(attention),
-        model=model.replace(p=path[-1]),
+        selection=select(end, data).tokens,
+        model=end,
         clock=clock,
         nfev=run.nfev,
         njev=run.njev,
     )
+
+
+def _floor(attention: float, missing: float) -> str:
+    """A number in text that is no larger than the attention, which is 1 - missing; never 1 while something is missing.
+
+    >>> _floor(1.0, 3.04e-17), _floor(0.25678, 0.74322), _floor(1.0, 0.0)
+    ('1 - 3.1e-17', '0.2567', '1')
+    """
+    if attention > 0.9:
+        return f"1 - {float(Context(2, ROUND_CEILING).create_decimal_from_float(missing)):.1e}" if missing > 0 else "1"
+    return f"{float(Context(4, ROUND_FLOOR).create_decimal_from_float(attention)):.4g}"
+
+
+def _what_was_selected(model: AttentionModel, data: TokenDataset) -> str:
+    """What a flow that gives some top token less than half has come to: another selection, for good or not, or none."""
+    chosen = select(model, data)
+    # Tokens of one value count together: what they share among them the loss does not see.
+    alike = TokenValues.of(model).shortfalls(data, chosen.tokens) == 0
+    least = float(data.segments.sum(model.attention(data).data * alike).min())
+    others = np.flatnonzero(chosen.tokens != chosen.top)
+    if least < _SELECTED or not others.size:
+        return "selection has not happened (yet); see theory.basin_condition and a later `until`"
+    i = int(others[0])
+    text = (
+        f"p selects another token in {others.size} of {data.n_samples} sequences (in sequence {i} token "
+        f"{chosen.tokens[i]}, not {chosen.top[i]})"
+    )
+    if data.counts.nnz * model.dim > _JUDGED:
+        return f"{text}; theory.asymptotics(model, data, selection) says whether that is for good"
+    late = asymptotics(model, data, chosen)
+    if late.holds:
+        return (
+            f"{text}, a locally optimal selection, which flows near it keep for ever: the loss then tends to "
+            f"{late.loss_limit:.6g} and not to L*"
+        )
+    if late.hypotheses[0].measured < 0:
+        return f"{text}, not a locally optimal selection: no flow ends in it, a later `until` shows where this one goes"
+    return f"{text}; no theorem says whether that is for good ({late.failures[0]})"
 
 
 def _judge(field: _ClsField, run: Trajectory) -> tuple[Status, str]:
@@ -208,8 +257,10 @@ class _ClsField:
         if model.vocab_size < model.dim:
             self.basis, R = np.linalg.qr(E.T)
             self.embeddings = np.ascontiguousarray(R.T)
-        self.scores, self.values = E @ self.p0, E @ model.v.astype(np.float64)
-        self.top, _, self.gamma, _ = top_tokens(data, self.values)
+        with np.errstate(over="ignore", invalid="ignore"):
+            self.scores, self.values = E @ self.p0, E @ model.v.astype(np.float64)
+        check_scores(self.scores, self.values)
+        self.top, _, self.gamma, _ = top_tokens(data, TokenValues.of(model))
         self._is_top = np.flatnonzero(data.counts.indices == data.segments.spread(self.top))
 
     @property
@@ -241,6 +292,13 @@ class _ClsField:
         norm = float(np.linalg.norm(E.T @ rows.scaled_B))
         with np.errstate(divide="ignore"):
             return norm / terms if terms else 0.0, float(np.log(norm * sizes.max())) + rows.log_scale
+
+    def missing(self, x: Vector) -> float:
+        """The largest over sequences of the attention on tokens other than the top one; > 0 if there are any."""
+        a = probabilities(self._scores(x)[self.data.counts.indices], self.data.segments, self.data.counts.data)
+        a[self._is_top] = 0.0
+        several = bool((np.diff(self.data.counts.indptr) > 1).any())
+        return max(float(self.data.segments.sum(a).max()), np.finfo(np.float64).tiny * several)
 
     def observe(self, x: Vector) -> tuple[float, float]:
         """(L - L*, smallest attention on a top token)."""

@@ -44,15 +44,15 @@ def check_model(model: Any) -> None:
 
 def check_scores(u: Floats, g: Floats, dtype: Any = np.float64) -> None:
     """Raise unless the scores u = E p and the values g = E v (V,) are finite, and their differences are."""
-    with np.errstate(all="ignore"):
-        spans = np.ptp(u), np.ptp(g)
-    for name, span in zip(("scores E p", "values E v"), spans):
-        if not np.isfinite(span):
-            wider = "" if np.dtype(dtype) == np.float64 else ", or use float64"
-            hint = f"scale E, p and v down{wider}"
-            raise InputError(
-                "model", f"must have {name} that are finite in {np.dtype(dtype)}", got=f"{span}", hint=hint
-            )
+    for name, array in (("scores p.E_s", u), ("values E_s.v", g)):
+        with np.errstate(all="ignore"):
+            if np.isfinite(np.ptp(array)):
+                continue
+        wrong = np.flatnonzero(~np.isfinite(array))
+        got = f"{array[wrong[0]]} for token {wrong[0]}" if wrong.size else f"{array.min():.3g} to {array.max():.3g}"
+        wider = "" if np.dtype(dtype) == np.float64 else ", or float64"
+        hint = f"the products overflow in {np.dtype(dtype)}: use smaller parameters{wider}"
+        raise InputError("model", f"must have finite {name}", got=got, hint=hint)
 
 
 def scores_and_values(model: Parameters) -> tuple[Floats, Floats]:

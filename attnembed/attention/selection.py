@@ -15,10 +15,20 @@ from attnembed.errors import InputError
 from attnembed.gibbs import mode
 from attnembed.results import Record
 
-__all__ = ["MarginConstraints", "Parameters", "Selection", "margin_constraints", "select", "top_tokens"]
+__all__ = [
+    "MarginConstraints",
+    "Selection",
+    "TokenValues",
+    "margin_constraints",
+    "select",
+    "top_tokens",
+]
 
 Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.integer[Any]]
+
+# Two numbers that differ by less than this share of the terms that they are summed from count as equal.
+ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -29,7 +39,7 @@ class Selection(Record):
     ----------
     tokens : (n,) the token with the largest score p.E_s of each sequence (lowest id on ties)
     top : (n,) the token with the largest y_i g_s (lowest id on ties)
-    top_ties : (n,) how many token types share that largest value; 1 where the top token is unique
+    top_ties : (n,) how many token types share that largest value, to rounding; 1 where the top token is unique
     """
 
     tokens: Ints
@@ -53,20 +63,58 @@ class MarginConstraints(Record):
     differences: Floats
 
 
-def top_tokens(data: TokenDataset, token_values: Floats) -> tuple[Ints, Ints, Floats, Floats]:
+@dataclass(frozen=True, eq=False, repr=False)
+class TokenValues(Record):
+    """Token values g = E v (V,) in double precision, and the ``rounding`` (V,) that each may carry.
+
+    The rounding of g_s is 1e-12 of sum_j |E_sj v_j|, a number of its own for each token: two values are equal where
+    they differ by no more than both of theirs, whatever other tokens are worth. Every question of ties asks this.
+
+    >>> from attnembed.attention.model import AttentionModel
+    >>> g = TokenValues.of(AttentionModel([[0.1, 0.2], [0.3, 0.0], [9.0, 0.0]], [0.0, 0.0], [1.0, 1.0]))
+    >>> bool(g.values[0] == g.values[1]), bool(g.differences(np.array([0]), np.array([1]))[0] == 0)
+    (False, True)
+    """
+
+    values: Floats
+    rounding: Floats
+
+    @classmethod
+    def of(cls, model: Parameters) -> TokenValues:
+        """The values of a model's embeddings."""
+        E, v = np.asarray(model.E, dtype=np.float64), np.asarray(model.v, dtype=np.float64)
+        return cls(E @ v, ROUNDING * (np.abs(E) @ np.abs(v)))
+
+    def differences(self, first: Ints, second: Ints) -> Floats:
+        """g_first - g_second of token ids, any shape; exactly 0 where the two are equal to rounding."""
+        difference = self.values[first] - self.values[second]
+        return np.where(np.abs(difference) <= self.rounding[first] + self.rounding[second], 0.0, difference)
+
+    def shortfalls(self, data: TokenDataset, chosen: Ints) -> Floats:
+        """D_is = y_i (g_chosen_i - g_s) for each nonzero count, (nnz,), for one chosen token per sequence (n,)."""
+        spread = data.segments.spread
+        return spread(data.labels) * self.differences(spread(chosen), data.counts.indices)
+
+
+def top_tokens(data: TokenDataset, token_values: Floats | TokenValues) -> tuple[Ints, Ints, Floats, Floats]:
     """The token with the largest y_i g_s in each sequence, its ties, and the two largest distinct-token values.
 
-    Returns (top (n,), ties (n,), gamma (n,), runner_up (n,)): gamma_i* = y_i g_top, and the largest y_i g_s over the
-    other token types of the sequence, -inf where there is no other.
+    Returns (top (n,), ties (n,), gamma (n,), runner_up (n,)): the lowest id of those that share the largest value, how
+    many they are, gamma_i* that largest y_i g_s, and the largest y_i g_s over the other token types of the sequence:
+    gamma_i* itself where it is shared, -inf where there is no other. A bare array is taken as free of rounding.
     """
+    if not isinstance(token_values, TokenValues):
+        token_values = TokenValues(token_values, np.zeros(len(token_values)))
     segments, columns = data.segments, data.counts.indices
-    worth = segments.spread(data.labels) * token_values[columns]
+    worth = segments.spread(data.labels) * token_values.values[columns]
     best = mode(worth, segments)
     gamma = worth[best]
-    ties = segments.sum((worth == segments.spread(gamma)).astype(np.int64))
+    tied = token_values.shortfalls(data, columns[best]) == 0
+    ties = segments.sum(tied.astype(np.int64))
     others = worth.copy()
     others[best] = -np.inf
-    return columns[best].astype(np.int64), ties, gamma, segments.max(others)
+    runner_up = np.where(ties > 1, gamma, segments.max(others))
+    return columns[mode(tied.astype(np.float64), segments)].astype(np.int64), ties, gamma, runner_up
 
 
 def select(model: Parameters, data: TokenDataset) -> Selection:
@@ -81,9 +129,9 @@ def select(model: Parameters, data: TokenDataset) -> Selection:
     check_model(model)
     check_data(data, len(model.E))
     columns = data.counts.indices
-    scores, values = scores_and_values(model)
+    scores, _ = scores_and_values(model)
     tokens = columns[mode(scores[columns], data.segments)].astype(np.int64)
-    top, ties, _, _ = top_tokens(data, values)
+    top, ties, _, _ = top_tokens(data, TokenValues.of(model))
     return Selection(freeze(tokens), freeze(top), freeze(ties))
 
 

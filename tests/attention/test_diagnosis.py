@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import attnembed as ae
-from attnembed.errors import InputError
+from attnembed.errors import InputError, InputTypeError
+from tests.attention.theory.instances import as_model
+from tests.strategies import AttentionProblem, attention_problems
 
 
 def orthogonal(scale: float) -> tuple[ae.AttentionModel, ae.TokenDataset]:
@@ -64,3 +70,95 @@ def test_a_model_of_another_vocabulary_is_refused() -> None:
     _, data = orthogonal(0.5)
     with pytest.raises(InputError, match="`data` must"):
         ae.diagnose(ae.AttentionModel.random(3, 2, rng=0), data)
+
+
+@pytest.mark.parametrize(
+    "model", [None, "model", np.eye(3), ae.TwoLayerModel(np.eye(3), [0.0] * 3, [0.0] * 3, np.eye(3))]
+)
+def test_what_is_no_model_is_refused(model: Any) -> None:
+    data = ae.TokenDataset.from_tokens([[0, 2], [1, 2]], [1, -1])
+    calls: list[Callable[[], Any]] = [
+        lambda: ae.diagnose(model, data),
+        lambda: ae.select(model, data),
+        lambda: ae.margin_constraints(model, data, [0, 1]),
+        lambda: ae.gradient_flow(model, data),
+        lambda: ae.theory.asymptotics(model, data),
+        lambda: ae.theory.basin_condition(model, data),
+        lambda: ae.theory.one_step_bound(model, data, 1.0),
+        lambda: ae.theory.tie_invariant(model, data, 0, 1),
+        lambda: ae.theory.smoothness_bound(model, data),
+    ]
+    for call in calls:
+        with pytest.raises(InputTypeError, match=f"`model` must be an AttentionModel; got {type(model).__name__}"):
+            call()
+
+
+def test_limits_that_no_theorem_promises_are_conditional() -> None:
+    """Inside the failure window the flow never selects A: its loss stays above L*, and t (L - L*) has no limit."""
+    family = ae.theory.Family(10, 14, step_size=400.0)
+    assert family.limit().loss_gap > 0.05
+    report = ae.diagnose(ae.AttentionModel(*family.parameters()), family.dataset())
+    assert not report.limits_hold
+    assert report.to_dict()["limits_hold"] is False
+    text = str(report)
+    assert "predicted limits, if every top token is selected (no condition above promises it)" in text
+    assert f"t (L - L*) -> {report.asymptotics.loss_gap_constant:.6g}" in text
+
+
+def test_limits_hold_where_the_basin_or_a_large_step_promises_the_selection() -> None:
+    reports = {scale: ae.diagnose(*orthogonal(scale)) for scale in (0.5, 5.0, 100.0)}
+    assert {scale: report.limits_hold for scale, report in reports.items()} == {0.5: False, 5.0: False, 100.0: True}
+    assert "if p_t/||p_t|| converges (F5 promises" in str(reports[0.5])
+    assert "(F3 (basin) promises that every top token is selected)" in str(reports[100.0])
+    model, data = orthogonal(100.0)
+    flow = ae.gradient_flow(model, data, until=600.0)  # the force is e^-100 at the start
+    limit = reports[100.0].asymptotics.loss_gap_constant
+    assert abs(np.exp(600.0 + np.log(flow.loss_gap[-1])) / limit - 1) < 1e-2
+    # promised, but the limits do not exist: not both
+    boundary = ae.TokenDataset.from_tokens([[0, 1], [0, 2], [3]], [1, 1, -1])
+    E = [[0.0, 0.0], [-1.0, 0.0], [-1.0, -1.0], [0.0, 0.0]]
+    inside = ae.diagnose(ae.AttentionModel(E, [30.0, 1.0], [1.0, 0.0]), boundary)
+    assert inside.conditions["F3 (basin)"].holds
+    assert not inside.asymptotics.holds
+    assert not inside.limits_hold
+
+
+PAIR = ae.TokenDataset.from_tokens([[0, 2], [1, 2]], [1, -1])
+UNIT = ae.AttentionModel(np.eye(3), np.zeros(3), [1.0, -1.0, 0.0])
+ODD: dict[str, tuple[ae.AttentionModel, ae.TokenDataset]] = {
+    "v is zero": (UNIT.replace(v=np.zeros(3)), PAIR),
+    "beta is zero": (UNIT.replace(E=np.ones((3, 3))), PAIR),
+    "E is zero": (UNIT.replace(E=np.zeros((3, 3))), PAIR),
+    "one type in each": (UNIT, ae.TokenDataset.from_tokens([[0], [1, 1], [2]], [1, -1, 1])),
+    "one token": (ae.AttentionModel([[1.0]], [0.0], [1.0]), ae.TokenDataset.from_tokens([[0], [0]], [1, -1])),
+    "tiny": (UNIT.replace(E=1e-200 * np.eye(3)), PAIR),
+    "huge": (UNIT.replace(E=1e200 * np.eye(3)), PAIR),
+    "both": (UNIT.replace(E=np.diag([1e-200, 1.0, 1e200])), PAIR),
+    "saturated": (UNIT.replace(p=1e8 * np.ones(3)), PAIR),
+    "single precision": (ae.AttentionModel(*(x.astype(np.float32) for x in (UNIT.E, UNIT.p, UNIT.v))), PAIR),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_it_never_raises_on_what_is_valid(name: str) -> None:
+    report = ae.diagnose(*ODD[name])
+    assert isinstance(report.limits_hold, bool)
+    text = str(report)
+    assert "predicted limits" in text
+    assert ("at any step: the loss does not depend on p" in text) == (report.smoothness.beta == 0)
+    json.dumps(report.to_dict(), allow_nan=False)
+    assert ("there is nothing to select" in text) == name.startswith("one t")
+
+
+@given(attention_problems(), st.sampled_from([0.0, 1e-150, 1.0, 1e6]), st.sampled_from([0.0, 1e-300, 1.0]))
+def test_it_never_raises_on_random_models(problem: AttentionProblem, scale: float, strength: float) -> None:
+    model, data = as_model(problem)
+    report = ae.diagnose(model.replace(E=scale * model.E, v=strength * model.v), data)
+    assert str(report)
+    assert repr(report)
+
+
+def test_scores_that_overflow_are_named() -> None:
+    model = UNIT.replace(E=1e200 * np.eye(3), p=1e200 * np.ones(3))
+    with pytest.raises(InputError, match=r"`model` must have finite scores p.E_s; got inf for token 0"):
+        ae.diagnose(model, PAIR)

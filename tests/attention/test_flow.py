@@ -21,6 +21,8 @@ from attnembed.attention.data import TokenDataset, make_balanced_dataset
 from attnembed.attention.flow import FlowResult, FlowState, gradient_flow
 from attnembed.attention.model import AttentionModel
 from attnembed.attention.one_step import one_step
+from attnembed.attention.selection import select
+from attnembed.attention.theory import Family
 from attnembed.errors import InputError
 from attnembed.flow import CLOCKS, Clock
 from attnembed.results import Status
@@ -376,6 +378,88 @@ def test_a_result_is_frozen_and_becomes_json() -> None:
     assert repr(flow).startswith("FlowResult(status=reached_end, message=")
 
 
+# ---------------------------------------------------------------------------------------------------- what it reports
+
+
+def test_the_selection_is_that_of_the_last_point() -> None:
+    model, data = selecting()
+    flow = gradient_flow(model, data, until=30.0)
+    assert_array_equal(flow.selection, select(flow.model, data).tokens)
+    assert_array_equal(flow.selection, select(model, data).top)
+
+
+# The flow ends on token 0 of the first sequence for ever; token 1 is its top token.
+LOCAL = AttentionModel([[1.0, 0.0], [-1.0, 1.0], [0.0, 0.0], [0.0, -1.0]], [5.0, 0.0], [0.5, 1.5])
+BEATEN = TokenDataset.from_tokens([[0, 1, 2], [3]], [1, -1])
+OTHER = "p selects another token in 1 of 2 sequences (in sequence 0 token 0, not 1)"
+
+
+def test_another_selection_for_ever_is_not_called_early() -> None:
+    flow = gradient_flow(LOCAL, BEATEN, until=60.0)
+    assert "yet" not in flow.message
+    loss = np.log1p(np.exp([-0.5, -1.5])).mean()
+    assert f"{OTHER}, a locally optimal selection, which flows near it keep for ever" in flow.message
+    assert flow.message.endswith(f"the loss then tends to {loss:.6g} and not to L*")
+    assert flow.model.loss(BEATEN) == pytest.approx(loss, rel=1e-12)
+
+
+def test_another_selection_for_a_while_is_told_from_it() -> None:
+    # token 0 beats token 1 from this start, but the active row against token 1 pulls away
+    model = LOCAL.replace(E=[[1.0, 0.0], [0.2, 0.6], [0.0, 0.0], [0.0, -1.0]], p=[8.0, -1.0])
+    early, end = gradient_flow(model, BEATEN, until=2.0), gradient_flow(model, BEATEN, until=60.0)
+    assert f"{OTHER}, not a locally optimal selection: no flow ends in it" in early.message
+    assert end.top_attention[-1] > 0.999
+
+
+def test_tokens_of_one_value_count_together() -> None:
+    # inside the failure window attention leaves A for the irrelevant tokens, which share it: no one of them is selected
+    family = Family(10, 14, step_size=400.0)
+    flow = gradient_flow(AttentionModel(*family.parameters()), family.dataset(), until=60.0)
+    assert flow.top_attention[-1] < 1e-30
+    assert "yet" not in flow.message
+    assert "p selects another token in 14 of 140 sequences (in sequence 0 token " in flow.message
+    assert "no theorem says whether that is for good (fails: every active row pulls" in flow.message
+
+
+def test_attention_is_never_called_one_while_some_is_missing() -> None:
+    model, data = selecting()
+    flow = gradient_flow(model, data, until=60.0)
+    assert flow.top_attention[-1] == 1.0  # in floats
+    shown = re.search(r"at least 1 - (\S+) in every sequence$", flow.message)
+    assert shown is not None
+    # what the other tokens have, in the last point, from their scores
+    counts, u = data.counts.toarray(), flow.p @ model.E.T
+    top = flow.selection
+    rest = [sum(c[s] * np.exp(u[s] - u[k]) / c[k] for s in np.flatnonzero(c) if s != k) for c, k in zip(counts, top)]
+    assert max(rest) <= float(shown[1]) <= 1.1 * max(rest)
+    alone = TokenDataset.from_tokens([[0], [1]], [1, -1])
+    assert "at least 1 in every sequence" in gradient_flow(unit_model([1.0, -1.0]), alone, until=1.0).message
+    far = unit_model([1.0, -1.0, 0.0]).replace(p=[1e4, 1e4, -1e4])
+    assert "at least 1 - 2.3e-308 in" in gradient_flow(far, TokenDataset.from_tokens([[0, 2], [1, 2]], [1, -1])).message
+
+
+def test_a_start_beyond_the_norm_says_so() -> None:
+    model, data = selecting()
+    flow = gradient_flow(model.replace(p=np.full(16, math.sqrt(2))), data, stop_norm=1)
+    assert (flow.status, len(flow.path)) == (Status.STOPPED, 1)
+    assert flow.message.startswith("stopped at the start, which is beyond ||p|| = 1 by 4.66, at log_time = -inf")
+
+
+@pytest.mark.parametrize("clock", CLOCKS)
+def test_the_shortest_flows_are_reached(clock: Clock) -> None:
+    model, data = crowded()
+    until = -690.0 if clock == "log_time" else 1e-200
+    flow = gradient_flow(model, data, clock=clock, until=until)
+    assert (flow.status, flow.success) == (Status.REACHED_END, True)
+    assert_array_equal(flow.p, model.p)
+    # from p = 0 the point itself shows how far it has come: dp = -grad dt
+    zero = model.replace(p=np.zeros(3))
+    flow = gradient_flow(zero, data, clock=clock, until=until)
+    force = -zero.loss_and_grads(data)[1].p
+    moved = {"time": 1e-200, "log_time": math.exp(-690.0), "arclength": 1e-200 / np.linalg.norm(force)}[clock] * force
+    assert_allclose(flow.p, moved, rtol=1e-9, atol=0)
+
+
 MODEL, DATA = unit_model([1.0, -1.0, 0.0]), TokenDataset.from_tokens([[0, 2], [1, 2]], [1, -1])
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"clock": "days"}, "`clock` must be one of 'time', 'log_time', 'arclength'; got 'days'"),
@@ -408,6 +492,10 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"stop_attention": 1}, "`stop_attention` must lie between 0 and 1; got 1"),
     ({"stop_norm": math.inf}, "`stop_norm` must be finite and > 0; got inf"),
     ({"max_nfev": 0}, "`max_nfev` must be at least 1; got 0"),
+    *(
+        ({"callback": callback}, f"`callback` must be a function; got {type(callback).__name__}")
+        for callback in (1, "print", [print])
+    ),
     ({"max_nfev": 1.5}, "`max_nfev` must be an integer; got 1.5"),
 ]
 
@@ -417,6 +505,17 @@ def test_bad_options_end_in_one_sentence(options: dict[str, Any], message: str) 
     with pytest.raises(InputError) as caught:
         gradient_flow(MODEL, DATA, **options)
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("change", "what"), [({"p": 1e200 * np.ones(3)}, "scores p.E_s"), ({"v": [1e200, 0, 0]}, "values E_s.v")]
+)
+def test_parameters_whose_products_overflow_are_named(change: dict[str, Any], what: str) -> None:
+    model = MODEL.replace(E=1e200 * np.eye(3), **change)
+    with pytest.raises(
+        InputError, match=f"`model` must have finite {what}.*; got inf for token 0; the products overflow in float64"
+    ):
+        gradient_flow(model, DATA)
 
 
 def test_data_must_fit_the_model() -> None:

@@ -9,12 +9,20 @@ from numpy.typing import NDArray
 
 from attnembed.attention.data import TokenDataset, check_data
 from attnembed.attention.parameters import Parameters, check_model, check_scores
+from attnembed.attention.selection import ROUNDING
 from attnembed.losses import logistic, logistic_derivative
 
-Floats = NDArray[np.floating[Any]]
+__all__ = [
+    "ROUNDING",
+    "independence",
+    "largest_product",
+    "largest_share_along",
+    "loss_increase",
+    "parameters",
+    "unit_rows",
+]
 
-# Deviations below this share (of a squared norm, a norm, a value) count as rounding.
-ROUNDING = 1e-12
+Floats = NDArray[np.floating[Any]]
 
 
 def parameters(model: Parameters, data: TokenDataset) -> tuple[Floats, Floats, Floats]:
@@ -22,9 +30,30 @@ def parameters(model: Parameters, data: TokenDataset) -> tuple[Floats, Floats, F
     check_model(model)
     check_data(data, len(model.E))
     E, p, v = (np.asarray(array, dtype=np.float64) for array in (model.E, model.p, model.v))
-    with np.errstate(all="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         check_scores(E @ p, E @ v)
     return E, p, v
+
+
+def unit_rows(rows: Floats) -> Floats:
+    """The rows scaled to length 1, however long or short they are; rows of zeros stay."""
+    largest = np.abs(rows).max(axis=1, keepdims=True, initial=0.0)
+    scaled = rows / np.where(largest > 0, largest, 1.0)
+    sizes = np.linalg.norm(scaled, axis=1, keepdims=True)
+    return scaled / np.where(sizes > 0, sizes, 1.0)
+
+
+def largest_share_along(rows: Floats, v: Floats) -> float:
+    """max_s |x_s . v| / (||x_s|| ||v||), each row against its own length; 0 for rows or v of length 0."""
+    return float(np.abs(unit_rows(rows) @ unit_rows(v[None])[0]).max(initial=0.0))
+
+
+def independence(rows: Floats) -> float:
+    """Smallest over largest singular value of the rows scaled to length 1; 0 where they are dependent by number."""
+    if len(rows) > rows.shape[1]:
+        return 0.0
+    singular = np.linalg.svd(unit_rows(rows), compute_uv=False)
+    return float(singular[-1] / (singular[0] or 1.0))
 
 
 def largest_product(rows: Floats, block: int = 1024) -> float:

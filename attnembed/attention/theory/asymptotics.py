@@ -14,12 +14,14 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import linprog
 from scipy.special import log_expit
 
-from attnembed._validation import freeze
+from attnembed._validation import as_integer_array, freeze
 from attnembed.attention.data import TokenDataset
-from attnembed.attention.selection import Parameters, Selection, top_tokens
-from attnembed.attention.theory._inputs import parameters
+from attnembed.attention.parameters import Parameters
+from attnembed.attention.selection import Selection, TokenValues, top_tokens
+from attnembed.attention.theory._inputs import parameters, unit_rows
 from attnembed.attention.theory._program import MarginProgram, solve_program
 from attnembed.attention.theory.hypotheses import Hypothesis, Prediction
+from attnembed.losses import logistic
 
 __all__ = ["Asymptotics", "asymptotics"]
 
@@ -36,28 +38,39 @@ _INTERIOR = 1e-9
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Asymptotics(Prediction):
-    """The flow at late times, for the margin program with rows d_k = E_{s*} - E_s of ``pairs`` (m, 2) = (s*, s).
+    """The flow at late times, if it selects ``selected``: the program has rows d_k = E_{s_i} - E_s of ``pairs``.
+
+    Where the hypotheses hold, an open set of starts does so. Below s_i is the selected token of X_i, top or not, and
+    gamma_i = y_i g_{s_i}.
 
     Attributes
     ----------
+    selected : (n,) the tokens s_i
     p_mm : (d,) the max-margin point; margin : gamma = 1/||p_mm||
-    C : (m,) C_k = sum over the sequences with that pair of (sigma(-gamma_i*)/n) D_is n_is / n_is*; NaN where a
-        selected token is not the top
+    loss_limit : L_sigma = mean_i l(gamma_i), the limit of L; the infimum L* where all s_i are top tokens
+    pairs : (m, 2) = (s_i, s)
+    C : (m,) C_k = sum over the sequences with that pair of (sigma(-gamma_i)/n) D_is n_is / n_{i s_i}, with
+        D_is = y_i (g_{s_i} - g_s) of any sign: row k pulls p towards the selection if C_k > 0, away if C_k < 0
     support : (m_s,) the active rows, d_k . p_mm = 1; next_margin : the smallest d_k . p_mm of the others
     dual : (m,) lambda_k = C_k e^{-rho.d_k} on the support, else 0: the multipliers that the flow selects
     rho : (d,) the offset, in the span of the support; NaN where it does not exist
     conserved : (d,) the component of p_0 outside the span of all d_k, which never changes
+    undetermined : (d, j) orthonormal directions in the span of all rows and orthogonal to the support's span: along
+        them p_t converges to a point that depends on the path
+    angle_is_exact : whether j = 0, so that data and parameters determine the whole offset
     norm_constant : limit of ||p_t|| - ||p_mm|| log t
     angle_constant : limit of (1 - cos) log^2 t, or a lower bound on it where ``angle_is_exact`` is False
-    angle_is_exact : whether the support spans all d_k; if not, the offset outside its span depends on the path
-    loss_gap_constant : ||p_mm||^2, limit of t (L - L*)
-    transient_rate : mu, p_t - p_mm log t - rho = O(t^-mu) up to powers of log t
-    attention_constants : (m,) lambda_k / C_k, limit of t a_is n_is* / n_is on the support, else 0
+    loss_gap_constant : ||p_mm||^2, limit of t (L - loss_limit)
+    transient_rate : mu, up to powers of log t: p_t - p(log t) = O(t^-mu) where ``angle_is_exact``; else this is true
+        of its part outside ``undetermined`` only, and p_t - p(log t) tends to something else than 0
+    attention_constants : (m,) lambda_k / C_k, limit of t a_is n_{i s_i} / n_is on the support, else 0
     certificate : (m,) convex weights w with D^T w = 0 where the program is infeasible, else None
     """
 
+    selected: Ints
     p_mm: Floats
     margin: float
+    loss_limit: float
     pairs: Ints
     C: Floats
     support: Ints
@@ -65,16 +78,21 @@ class Asymptotics(Prediction):
     dual: Floats
     rho: Floats
     conserved: Floats
+    undetermined: Floats
     norm_constant: float
     angle_constant: float
-    angle_is_exact: bool
     loss_gap_constant: float
     transient_rate: float
     attention_constants: Floats
     certificate: Floats | None
 
+    @property
+    def angle_is_exact(self) -> bool:
+        """Whether the support spans all rows of a feasible program, so that the offset does not depend on the path."""
+        return bool(np.isfinite(self.p_mm).all()) and self.undetermined.shape[1] == 0
+
     def p(self, log_time: ArrayLike) -> Floats:
-        """p_mm log t + rho + the conserved component, (..., d)."""
+        """p_mm log t + rho + the conserved component, (..., d): the asymptote, less its part in ``undetermined``."""
         return np.asarray(log_time, dtype=np.float64)[..., None] * self.p_mm + self.rho + self.conserved
 
 
@@ -85,15 +103,19 @@ def asymptotics(model: Parameters, data: TokenDataset, selected: ArrayLike | Sel
     rho exists if and only if p_mm is in the relative interior of the cone of its support, that is, has a
     representation with all lambda_k > 0. Then
         ||p_t|| - ||p_mm|| log t -> (1/||p_mm||) sum_k lambda_k log(C_k / lambda_k),
-        (1 - cos) log^2 t -> ||rho_perp||^2 / (2 ||p_mm||^2),   t (L - L*) -> ||p_mm||^2,
+        (1 - cos) log^2 t -> ||rho_perp||^2 / (2 ||p_mm||^2),   t (L - L_sigma) -> ||p_mm||^2,
         mu = min( smallest eigenvalue of sum lambda_k d_k d_k^T on the span, next margin - 1 ).
+
+    A selection for which all hypotheses hold is locally optimal: flows from an open set of starts end in it. If an
+    active row has C_k < 0, none does.
 
     Parameters
     ----------
-    selected : (n,) token ids, a `Selection`, or None for the top tokens. The formulas need the selected token of each
-        sequence to be its unique top token; a hypothesis says whether it is.
+    selected : (n,) token ids, a `Selection` (its ``tokens``), or None for the top tokens. Any selection may be asked
+        about, of top tokens or not: only its active rows need D_is > 0.
 
-    Source: derived here (docs/derivations/asymptotics.md); [SHNGS18] for the separable linear case.
+    Source: derived here (docs/derivations/asymptotics.md, limit-direction.md), as [TLTO23] for locally optimal
+    selections; [SHNGS18] for the separable linear case.
 
     >>> from attnembed.attention.model import AttentionModel
     >>> data = TokenDataset.from_tokens([[0, 2], [1, 2]], [1, -1])
@@ -101,39 +123,49 @@ def asymptotics(model: Parameters, data: TokenDataset, selected: ArrayLike | Sel
     >>> late.p_mm.round(6), round(late.loss_gap_constant, 6), late.support, late.holds
     (array([ 0.333333,  0.333333, -0.666667]), 0.666667, array([0, 1]), True)
     """
-    E, p, v = parameters(model, data)
-    g = E @ v
-    top, _, _, _ = top_tokens(data, g)
-    chosen = top if selected is None else np.asarray(selected.tokens if isinstance(selected, Selection) else selected)
+    _, p, _ = parameters(model, data)
+    values = TokenValues.of(model)
+    if selected is None:
+        selected = top_tokens(data, values)[0]
+    chosen = as_integer_array("selected", selected.tokens if isinstance(selected, Selection) else selected, ndim=1)
     program = solve_program(model, data, chosen)
-    log_C, worst = _log_coefficients(data, g, chosen, program)
-
-    feasible = program.certificate is None
+    log_weight, mean_D = _pulls(data, values, chosen, program)
+    solved = len(program.pairs) > 0 and bool(np.isfinite(program.p).all())
     margins = program.differences @ program.p
-    active = margins <= 1 + _ACTIVE if feasible else np.zeros(margins.size, dtype=bool)
+    active = margins <= 1 + _ACTIVE if solved else np.zeros(margins.size, dtype=bool)
     support = np.flatnonzero(active)
-    everything, span = _row_basis(program.differences), _row_basis(program.differences[support])
+    # In units of the longest row (multipliers and C of its square) nothing under- or overflows.
+    unit = float(np.abs(program.differences).max(initial=0.0)) or 1.0
+    rows, p_mm = program.differences / unit, program.p * unit
+    everything, span = _row_basis(rows), _row_basis(rows[support])
+    worst = float(mean_D[support].min(initial=np.inf)) if solved else float(mean_D.min(initial=np.inf))
     # Coordinates in the span of the active rows: A (m_s, r), and D^T lambda = p_mm reads A^T lambda = target.
-    A, target = program.differences[support] @ span, program.p @ span
-    start = _interior_multipliers(A, target) if feasible else np.array([np.nan])
+    A, target = rows[support] @ span, p_mm @ span
+    start = _interior_multipliers(A, target) if solved else np.array([np.nan])
+    with np.errstate(divide="ignore"):
+        log_C = log_weight + np.log(np.maximum(mean_D, 0.0)) + 2 * np.log(unit)
     rho, residual = np.full(p.size, np.nan), np.nan
-    if feasible and worst > 0 and start.min() > _INTERIOR * start.max():
+    if solved and worst > 0 and start.min() > _INTERIOR * start.max():
         x, residual = _offset(A, target, log_C[support], start)
         rho = span @ x
 
-    squared_norm = float(program.p @ program.p)
-    next_margin = float(margins.min(where=~active, initial=np.inf)) if feasible else np.nan
+    squared_norm = float(p_mm @ p_mm) or np.nan
+    next_margin = float(margins.min(where=~active, initial=np.inf)) if solved else np.nan
     conserved = p - everything @ (everything.T @ p)
-    offset = rho + conserved
-    across = offset - program.p * (offset @ program.p) / squared_norm
+    offset = rho + conserved * unit
+    across = offset - p_mm * (offset @ p_mm / squared_norm)
     dual, constants = np.zeros(margins.size), np.zeros(margins.size)
-    constants[support] = np.exp(-program.differences[support] @ rho)
-    dual[support] = np.exp(log_C[support] - program.differences[support] @ rho)
+    dual[support] = np.exp(log_C[support] - rows[support] @ rho)
+    with np.errstate(over="ignore"):  # what is beyond floats in the caller's units is inf there
+        constants[support] = np.exp(-rows[support] @ rho)
+        multipliers = dual / unit / unit
     curvature = A.T @ (dual[support, None] * A)
     rate = min(float(np.linalg.eigvalsh(curvature)[0]), next_margin - 1) if np.isfinite(residual) else np.nan
     return Asymptotics(
         hypotheses=(
-            Hypothesis("every selected token is the unique top: smallest D_is", worst, ">", 0.0),
+            Hypothesis(
+                "every active row pulls towards the selection: smallest D_is, mean over its sequences", worst, ">", 0.0
+            ),
             *program.hypotheses,
             Hypothesis(
                 "p_mm is in the relative interior of its support's cone: smallest over largest multiplier",
@@ -143,41 +175,43 @@ def asymptotics(model: Parameters, data: TokenDataset, selected: ArrayLike | Sel
             ),
             Hypothesis("rho was found: ||D^T lambda - p_mm|| / ||p_mm||", residual, "<=", _INTERIOR),
         ),
+        selected=freeze(chosen),
         p_mm=freeze(program.p.copy()),
         margin=program.margin,
+        loss_limit=float(np.mean(logistic(data.labels * values.values[chosen]))),
         pairs=program.pairs,
-        C=freeze(np.exp(log_C) if worst > 0 else np.full(margins.size, np.nan)),
+        C=freeze(np.exp(log_weight) * mean_D),
         support=freeze(support),
         next_margin=next_margin,
-        dual=freeze(dual),
-        rho=freeze(rho),
+        dual=freeze(multipliers),
+        rho=freeze(rho / unit),
         conserved=freeze(conserved),
-        norm_constant=float(rho @ program.p * program.margin),
+        undetermined=freeze(_row_basis((everything - span @ (span.T @ everything)).T, floor=_RANK)),
+        norm_constant=float(rho @ p_mm / np.sqrt(squared_norm)) / unit,
         angle_constant=float(across @ across / (2 * squared_norm)),
-        angle_is_exact=feasible and span.shape[1] == everything.shape[1],
-        loss_gap_constant=squared_norm,
+        loss_gap_constant=squared_norm / unit / unit,
         transient_rate=rate,
         attention_constants=freeze(constants),
         certificate=program.certificate,
     )
 
 
-def _log_coefficients(data: TokenDataset, g: Floats, chosen: Ints, program: MarginProgram) -> tuple[Floats, float]:
-    """log C_k, (m,), and the smallest D_is over all sequences; log C is -inf where D_is is not positive."""
+def _pulls(data: TokenDataset, values: TokenValues, chosen: Ints, program: MarginProgram) -> tuple[Floats, Floats]:
+    """log w_k and the mean D_k, each (m,), of C_k = w_k D_k: w_ik = (sigma(-gamma_i)/n) n_is/n_{i s_i} sums to w_k."""
     columns, row = data.counts.indices.astype(np.int64), data.segments.ids
-    winner = chosen.astype(np.int64)[row]
+    winner = chosen[row]
     is_winner = columns == winner
-    gamma = data.labels * g[chosen]
-    D = gamma[row] - data.labels[row] * g[columns]
+    gamma, D = data.labels * values.values[chosen], values.shortfalls(data, chosen)
     count = np.empty(data.n_samples)
     count[row[is_winner]] = data.counts.data[is_winner]
-    other = ~is_winner
-    with np.errstate(divide="ignore"):
-        terms = np.log(np.maximum(D, 0)) + np.log(data.counts.data / count[row]) + log_expit(-gamma)[row]
+    log_terms = np.log(data.counts.data / count[row]) + log_expit(-gamma)[row] - np.log(data.n_samples)
     keys = program.pairs[:, 0] * data.vocab_size + program.pairs[:, 1]
-    log_C = np.full(len(keys), -np.inf)
-    np.logaddexp.at(log_C, np.searchsorted(keys, (winner * data.vocab_size + columns)[other]), terms[other])
-    return log_C - np.log(data.n_samples), float(D[other].min())
+    other = ~is_winner
+    place = np.searchsorted(keys, (winner * data.vocab_size + columns)[other])
+    log_weight, mean_D = np.full(len(keys), -np.inf), np.zeros(len(keys))
+    np.logaddexp.at(log_weight, place, log_terms[other])
+    np.add.at(mean_D, place, np.exp(log_terms[other] - log_weight[place]) * D[other])
+    return log_weight, mean_D
 
 
 def _interior_multipliers(A: Floats, target: Floats) -> Floats:
@@ -191,6 +225,8 @@ def _interior_multipliers(A: Floats, target: Floats) -> Floats:
     if least.min() > _INTERIOR * least.max() or m == r:
         return least
     size = float(np.abs(least).max())
+    if not (0 < size < np.inf and np.isfinite(target / size).all()):
+        return least
     result = linprog(
         np.append(np.zeros(m), -1.0),
         A_ub=sp.hstack([-sp.eye_array(m), np.ones((m, 1))]),
@@ -221,10 +257,14 @@ def _offset(A: Floats, target: Floats, log_C: Floats, start: Floats) -> tuple[Fl
     return x, float(np.linalg.norm(A.T @ lam - target) / np.linalg.norm(target))
 
 
-def _row_basis(D: Floats) -> Floats:
-    """Orthonormal basis of the span of the rows, (d, r)."""
+def _row_basis(D: Floats, floor: float = 0.0) -> Floats:
+    """Orthonormal basis of the span of the rows, (d, r); each row counts by its direction, unless ``floor`` is given.
+
+    With a floor the rows keep their lengths, and singular values below it count as zero.
+    """
     if D.size == 0 or not np.isfinite(D).all():
         return np.zeros((D.shape[1], 0))
-    triangle = np.linalg.qr(D, mode="r") if len(D) > D.shape[1] else D
+    rows = D if floor else unit_rows(D)
+    triangle = np.linalg.qr(rows, mode="r") if len(rows) > rows.shape[1] else rows
     _, singular, right = np.linalg.svd(triangle, full_matrices=False)
-    return right[singular > _RANK * singular[0]].T
+    return right[singular > (floor or _RANK * singular[0])].T

@@ -15,8 +15,15 @@ from scipy.special import expit
 
 from attnembed._validation import freeze
 from attnembed.attention.data import TokenDataset
-from attnembed.attention.selection import Parameters, top_tokens
-from attnembed.attention.theory._inputs import ROUNDING, loss_increase, parameters
+from attnembed.attention.parameters import Parameters
+from attnembed.attention.selection import TokenValues, top_tokens
+from attnembed.attention.theory._inputs import (
+    ROUNDING,
+    independence,
+    largest_share_along,
+    loss_increase,
+    parameters,
+)
 from attnembed.attention.theory._program import solve_program
 from attnembed.attention.theory.hypotheses import Hypothesis, Prediction
 from attnembed.attention.theory.orthogonal import orthogonal_embeddings
@@ -124,13 +131,13 @@ def basin_condition(model: Parameters, data: TokenDataset) -> BasinCondition:
     >>> print(*basin_condition(start, data).failures)
     fails: n (L(p_0) - L*) < min [l(gamma^(2)) - l(gamma*)] (measured 0.5089, required < 0.3799, off by 0.129)
     """
-    E, p, v = parameters(model, data)
-    gap = _gap(data, E @ p, E @ v)
+    E, p, _ = parameters(model, data)
+    gap = _gap(data, E @ p, TokenValues.of(model))
     program = solve_program(model, data, gap.top)
     left, right = float(gap.increase.sum()), float(gap.step.min())
     loss_gap = left / data.n_samples
     kap = kap_sharp = 0.0
-    if left < right:
+    if left < right and gap.several.any():
         # b_i = l^{-1}(l(gamma_i*) + n gap), the least y_i f_i that the loss allows; gamma_i* itself at the optimum.
         gamma, second, D = (x[gap.several] for x in (gap.gamma, gap.runner_up, gap.spread))
         lowest = gamma if left == 0 else np.minimum(gamma, logistic_inverse(logistic(gamma) + left))
@@ -205,10 +212,10 @@ def large_step_condition(model: Parameters, data: TokenDataset) -> LargeStepCond
     >>> large_step_condition(AttentionModel(np.eye(3), np.zeros(3), [3.0, -3.0, 0.0]), data).holds
     True
     """
-    E, p, v = parameters(model, data)
-    g = E @ v
-    columns, segments = data.counts.indices, data.segments
-    top, _, gamma, _ = top_tokens(data, g)
+    E, p, _ = parameters(model, data)
+    values = TokenValues.of(model)
+    g, columns, segments = values.values, data.counts.indices, data.segments
+    top, _, gamma, _ = top_tokens(data, values)
     is_top = columns == top[segments.ids]
     attention = probabilities((E @ p)[columns], segments, data.counts.data)
     theta, Gamma = float(attention[is_top].min()), float(gamma.min())
@@ -248,23 +255,21 @@ def large_step_size(model: Parameters, data: TokenDataset) -> LargeStepSize:
     important = np.unique(report.important[report.important >= 0])
     alpha_min = float(np.abs(data.signed_frequency[important]).min()) if important.size else 0.0
     W = float(v @ v)
-    scale = float(np.linalg.norm(E, axis=1).max()) * math.sqrt(W)
-    singular = np.linalg.svd(E[data.frequency > 0], compute_uv=False)
-    independent = singular.size == np.count_nonzero(data.frequency) and singular[0] > 0
+    occurring = E[data.frequency > 0]
     needed = 2 * data.lengths.max() * math.log(data.n_samples / math.log(2))
     return LargeStepSize(
         hypotheses=(
             Hypothesis("violations of Assumption 1", float(len(report.violations)), "<=", 0.0),
             Hypothesis("p_0 is zero: ||p_0||", float(np.linalg.norm(p)), "<=", 0.0),
             Hypothesis(
-                "E_0 v is zero: max |E_s.v| / (max ||E_s|| ||v||)",
-                float(np.abs(E @ v).max()) / (scale or 1.0),
+                "E_0 v is zero: max |E_s.v| / (||E_s|| ||v||)",
+                largest_share_along(occurring, v),
                 "<=",
                 ROUNDING,
             ),
             Hypothesis(
-                "independent embeddings: smallest over largest singular value",
-                float(singular[-1] / singular[0]) if independent else 0.0,
+                "independent embeddings: smallest over largest singular value of the unit rows",
+                independence(occurring),
                 ">",
                 ROUNDING,
             ),
@@ -339,17 +344,17 @@ class _Gap:
     several: NDArray[np.bool_]
 
 
-def _gap(data: TokenDataset, u: Floats, g: Floats) -> _Gap:
+def _gap(data: TokenDataset, u: Floats, g: TokenValues) -> _Gap:
     columns, segments = data.counts.indices, data.segments
     top, _, gamma, runner_up = top_tokens(data, g)
-    D = segments.spread(gamma) - segments.spread(data.labels) * g[columns]
+    D = g.shortfalls(data, top)
     delta = segments.sum(probabilities(u[columns], segments, data.counts.data) * D)
     several = runner_up > -np.inf
     return _Gap(
         top=top,
         gamma=gamma,
         runner_up=runner_up,
-        increase=loss_increase(gamma, delta),
+        increase=loss_increase(gamma, np.maximum(delta, 0.0)),
         step=np.where(several, loss_increase(gamma, np.where(several, gamma - runner_up, 0.0)), np.inf),
         spread=segments.max(D),
         several=several,

@@ -14,8 +14,9 @@ from scipy.special import log_expit
 
 from attnembed._validation import freeze
 from attnembed.attention.data import TokenDataset
-from attnembed.attention.selection import Parameters, top_tokens
-from attnembed.attention.theory._inputs import parameters
+from attnembed.attention.parameters import Parameters
+from attnembed.attention.selection import TokenValues, top_tokens
+from attnembed.attention.theory._inputs import independence, parameters, unit_rows
 from attnembed.attention.theory.hypotheses import Hypothesis, Prediction
 from attnembed.gibbs import log_partition
 
@@ -59,14 +60,14 @@ def divergence(model: Parameters, data: TokenDataset) -> Divergence:
     >>> growth.tokens, growth.inner_products.round(4), growth.holds
     (array([0, 1]), array([0.0472, 0.0472]), True)
     """
-    E, p, v = parameters(model, data)
-    u, g = E @ p, E @ v
+    E, p, _ = parameters(model, data)
+    u, g = E @ p, TokenValues.of(model)
     columns, segments, multiplicity = data.counts.indices, data.segments, data.counts.data
     row = segments.ids
     top, _, gamma, runner_up = top_tokens(data, g)
 
     # delta_i = gamma_i* - y_i f_i = sum_s a_is D_is, in logarithms: its terms vanish as attention saturates.
-    D = gamma[row] - data.labels[row] * g[columns]
+    D = g.shortfalls(data, top)
     log_Z = log_partition(u[columns], segments, multiplicity)
     with np.errstate(invalid="ignore", divide="ignore"):
         log_delta = log_partition(np.where(D > 0, u[columns], -np.inf), segments, multiplicity * D) - log_Z
@@ -83,17 +84,23 @@ def divergence(model: Parameters, data: TokenDataset) -> Divergence:
     np.logaddexp.at(log_inner, columns[first], (log_rate[row] + log_attention)[first])
 
     occurring = np.flatnonzero(data.frequency > 0)
-    left, singular, right = np.linalg.svd(E[occurring], full_matrices=False)
-    independence = float(singular[-1] / singular[0]) if singular[0] > 0 and occurring.size <= E.shape[1] else 0.0
+    rows = unit_rows(E[occurring])
+    independent = independence(E[occurring])
     rounding = np.finfo(np.float64).eps * max(occurring.size, E.shape[1])
-    if independence > rounding:
-        dual = (left[np.searchsorted(occurring, tokens)] / singular) @ right
+    if independent > rounding:
+        # The dual basis of the unit rows, in units of the rows' lengths.
+        where = np.searchsorted(occurring, tokens)
+        left, singular, right = np.linalg.svd(rows, full_matrices=False)
+        dual = (left[where] / singular) @ right / np.einsum("sk,sk->s", rows[where], E[tokens])[:, None]
     else:
         dual = np.full((tokens.size, E.shape[1]), np.nan)
     return Divergence(
         hypotheses=(
             Hypothesis(
-                "independent embeddings: smallest over largest singular value", independence, ">", float(rounding)
+                "independent embeddings: smallest over largest singular value of the unit rows",
+                independent,
+                ">",
+                float(rounding),
             ),
             Hypothesis("number of tokens that are strictly top wherever they occur", float(tokens.size), ">=", 1.0),
         ),

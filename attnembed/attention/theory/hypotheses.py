@@ -48,9 +48,10 @@ class Hypothesis:
 
     def __str__(self) -> str:
         text = f"measured {self.measured:.4g}, required {self.relation} {self.required:.4g}"
-        return (
-            f"holds: {self.name} ({text})" if self.holds else f"fails: {self.name} ({text}, off by {-self.slack:.3g})"
-        )
+        if self.holds:
+            return f"holds: {self.name} ({text})"
+        off = "" if self.slack != self.slack or self.slack == 0 else f", off by {-self.slack:.3g}"
+        return f"fails: {self.name} ({text}{off})"
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)

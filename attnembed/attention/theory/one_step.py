@@ -15,8 +15,8 @@ from scipy.special import expit
 
 from attnembed._validation import as_real_array, check_positive, freeze
 from attnembed.attention.data import TokenDataset
-from attnembed.attention.selection import Parameters
-from attnembed.attention.theory._inputs import ROUNDING, parameters
+from attnembed.attention.parameters import Parameters
+from attnembed.attention.theory._inputs import ROUNDING, largest_share_along, parameters
 from attnembed.attention.theory.hypotheses import Hypothesis, Prediction
 from attnembed.errors import InputError
 from attnembed.gibbs import probabilities
@@ -92,11 +92,15 @@ def one_step_prediction(model: Parameters, data: TokenDataset, step_size: float)
     alpha = data.signed_frequency
     slope = eta / 2 * float(v @ v)
     g = E @ v
-    scale = float(np.linalg.norm(E, axis=1).max() * np.linalg.norm(v)) or 1.0
     return OneStepPrediction(
         hypotheses=(
             Hypothesis("p_0 is zero: ||p_0||", float(np.linalg.norm(p)), "<=", 0.0),
-            Hypothesis("E_0 v is zero: max |E_s.v| / (max ||E_s|| ||v||)", _peak(g) / scale, "<=", ROUNDING),
+            Hypothesis(
+                "E_0 v is zero: max |E_s.v| / (||E_s|| ||v||)",
+                largest_share_along(E[data.frequency > 0], v),
+                "<=",
+                ROUNDING,
+            ),
         ),
         E=freeze(E + np.outer(eta / 2 * alpha, v)),
         values=freeze(g + slope * alpha),

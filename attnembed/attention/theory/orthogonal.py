@@ -3,20 +3,25 @@
 Embeddings E_s = e_s + kappa_s v with e_s orthogonal to each other and to v, ||e_s|| = tau: what one step on E makes of
 wide random embeddings, with kappa_s = (eta/2) alpha_s, so that kappa = 0 for irrelevant tokens. Throughout W = ||v||^2.
 Derivation: docs/derivations/orthogonal.md.
+
+For large kappa the formulas are differences of nearly equal numbers (M - M_eff of tau^2, 1 - kappa_s K1 W / ... of its
+parts), and no digit may be left of them in floating point. They are rational in the arguments, so they are evaluated in
+exact fractions and rounded once.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from attnembed._validation import as_real_array, check_integer, check_positive, freeze
+from attnembed._validation import as_array, as_real_array, check_integer, check_positive, freeze
 from attnembed.attention.data import TokenDataset
-from attnembed.attention.selection import Parameters
+from attnembed.attention.parameters import Parameters
 from attnembed.attention.theory._inputs import ROUNDING, largest_product, parameters
 from attnembed.attention.theory.hypotheses import Hypothesis, Prediction
 from attnembed.errors import InputError
@@ -67,6 +72,8 @@ class OrthogonalEmbeddings(Prediction):
 def orthogonal_embeddings(model: Parameters, data: TokenDataset) -> OrthogonalEmbeddings:
     """Split E_s = e_s + kappa_s v, kappa_s = E_s.v / ||v||^2, so that e_s.v = 0; (V, d) and (V,).
 
+    For v = 0 there is no part along v: kappa = 0, and a hypothesis says so.
+
     >>> from attnembed.attention.model import AttentionModel
     >>> data = TokenDataset.from_tokens([[0, 1], [2, 1]], [1, -1])
     >>> split = orthogonal_embeddings(AttentionModel(np.eye(3, 4) + [0, 0, 0, 0.5], np.zeros(4), [0, 0, 0, 2.0]), data)
@@ -75,9 +82,7 @@ def orthogonal_embeddings(model: Parameters, data: TokenDataset) -> OrthogonalEm
     """
     E, _, v = parameters(model, data)
     W = float(v @ v)
-    if W == 0:
-        raise InputError("model", "must have v != 0", got="v = 0", hint="embeddings have no part along v")
-    kappa = E @ v / W
+    kappa = E @ v / W if W > 0 else np.zeros(len(E))
     e = E - np.outer(kappa, v)
     occurring = e[data.frequency > 0]
     norms = np.linalg.norm(occurring, axis=1)
@@ -96,6 +101,7 @@ def orthogonal_embeddings(model: Parameters, data: TokenDataset) -> OrthogonalEm
                 "<=",
                 ROUNDING,
             ),
+            Hypothesis("there is a direction v: ||v||^2", W, ">", 0.0),
         ),
         e=freeze(e),
         kappa=freeze(kappa),
@@ -112,6 +118,8 @@ def orthogonal_margin(kappa: ArrayLike, n_irrelevant: int, *, tau: float = 1.0, 
         lambda_s = N / ((N + M_eff) tau^2) * (1 - kappa_s K1 W / (tau^2 + K2 W)),
         p_mm = sum_s lambda_s E_s - (sum lambda / N) sum_j E_j.
 
+    Exact in kappa, tau and W up to one rounding, however large kappa is.
+
     Parameters
     ----------
     kappa : (M,) components of the important tokens along v, either sign
@@ -124,11 +132,14 @@ def orthogonal_margin(kappa: ArrayLike, n_irrelevant: int, *, tau: float = 1.0, 
     >>> round(orthogonal_margin([0.5, -0.5], 4).margin ** 2, 12)  # a balanced pair: 1/2 + 1/4
     0.75
     """
-    kappa, N, tau, W = _arguments(kappa, n_irrelevant, tau, W)
-    K1, stiffness = kappa.sum(), tau**2 + (kappa @ kappa) * W
-    M_eff = kappa.size - K1**2 * W / stiffness
-    multipliers = N / ((N + M_eff) * tau**2) * (1 - kappa * K1 * W / stiffness)
-    return _margin(multipliers, -multipliers.sum() / N, kappa, W)
+    k, N, t, w = _arguments(kappa, n_irrelevant, tau, W)
+    K1, K2 = sum(k), sum(x * x for x in k)
+    stiffness = t * t + K2 * w
+    M_eff = len(k) - K1 * K1 * w / stiffness
+    each = N / ((N + M_eff) * t * t * stiffness)
+    # 1 - kappa_s K1 W / (tau^2 + K2 W) = (tau^2 + W sum_r kappa_r (kappa_r - kappa_s)) / (tau^2 + K2 W)
+    multipliers = [each * (stiffness - x * K1 * w) for x in k]
+    return _margin(multipliers, [-sum(multipliers) / N], k, w)
 
 
 def private_margin(kappa: ArrayLike, n_irrelevant: ArrayLike, *, tau: float = 1.0, W: float = 1.0) -> OrthogonalMargin:
@@ -146,15 +157,15 @@ def private_margin(kappa: ArrayLike, n_irrelevant: ArrayLike, *, tau: float = 1.
     >>> round(private_margin([0.5], [3]).margin ** 2, 12) == round(single_margin(0.5, 3).margin ** 2, 12)
     True
     """
-    kappa = _kappa(kappa)
-    k = np.broadcast_to(np.asarray(n_irrelevant), kappa.shape)
-    if k.dtype.kind not in "iu" or (k < 1).any():
-        raise InputError("n_irrelevant", "must hold integers >= 1", got=n_irrelevant)
-    tau, W = check_positive("tau", tau), check_positive("W", W, zero_ok=True)
-    A = tau**2 * (1 + 1 / k)
-    c = (kappa / A).sum() / (1 + W * (kappa**2 / A).sum())
-    multipliers = (1 - kappa * c * W) / A
-    return _margin(multipliers, -multipliers / k, kappa, W)
+    k, _, t, w = _arguments(kappa, 1, tau, W)
+    sizes = as_array("n_irrelevant", n_irrelevant)
+    if sizes.dtype.kind not in "iu" or sizes.shape not in ((), (len(k),)) or (sizes < 1).any():
+        raise InputError("n_irrelevant", f"must hold {len(k)} integers >= 1, or one for all", got=n_irrelevant)
+    own = [Fraction(int(size)) for size in np.broadcast_to(sizes, len(k))]
+    A = [t * t * (1 + 1 / size) for size in own]
+    c = sum(x / a for x, a in zip(k, A)) / (1 + w * sum(x * x / a for x, a in zip(k, A)))
+    multipliers = [(1 - x * c * w) / a for x, a in zip(k, A)]
+    return _margin(multipliers, [-x / size for x, size in zip(multipliers, own)], k, w)
 
 
 def single_margin(kappa: float, n_irrelevant: int, *, tau: float = 1.0, W: float = 1.0) -> OrthogonalMargin:
@@ -165,9 +176,9 @@ def single_margin(kappa: float, n_irrelevant: int, *, tau: float = 1.0, W: float
     >>> round(single_margin(0.5, 4).margin ** 2, 12)  # 1 + 1/4 + 1/4
     1.5
     """
-    kappas, k, tau, W = _arguments([kappa], n_irrelevant, tau, W)
-    multipliers = 1 / (tau**2 * (1 + 1 / k) + kappas**2 * W)
-    return _margin(multipliers, -multipliers.sum() / k, kappas, W)
+    (x,), N, t, w = _arguments([kappa], n_irrelevant, tau, W)
+    multiplier = 1 / (t * t * (1 + 1 / N) + x * x * w)
+    return _margin([multiplier], [-multiplier / N], [x], w)
 
 
 def balanced_pair_margin(kappa: float, n_irrelevant: int, *, tau: float = 1.0, W: float = 1.0) -> OrthogonalMargin:
@@ -179,9 +190,9 @@ def balanced_pair_margin(kappa: float, n_irrelevant: int, *, tau: float = 1.0, W
     >>> balanced_pair_margin(0.1, 4).margin == balanced_pair_margin(7.0, 4).margin
     True
     """
-    kappas, N, tau, W = _arguments([kappa, -kappa], n_irrelevant, tau, W)
-    multipliers = np.full(2, 1 / (2 * tau**2 * (1 / 2 + 1 / N)))
-    return _margin(multipliers, -multipliers.sum() / N, kappas, W)
+    (x,), N, t, w = _arguments([kappa], n_irrelevant, tau, W)
+    multiplier = 1 / (t * t * (1 + 2 / N))
+    return _margin([multiplier] * 2, [-2 * multiplier / N], [x, -x], w)
 
 
 def unequal_pair_margin(
@@ -198,33 +209,44 @@ def unequal_pair_margin(
     >>> round(unequal_pair_margin(0.5, -0.5, 4).margin ** 2, 12)
     0.75
     """
-    kappas, N, tau, W = _arguments([kappa_plus, kappa_minus], n_irrelevant, tau, W)
-    G11, G22 = tau**2 * (1 + 1 / N) + kappas**2 * W
-    G12 = tau**2 / N + kappas.prod() * W
-    multipliers = np.array([G22 - G12, G11 - G12]) / (G11 * G22 - G12**2)
-    return _margin(multipliers, -multipliers.sum() / N, kappas, W)
+    (x, y), N, t, w = _arguments([kappa_plus, kappa_minus], n_irrelevant, tau, W)
+    G11, G22 = (t * t * (1 + 1 / N) + z * z * w for z in (x, y))
+    G12 = t * t / N + x * y * w
+    determinant = G11 * G22 - G12 * G12
+    multipliers = [(G22 - G12) / determinant, (G11 - G12) / determinant]
+    return _margin(multipliers, [-sum(multipliers) / N], [x, y], w)
 
 
-def _kappa(kappa: ArrayLike) -> Floats:
+def _arguments(
+    kappa: ArrayLike, n_irrelevant: int, tau: float, W: float
+) -> tuple[list[Fraction], Fraction, Fraction, Fraction]:
+    """kappa, N, tau and W, checked, as the exact fractions that they are."""
+    N = check_integer("n_irrelevant", n_irrelevant, minimum=1)
     array = as_real_array("kappa", kappa, ndim=1, dtype=np.float64)
     if array.size == 0:
         raise InputError("kappa", "must have one entry per important token", got="none")
-    return array
+    exact = [Fraction(x) for x in array.tolist()]
+    return exact, Fraction(N), Fraction(check_positive("tau", tau)), Fraction(check_positive("W", W, zero_ok=True))
 
 
-def _arguments(kappa: ArrayLike, n_irrelevant: int, tau: float, W: float) -> tuple[Floats, int, float, float]:
-    N = check_integer("n_irrelevant", n_irrelevant, minimum=1)
-    return _kappa(kappa), N, check_positive("tau", tau), check_positive("W", W, zero_ok=True)
-
-
-def _margin(multipliers: Floats, irrelevant: Floats | float, kappa: Floats, W: float) -> OrthogonalMargin:
-    """||p_mm||^2 = sum lambda and p_mm.v = W sum lambda kappa, from the multipliers."""
-    squared_norm = float(multipliers.sum())
+def _margin(
+    multipliers: list[Fraction], irrelevant: list[Fraction], kappa: list[Fraction], W: Fraction
+) -> OrthogonalMargin:
+    """||p_mm||^2 = sum lambda and p_mm.v = W sum lambda kappa, from the multipliers; here everything is rounded."""
+    squared_norm = _rounded(sum(multipliers))
     return OrthogonalMargin(
-        hypotheses=(Hypothesis("smallest multiplier", float(multipliers.min()), ">=", 0.0),),
+        hypotheses=(Hypothesis("smallest multiplier", _rounded(min(multipliers)), ">=", 0.0),),
         margin=1 / math.sqrt(squared_norm) if squared_norm > 0 else math.nan,
         squared_norm=squared_norm,
-        multipliers=freeze(multipliers),
-        irrelevant=freeze(np.atleast_1d(np.asarray(irrelevant, dtype=np.float64))),
-        value=float(W * (multipliers * kappa).sum()),
+        multipliers=freeze(np.array([_rounded(x) for x in multipliers])),
+        irrelevant=freeze(np.array([_rounded(x) for x in irrelevant])),
+        value=_rounded(W * sum(x * k for x, k in zip(multipliers, kappa))),
     )
+
+
+def _rounded(x: Fraction | int) -> float:
+    """The nearest float, infinite beyond the largest."""
+    try:
+        return float(x)
+    except OverflowError:
+        return math.inf if x > 0 else -math.inf

@@ -5,6 +5,7 @@ Derivation: docs/derivations/smoothness.md.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnembed.attention.data import TokenDataset
-from attnembed.attention.selection import Parameters
+from attnembed.attention.parameters import Parameters
 from attnembed.attention.theory._inputs import parameters
 from attnembed.attention.theory.hypotheses import Prediction
 from attnembed.gibbs import Segments
@@ -50,7 +51,11 @@ def smoothness_bound(model: Parameters, data: TokenDataset) -> SmoothnessBound:
     g = (E @ v)[columns]
     G = float((segments.max(g) + segments.max(-g)).max())
     R = _largest_diameter(E, columns, segments)
-    return SmoothnessBound(hypotheses=(), beta=G**2 * R**2 / 64 + G * R**2 / 4, value_range=G, diameter=R)
+    try:
+        beta = G**2 * R**2 / 64 + G * R**2 / 4
+    except OverflowError:  # ** of Python's floats raises where * gives inf
+        beta = math.inf
+    return SmoothnessBound(hypotheses=(), beta=beta, value_range=G, diameter=R)
 
 
 def _largest_diameter(E: Floats, columns: NDArray[np.integer[Any]], segments: Segments) -> float:
@@ -60,7 +65,7 @@ def _largest_diameter(E: Floats, columns: NDArray[np.integer[Any]], segments: Se
     radii add up to no more than the best distance found, and in the others one token of the pair has r > best/2 and
     the other r > best - max r.
     """
-    X = E - E.mean(axis=0)
+    X = E - E[np.unique(columns)].mean(axis=0)
     radius = np.linalg.norm(X, axis=1)
     reach = segments.max(radius[columns])
     best = 0.0

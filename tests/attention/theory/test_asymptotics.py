@@ -201,15 +201,112 @@ def test_dependent_rows_inside_and_on_the_boundary() -> None:
     assert not on_boundary.hypotheses[3].holds
 
 
-def test_a_selection_that_is_not_the_top_is_reported() -> None:
+def test_a_selection_that_loses_by_an_active_row_is_reported() -> None:
     model = unit_model([1.0, -1.0, 0.0])
     predicted = asymptotics(model, PAIR, [0, 2])
     assert not predicted.hypotheses[0].holds
     assert predicted.hypotheses[0].measured == -1.0
-    assert np.isnan(predicted.C).all()
+    # C_k = sigma(-gamma)/n D: sigma(-1)/2 for the pair (0, 2), -sigma(0)/2 for (2, 1)
+    np.testing.assert_allclose(predicted.C, [1 / (1 + np.e) / 2, -0.25], rtol=1e-14)
     assert np.isfinite(predicted.p_mm).all()
+    assert np.isnan(predicted.rho).all()
     same = asymptotics(model, PAIR, select(model.replace(p=[1.0, 1.0, 0.0]), PAIR))
     assert same.holds
+
+
+# Token 1 is top, but the flow may end on token 0: the row against token 1 is not active.
+BEATEN = TokenDataset.from_tokens([[0, 1, 2], [3]], [1, -1])
+LOCAL = AttentionModel([[1.0, 0.0], [-1.0, 1.0], [0.0, 0.0], [0.0, -1.0]], [5.0, 0.0], [0.5, 1.5])
+
+
+def test_a_flow_can_end_on_a_token_that_is_not_the_top_and_is_predicted() -> None:
+    flow = late(LOCAL, BEATEN, 60.0)
+    chosen = select(flow.model, BEATEN)
+    assert (chosen.tokens[0], chosen.top[0]) == (0, 1)
+    predicted = asymptotics(LOCAL, BEATEN, chosen)
+    assert predicted.holds, predicted
+    assert predicted.hypotheses[0].measured == 0.5  # of the row against token 2; against token 1, D = -0.5
+    # By hand: p_mm = (1, 0), gamma = (0.5, 1.5), C = sigma(-0.5)/2 * 0.5 * 1 and rho = log C.
+    np.testing.assert_allclose(predicted.p_mm, [1.0, 0.0], rtol=0, atol=1e-14)
+    np.testing.assert_allclose(predicted.loss_limit, np.log1p(np.exp([-0.5, -1.5])).mean(), rtol=1e-14)
+    np.testing.assert_allclose(predicted.rho, [np.log(0.25 / (1 + np.exp(0.5))), 0.0], rtol=1e-12, atol=1e-14)
+    cosine = flow.p @ predicted.p_mm * predicted.margin / np.linalg.norm(flow.p)
+    assert abs(cosine - 1) < 2e-8
+    # t (L - L_sigma) -> ||p_mm||^2, with L - L_sigma from the attention that token 0 has not got: nothing cancels.
+    missing = np.exp([flow.p @ (LOCAL.E[s] - LOCAL.E[0]) for s in (1, 2)])
+    delta = missing @ [-0.5, 0.5] / (1 + missing.sum())
+    gap = np.log1p(np.expm1(delta) / (1 + np.exp(0.5))) / 2
+    assert abs(np.exp(60.0) * gap / predicted.loss_gap_constant - 1) < 1e-9
+    assert abs(flow.model.loss(BEATEN) - predicted.loss_limit) < 1e-15
+    # L stays above what the top tokens would give.
+    assert predicted.loss_limit - asymptotics(LOCAL, BEATEN).loss_limit > 0.05
+    assert abs(flow.p[0] - predicted.p(60.0)[0]) < 1e-9
+    # The second coordinate is pushed by the inactive row alone, and ends where the path took it.
+    assert abs(np.abs(predicted.undetermined[:, 0]) - [0.0, 1.0]).max() < 1e-12
+    assert not predicted.angle_is_exact
+    assert abs(flow.p[1] - predicted.p(60.0)[1]) > 1e-3
+
+
+@pytest.mark.parametrize("p0", [[5.0, 0.0], [8.0, 1.0], [20.0, -20 / 3]])
+def test_no_flow_ends_where_an_active_row_pulls_away(p0: list[float]) -> None:
+    # The same values; now both rows are active, with D = (-0.5, 0.5), and every start leaves for token 1.
+    model = LOCAL.replace(E=[[1.0, 0.0], [0.2, 0.6], [0.0, 0.0], [0.0, -1.0]], p=p0)
+    np.testing.assert_allclose(model.token_values, LOCAL.token_values, rtol=0, atol=1e-15)
+    predicted = asymptotics(model, BEATEN, [0, 3])
+    assert predicted.support.tolist() == [0, 1]
+    np.testing.assert_allclose(predicted.hypotheses[0].measured, -0.5, rtol=1e-12)
+    assert predicted.failures[0] is predicted.hypotheses[0]
+    flow = late(model, BEATEN, 60.0)
+    assert select(flow.model, BEATEN).tokens.tolist() == [1, 3]
+    assert flow.top_attention[-1] > 0.999
+
+
+def test_a_row_shared_by_sequences_counts_by_its_sum() -> None:
+    # Token 0 over token 1 gains in the first sequence and loses in the second; C > 0 decides, not the sign of each D.
+    def both(more: int, less: int) -> tuple[AttentionModel, TokenDataset]:
+        return unit_model([0.5, -0.5]).replace(p=[4.0, -4.0]), TokenDataset.from_tokens(
+            [[0] + [1] * more, [0] * less + [1]], [1, -1]
+        )
+
+    model, data = both(3, 3)
+    predicted = asymptotics(model, data, [0, 0])
+    assert predicted.holds
+    weights = np.array([3.0, 1 / 3]) / (1 + np.exp([0.5, -0.5])) / 2
+    np.testing.assert_allclose(predicted.C, [weights[0] - weights[1]], rtol=1e-13)
+    flow = late(model, data, 60.0)
+    np.testing.assert_allclose(flow.p, predicted.p(60.0), rtol=0, atol=1e-8)
+    # With the counts the other way round C < 0, and the flow comes back to a finite point.
+    model, data = both(1, 1)
+    assert asymptotics(model, data, [0, 0]).hypotheses[0].measured < 0
+    assert np.linalg.norm(late(model, data, 20.0).p) < 3
+
+
+def test_outside_the_undetermined_directions_the_transient_has_the_predicted_rate() -> None:
+    # One active row (1, 0), an inactive one of margin 1.3: the second coordinate is pushed for a finite time.
+    data = TokenDataset.from_tokens([[0, 1], [0, 2], [3]], [1, 1, -1])
+    model = AttentionModel([[0.0, 0.0], [-1.0, 0.0], [-1.3, -1.0], [0.0, 0.0]], [0.0, 0.0], [1.0, 0.0])
+    predicted = asymptotics(model, data)
+    assert predicted.holds
+    assert not predicted.angle_is_exact
+    flow = late(model, data, 60.0)
+    when = np.searchsorted(flow.log_time, [15.0, 30.0, 59.9])
+    rest = flow.path[when] - predicted.p(flow.log_time[when])
+    assert np.linalg.norm(rest[-1]) > 0.1  # not o(1): the asymptote lacks what the path adds
+    determined = rest - rest @ predicted.undetermined @ predicted.undetermined.T
+    rate = -np.log(np.linalg.norm(determined[1]) / np.linalg.norm(determined[0])) / np.diff(flow.log_time[when[:2]])[0]
+    np.testing.assert_allclose(rate, predicted.transient_rate, rtol=0.05)
+
+
+@pytest.mark.parametrize("unit", [1e-180, 1e-90, 1e90, 1e150])
+def test_the_unit_of_the_embeddings_only_scales(unit: float) -> None:
+    model = unit_model([1.0, -2.0, 0.0, 0.0]).replace(p=np.zeros(4))
+    data = TokenDataset.from_tokens([[0, 2], [0, 3, 3], [1, 2, 2, 2], [1, 3]], [1, 1, -1, -1])
+    one, other = asymptotics(model, data), asymptotics(model.replace(E=unit * model.E, v=model.v / unit), data)
+    assert other.holds, other
+    np.testing.assert_allclose(other.p_mm * unit, one.p_mm, rtol=1e-10)
+    if 1e-150 < unit < 1e100:  # C e^{-rho.d} = lambda, and lambda falls with the square of the unit
+        np.testing.assert_allclose(other.attention_constants * unit * unit, one.attention_constants, rtol=1e-9)
+    np.testing.assert_allclose(other.transient_rate, one.transient_rate, rtol=1e-9)
 
 
 def test_an_infeasible_program_gives_its_certificate() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from hypothesis import assume, given
@@ -11,6 +13,7 @@ from numpy.typing import NDArray
 from attnembed.attention.data import TokenDataset
 from attnembed.attention.model import AttentionModel
 from attnembed.attention.theory import (
+    OrthogonalMargin,
     balanced_pair_margin,
     orthogonal_embeddings,
     orthogonal_margin,
@@ -127,6 +130,67 @@ def test_the_sign_of_the_unequal_pair() -> None:
     assert abs(unequal_pair_margin(1.0, 0.4, 3).margin / solved - 1) > 0.05
 
 
+# By another way than the closed forms: the Gram matrix of the active rows, solved by elimination in exact fractions.
+def precise(kappa: list[float], groups: list[int] | int, tau: float, W: float) -> tuple[list[Fraction], Fraction]:
+    """Multipliers per important token and p_mm.v, from G lambda = 1 with G_sr = tau^2 (...) + kappa_s kappa_r W."""
+    k, t, w = [Fraction(x) for x in kappa], Fraction(tau), Fraction(W)
+    M = len(k)
+    rows = []
+    for i in range(M):
+        shared = [Fraction(1, groups) if isinstance(groups, int) else Fraction(i == j, groups[i]) for j in range(M)]
+        rows.append([t * t * ((i == j) + shared[j]) + k[i] * k[j] * w for j in range(M)] + [Fraction(1)])
+    for i in range(M):  # G is positive definite: no pivot vanishes
+        rows[i] = [x / rows[i][i] for x in rows[i]]
+        for j in range(M):
+            if j != i:
+                rows[j] = [x - rows[j][i] * y for x, y in zip(rows[j], rows[i])]
+    solution = [row[-1] for row in rows]
+    return solution, w * sum(x * y for x, y in zip(solution, k))
+
+
+SHAPES = {
+    "one": [1.0],
+    "balanced": [1.0, -1.0],
+    "equal": [1.0, 1.0, 1.0],
+    "nearly equal": [1.0, 1.0 + 2.0**-40, 1.0 - 2.0**-41],
+    "mixed": [0.3, -0.7, 1.1, 0.9],
+}
+
+
+@pytest.mark.parametrize("size", [1e3, 1e6, 1e8, 1e12, 1e100])
+@pytest.mark.parametrize("name", SHAPES)
+def test_large_kappa_costs_no_digit(name: str, size: float) -> None:
+    kappa, tau, W = [size * x for x in SHAPES[name]], 0.7, 1.3
+    forms: list[tuple[OrthogonalMargin, list[Fraction], Fraction]] = [
+        (orthogonal_margin(kappa, 3, tau=tau, W=W), *precise(kappa, 3, tau, W)),
+    ]
+    k = [1, 2, 3, 4][: len(kappa)]
+    forms.append((private_margin(kappa, k, tau=tau, W=W), *precise(kappa, k, tau, W)))
+    if len(kappa) == 1:
+        forms.append((single_margin(kappa[0], 3, tau=tau, W=W), *precise(kappa, 3, tau, W)))
+    if len(kappa) == 2:
+        forms.append((unequal_pair_margin(*kappa, 3, tau=tau, W=W), *precise(kappa, 3, tau, W)))
+        forms.append((balanced_pair_margin(kappa[0], 3, tau=tau, W=W), *precise(kappa, 3, tau, W)))
+    for closed, multipliers, value in forms:
+        for got, exact in zip(closed.multipliers, multipliers):
+            assert abs(got - exact) <= 1e-12 * abs(exact)
+        assert abs(closed.squared_norm - sum(multipliers)) <= 1e-12 * abs(sum(multipliers))
+        if sum(multipliers) > 0:
+            assert abs(Fraction(closed.margin) ** 2 * sum(multipliers) - 1) <= 1e-12
+        assert abs(closed.value - value) <= 1e-12 * abs(value)
+        assert closed.holds == (min(multipliers) >= 0)
+
+
+def test_the_formula_in_floats_has_lost_them() -> None:
+    kappa, tau, W = 1e6 * np.array(SHAPES["nearly equal"]), 0.7, 1.3
+    K1, stiffness = kappa.sum(), tau**2 + kappa @ kappa * W
+    M_eff = 3 - K1**2 * W / stiffness
+    exact = sum(precise(kappa.tolist(), 3, tau, W)[0])
+    in_floats = 1 / (tau**2 * (1 / M_eff + 1 / 3))
+    assert abs(in_floats / exact - 1) > 1e-6
+    assert abs(orthogonal_margin(kappa, 3, tau=tau, W=W).squared_norm / exact - 1) < 1e-15
+
+
 def test_wide_random_embeddings_approach_the_limit() -> None:
     rng = np.random.default_rng(0)
     kappa, N = np.array([0.6, 0.2, -0.5]), 4
@@ -177,6 +241,15 @@ def test_many_tokens_are_measured_in_blocks() -> None:
     np.testing.assert_allclose(split.hypotheses[0].measured, 0.25, rtol=1e-3)
 
 
+def test_without_v_there_is_nothing_to_split() -> None:
+    data = TokenDataset.from_tokens([[0, 1], [2, 1]], [1, -1])
+    split = orthogonal_embeddings(AttentionModel(np.eye(3), np.zeros(3), np.zeros(3)), data)
+    assert not split.holds
+    assert split.failures[0].name.startswith("there is a direction v")
+    assert (split.kappa == 0).all()
+    np.testing.assert_array_equal(split.e, np.eye(3))
+
+
 @pytest.mark.parametrize(
     ("call", "argument"),
     [
@@ -186,6 +259,7 @@ def test_many_tokens_are_measured_in_blocks() -> None:
         (lambda: orthogonal_margin([1.0], 2, W=-1.0), "W"),
         (lambda: private_margin([1.0, 2.0], [1, 0]), "n_irrelevant"),
         (lambda: private_margin([1.0, 2.0], [1.5, 2.0]), "n_irrelevant"),
+        (lambda: private_margin([1.0, 2.0], [1, 2, 3]), "n_irrelevant"),
         (lambda: single_margin(float("nan"), 2), "kappa"),
     ],
 )

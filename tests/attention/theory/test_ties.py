@@ -14,6 +14,7 @@ from attnembed.attention.flow import gradient_flow
 from attnembed.attention.model import AttentionModel
 from attnembed.attention.theory import tie_invariant
 from attnembed.errors import InputError
+from attnembed.losses import logistic
 from tests.attention.theory.instances import unit_model
 
 # Tokens 0 and 1 are tied at the top of the first two sequences, in the proportion 1 : 2.
@@ -45,6 +46,68 @@ def test_the_larger_multiplicity_times_exponential_wins() -> None:
         assert attention[0, winner] > 0.97
     equal = tie_invariant(unit_model(VALUES).replace(p=[np.log(2.0), 0, 0, 0, 0]), DATA, 0, 1)
     assert equal.winner == -1
+
+
+# The winner has the larger share for ever, but not always everything: each time all four hypotheses hold.
+REST = (  # the same sequence with both labels: p comes to rest at a finite point
+    TokenDataset.from_tokens([[0, 1, 2], [0, 1, 2]], [1, -1]),
+    AttentionModel(np.eye(3), [0.5, 0.0, 0.0], [1.0, 1.0, -1.0]),
+    [0.295, 0.205, 0.5],
+)
+THIRD = (  # another sequence drives token 2 up, and it takes everything before the two can
+    TokenDataset.from_tokens([[0, 1, 2], [2, 3], [4]], [1, 1, -1]),
+    AttentionModel(np.vstack([np.eye(3), [[0, 0, 0.5], [0, 0, 0]]]), [-5.0, -5.1, 0.0], [1.0, 1.0, 0.5]),
+    [0.0, 0.0, 1.0],
+)
+# Another sequence drives token 2 down so fast (like -2 log t) that the two are left where they are, although no third
+# token can win: n (L - L*) is below every l(gamma^(2)) - l(gamma*), gamma^(2) taken beside the tie.
+BOUNDED = (
+    THIRD[0],
+    AttentionModel(
+        [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0.5, 0], [0, 0, 0, 1]], [3.0, 2.0, -6.0, 0.0], [1, 1, -1, 0]
+    ),
+    [0.732, 0.268, 0.0],
+)
+
+
+@pytest.mark.parametrize(("case", "until"), [(REST, 60.0), (THIRD, 60.0), (BOUNDED, 60.0), (BOUNDED, 300.0)])
+def test_the_winner_need_not_take_everything(
+    case: tuple[TokenDataset, AttentionModel, list[float]], until: float
+) -> None:
+    data, model, limit = case
+    tie = tie_invariant(model, data, 0, 1)
+    assert tie.holds, tie
+    assert tie.winner == 0
+    flow = gradient_flow(model, data, until=until, rtol=1e-10, atol=1e-12)
+    attention = flow.model.attention(data).toarray()[0, :3]
+    np.testing.assert_allclose(attention, limit, rtol=0, atol=6e-4)
+    # What does hold: the winner leads at all times, and the loser's share is what the invariant says.
+    u = flow.path @ model.E[:2].T
+    assert (u[:, 0] > u[:, 1]).all()
+    share = np.exp(-u[:, 0]) / (abs(tie.value) + 2 * np.exp(-u[:, 0]))
+    np.testing.assert_allclose(1 / (1 + np.exp(u[:, 0] - u[:, 1])), share, rtol=1e-6)
+
+
+def test_the_third_case_lies_inside_the_basin_of_the_tie() -> None:
+    data, model, _ = BOUNDED
+    gap = data.n_samples * gradient_flow(model, data, until=-5.0).loss_gap[0]
+    steps = [logistic(-1.0) - logistic(1.0), logistic(-1.0) - logistic(-0.5)]
+    assert gap < min(steps) / 10
+
+
+def test_a_token_that_never_occurs_does_not_make_values_equal() -> None:
+    E = np.vstack([np.eye(5), [[0.0, 0.0, 0.0, 0.0, 1e13]]])
+    tokens = [[0, 1, 1, 2], [0, 0, 1, 1, 1, 1, 3], [4, 2]]
+    data = TokenDataset.from_tokens(tokens, [1, 1, -1], vocab_size=6)
+    different = AttentionModel(E, np.zeros(5), [1.2, *VALUES[1:]])
+    assert tie_invariant(different, data, 0, 1).failures[0].name.startswith("equal values")
+    assert drift(different, data) > 1e-3
+    assert tie_invariant(AttentionModel(E, np.zeros(5), VALUES), data, 0, 1).holds
+
+
+def test_scores_beyond_the_exponential_are_no_warning() -> None:
+    tie = tie_invariant(unit_model(VALUES).replace(p=[-1e4, 0.0, 0.0, 0.0, 0.0]), DATA, 0, 1)
+    assert (tie.value, tie.winner) == (np.inf, 1)
 
 
 def test_an_orthogonal_frame_of_any_length_will_do() -> None:
