@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from attnembed._validation import check_between, check_choice, check_function, check_integer, check_positive, freeze
 from attnembed.attention.data import TokenDataset, check_data
 from attnembed.attention.model import AttentionModel
-from attnembed.attention.parameters import check_model
+from attnembed.attention.parameters import check_model, check_scores, check_sizes
 from attnembed.attention.passes import AnchoredPass, TokenPasses, loss_gap
 from attnembed.attention.selection import top_tokens
 from attnembed.errors import InputError
@@ -208,7 +208,10 @@ class _ClsField:
         if model.vocab_size < model.dim:
             self.basis, R = np.linalg.qr(E.T)
             self.embeddings = np.ascontiguousarray(R.T)
-        self.scores, self.values = E @ self.p0, E @ model.v.astype(np.float64)
+        with np.errstate(all="ignore"):
+            self.scores, self.values = E @ self.p0, E @ model.v.astype(np.float64)
+        check_scores(self.scores, self.values)
+        check_sizes(model)
         self.top, _, self.gamma, _ = top_tokens(data, self.values)
         self._is_top = np.flatnonzero(data.counts.indices == data.segments.spread(self.top))
 

@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 from attnembed._validation import as_array, check_shape
 from attnembed.errors import InputError, InputTypeError
 
-__all__ = ["Parameters", "check_model", "check_scores", "scores_and_values"]
+__all__ = ["Parameters", "check_model", "check_scores", "check_sizes", "scores_and_values"]
 
 Floats = NDArray[np.floating[Any]]
+
+_LARGEST_ENTRY = 1e50
 
 
 class Parameters(Protocol):
@@ -49,10 +51,17 @@ def check_scores(u: Floats, g: Floats, dtype: Any = np.float64) -> None:
     for name, span in zip(("scores E p", "values E v"), spans):
         if not np.isfinite(span):
             wider = "" if np.dtype(dtype) == np.float64 else ", or use float64"
-            hint = f"scale E, p and v down{wider}"
-            raise InputError(
-                "model", f"must have {name} that are finite in {np.dtype(dtype)}", got=f"{span}", hint=hint
-            )
+            expected = f"must have {name} that are finite in {np.dtype(dtype)}, and their differences"
+            raise InputError("model", expected, got="an overflow", hint=f"scale E, p and v down{wider}")
+
+
+def check_sizes(model: Parameters) -> None:
+    """Raise where the theory and the flow would overflow: they form products of up to six entries."""
+    for name in ("E", "p", "v"):
+        largest = float(np.abs(getattr(model, name)).max())
+        if not largest <= _LARGEST_ENTRY:
+            expected = f"must have entries of {name} of at most {_LARGEST_ENTRY:g}"
+            raise InputError("model", expected, got=f"{largest:g}", hint="scale E, p and v down")
 
 
 def scores_and_values(model: Parameters) -> tuple[Floats, Floats]:

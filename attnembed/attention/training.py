@@ -25,7 +25,7 @@ from scipy.linalg.blas import get_blas_funcs
 from attnembed._files import read_npz, replacing
 from attnembed._progress import Progress
 from attnembed._validation import RNGLike, as_rng, check_choice, check_integer, check_positive, freeze
-from attnembed.attention.data import TokenDataset
+from attnembed.attention.data import TokenDataset, check_data
 from attnembed.attention.model import AttentionModel
 from attnembed.attention.passes import TokenSums, token_sums
 from attnembed.attention.products import embedding_product, embedding_transpose_product, rank_two, two_columns
@@ -106,6 +106,7 @@ def split_dataset(data: TokenDataset, share: float, *, rng: RNGLike = None) -> t
     >>> [half.labels for half in split_dataset(data, 0.4, rng=0)]
     [array([ 1.,  1., -1.]), array([ 1., -1.])]
     """
+    check_data(data)
     _check_share("share", share)
     rng = as_rng(rng)
     inside = np.zeros(data.n_samples, dtype=bool)

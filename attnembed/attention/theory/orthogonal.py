@@ -14,7 +14,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from attnembed._validation import as_real_array, check_integer, check_positive, freeze
+from attnembed._validation import (
+    as_array,
+    as_real_array,
+    check_between,
+    check_integer,
+    check_positive,
+    freeze,
+    shown,
+)
 from attnembed.attention.data import TokenDataset
 from attnembed.attention.selection import Parameters
 from attnembed.attention.theory._inputs import ROUNDING, largest_product, parameters
@@ -147,9 +155,10 @@ def private_margin(kappa: ArrayLike, n_irrelevant: ArrayLike, *, tau: float = 1.
     True
     """
     kappa = _kappa(kappa)
-    k = np.broadcast_to(np.asarray(n_irrelevant), kappa.shape)
-    if k.dtype.kind not in "iu" or (k < 1).any():
-        raise InputError("n_irrelevant", "must hold integers >= 1", got=n_irrelevant)
+    k = as_array("n_irrelevant", n_irrelevant)
+    if k.dtype.kind not in "iu" or k.shape not in ((), kappa.shape) or (k < 1).any():
+        expected = "must hold integers >= 1, one or one per important token"
+        raise InputError("n_irrelevant", expected, got=shown(n_irrelevant))
     tau, W = check_positive("tau", tau), check_positive("W", W, zero_ok=True)
     A = tau**2 * (1 + 1 / k)
     c = (kappa / A).sum() / (1 + W * (kappa**2 / A).sum())
@@ -179,6 +188,7 @@ def balanced_pair_margin(kappa: float, n_irrelevant: int, *, tau: float = 1.0, W
     >>> balanced_pair_margin(0.1, 4).margin == balanced_pair_margin(7.0, 4).margin
     True
     """
+    kappa = check_between("kappa", kappa, -math.inf, math.inf)
     kappas, N, tau, W = _arguments([kappa, -kappa], n_irrelevant, tau, W)
     multipliers = np.full(2, 1 / (2 * tau**2 * (1 / 2 + 1 / N)))
     return _margin(multipliers, -multipliers.sum() / N, kappas, W)
@@ -198,7 +208,10 @@ def unequal_pair_margin(
     >>> round(unequal_pair_margin(0.5, -0.5, 4).margin ** 2, 12)
     0.75
     """
-    kappas, N, tau, W = _arguments([kappa_plus, kappa_minus], n_irrelevant, tau, W)
+    both = {"kappa_plus": kappa_plus, "kappa_minus": kappa_minus}
+    kappas, N, tau, W = _arguments(
+        [check_between(name, kappa, -math.inf, math.inf) for name, kappa in both.items()], n_irrelevant, tau, W
+    )
     G11, G22 = tau**2 * (1 + 1 / N) + kappas**2 * W
     G12 = tau**2 / N + kappas.prod() * W
     multipliers = np.array([G22 - G12, G11 - G12]) / (G11 * G22 - G12**2)
