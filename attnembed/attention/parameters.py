@@ -45,11 +45,14 @@ def check_model(model: Any) -> None:
 
 
 def check_scores(u: Floats, g: Floats, dtype: Any = np.float64) -> None:
-    """Raise unless the scores u = E p and the values g = E v (V,) are finite, and their differences are."""
-    with np.errstate(all="ignore"):
-        spans = np.ptp(u), np.ptp(g)
-    for name, span in zip(("scores E p", "values E v"), spans):
-        if not np.isfinite(span):
+    """Raise unless the scores u = E p and the values g = E v (V,) are finite, and their differences are.
+
+    ``dtype`` is that of the model, where u and g have been cast since.
+    """
+    for name, products in (("scores E p", u), ("values E v", g)):
+        with np.errstate(all="ignore"):
+            finite = np.isfinite(np.ptp(products))
+        if not finite:
             wider = "" if np.dtype(dtype) == np.float64 else ", or use float64"
             expected = f"must have {name} that are finite in {np.dtype(dtype)}, and their differences"
             raise InputError("model", expected, got="an overflow", hint=f"scale E, p and v down{wider}")

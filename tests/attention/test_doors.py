@@ -213,6 +213,8 @@ READERS: dict[str, Callable[[ae.AttentionModel], Any]] = {
         name: lambda model, name=name: getattr(model, name)(DATA)
         for name in ("output", "attention", "loss", "loss_and_grads", "hessian_p", "smoothness_p", "accuracy")
     },
+    "token_scores": lambda model: model.token_scores,
+    "token_values": lambda model: model.token_values,
     "hessian_vector_p": lambda model: model.hessian_vector_p(DATA, np.ones(12)),
     "select": lambda model: ae.select(model, DATA),
     "diagnose": lambda model: ae.diagnose(model, DATA),
@@ -263,6 +265,14 @@ def test_single_precision_overflows_earlier() -> None:
     with pytest.raises(InputError, match=r"E p that are finite in float32, .*; scale E, p and v down, or use float64$"):
         LARGE["both"].loss(DATA)
     assert LARGE["both"].replace(E=LARGE["both"].E.astype(float)).loss(DATA) > 0
+
+
+def test_differences_of_finite_scores_that_overflow_are_named() -> None:
+    data = ae.TokenDataset.from_tokens([[0, 1], [1]], [1, -1])
+    model = ae.AttentionModel([[1.0, 0.0], [-1.0, 0.0]], [1e308, 0.0], [1e-300, 1.0])
+    for function in (model.loss, model.attention, model.hessian_p, model.loss_and_grads):
+        with pytest.raises(InputError, match=r"^`model` must have scores E p that are finite in float64, and their"):
+            function(data)
 
 
 def test_a_gradient_that_overflows_is_named() -> None:
