@@ -21,6 +21,12 @@ RNGLike = int | np.random.Generator | None
 _LARGEST_INTEGER = np.iinfo(np.int64).max
 
 
+def shown(value: Any) -> str:
+    """The repr of a value that an error names, in one line; the type of what is longer."""
+    text = repr(value)
+    return text if len(text) <= 80 and "\n" not in text else type(value).__name__
+
+
 def as_rng(rng: RNGLike) -> np.random.Generator:
     """Turn an int, a Generator or None into a Generator (a Generator is used as it is)."""
     if isinstance(rng, np.random.Generator):
@@ -61,18 +67,18 @@ def _has_mask(value: Any) -> bool:
     return not kinds.isdisjoint((list, tuple)) and any(map(_has_mask, value))
 
 
-def as_real_array(name: str, value: ArrayLike, *, ndim: int, dtype: Any = None) -> FloatArray:
-    """Convert to a finite real array of ``ndim`` axes; float32 stays float32 unless ``dtype`` says otherwise."""
+def as_real_array(name: str, value: ArrayLike, *, ndim: int | None, dtype: Any = None) -> FloatArray:
+    """A finite real array of ``ndim`` axes (None: any); float32 stays float32 unless ``dtype`` says otherwise."""
     array = as_array(name, value)
     if array.dtype.kind not in "biuf":
         raise InputTypeError(name, "must be a real numeric array", got=f"dtype {array.dtype}")
-    if array.ndim != ndim:
+    if ndim is not None and array.ndim != ndim:
         raise InputError(name, f"must have {ndim} axes", got=f"shape {array.shape}")
     target = dtype if dtype is not None else (array.dtype.newbyteorder("=") if array.dtype.kind == "f" else np.float64)
     if target == np.float16 or target == np.longdouble:
         target = np.float64
     with np.errstate(over="ignore"):  # what does not fit becomes inf and is named below
-        array = np.ascontiguousarray(array, dtype=target)
+        array = np.asarray(array, dtype=target, order="C")
     finite = np.isfinite(array)
     if not finite.all():
         where = tuple(int(k) for k in np.argwhere(~finite)[0])
@@ -101,7 +107,7 @@ def check_shape(name: str, array: np.ndarray[Any, Any], shape: tuple[int, ...], 
 def _as_float(name: str, value: Any) -> float:
     """A real number as a float, inf where it is too large for one."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
-        raise InputTypeError(name, "must be a real number", got=repr(value))
+        raise InputTypeError(name, "must be a real number", got=shown(value))
     try:
         return float(value)
     except OverflowError:
@@ -127,11 +133,11 @@ def check_between(name: str, value: Any, low: float, high: float, *, hint: str =
 def check_integer(name: str, value: Any, *, minimum: int | None = None) -> int:
     """An integer, at least ``minimum``."""
     if isinstance(value, (bool, np.bool_)):
-        raise InputTypeError(name, "must be an integer", got=repr(value))
+        raise InputTypeError(name, "must be an integer", got=shown(value))
     try:
         number = operator.index(value)
     except TypeError as error:
-        raise InputTypeError(name, "must be an integer", got=repr(value)) from error
+        raise InputTypeError(name, "must be an integer", got=shown(value)) from error
     if minimum is not None and number < minimum:
         raise InputError(name, f"must be at least {minimum}", got=number)
     return number
@@ -146,7 +152,7 @@ def check_names(others: Mapping[str, Any], known: str) -> None:
 def check_flag(name: str, value: Any) -> bool:
     """True or False."""
     if not isinstance(value, (bool, np.bool_)):
-        raise InputTypeError(name, "must be True or False", got=repr(value))
+        raise InputTypeError(name, "must be True or False", got=shown(value))
     return bool(value)
 
 
@@ -174,7 +180,7 @@ def check_choice(name: str, value: Any, choices: Iterable[str]) -> str:
     """One of the named choices."""
     options = tuple(choices)
     if not isinstance(value, str) or value not in options:
-        raise InputError(name, f"must be one of {', '.join(map(repr, options))}", got=repr(value))
+        raise InputError(name, f"must be one of {', '.join(map(repr, options))}", got=shown(value))
     return value
 
 

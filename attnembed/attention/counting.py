@@ -27,11 +27,11 @@ def as_counts(name: str, counts: Any) -> sp.csr_array:
     """
     if sp.issparse(counts):
         check_sparse(name, counts)
-        if counts.format in ("csr", "csc", "bsr"):
+        if counts.format in ("lil", "dok", "dia"):  # these hold a place once
+            counts = counts.tocsr()
+        elif counts.format != "coo" and counts.indptr[-1] < len(counts.data):
             counts = counts.copy()
             counts.prune()
-        elif counts.format != "coo":  # the others hold a place once
-            counts = counts.tocsr()
         _check_whole(name, counts.data)
         # First to double, then to CSR: the conversion adds the entries of a place in the type that they have.
         matrix = sp.csr_array(counts.astype(np.float64))
@@ -42,7 +42,7 @@ def as_counts(name: str, counts: Any) -> sp.csr_array:
         matrix = sp.csr_array(doubles)
     matrix.sum_duplicates()  # sorts the indices, too
     matrix.eliminate_zeros()
-    _check_whole(name, matrix.data)
+    _check_limit(name, matrix.data)
     return _with_short_indices(matrix)
 
 
@@ -73,7 +73,8 @@ def _flatten(tokens: Any) -> tuple[Ints, Ints, int]:
             raise InputError("tokens", "must not be empty", got=f"shape {array.shape}")
         _check_width(array.ravel(), 0, array.shape[1])
         return np.repeat(np.arange(len(array)), array.shape[1]), array.ravel().astype(np.int64), len(array)
-    refuse_mask("tokens", tokens)
+    if isinstance(tokens, np.ndarray):
+        refuse_mask("tokens", tokens)
     sequences = []
     try:
         for sequence in tokens:
@@ -113,10 +114,17 @@ def _not_an_id(found: Any, sequence: int, vocab_size: int, hint: str) -> InputEr
 
 
 def _check_whole(name: str, values: NDArray[Any]) -> None:
-    with np.errstate(invalid="ignore"):
-        good = (values >= 0) & (values < _LIMIT)
-        if values.dtype.kind == "f":
-            good &= values == np.floor(values)
+    _check_limit(name, values)
+    if values.dtype.kind == "f":
+        _refuse(name, values, values == np.floor(values))
+
+
+def _check_limit(name: str, values: NDArray[Any]) -> None:
+    if values.size and not (values.min() >= 0 and values.max() < _LIMIT):  # NaN is neither
+        _refuse(name, values, (values >= 0) & (values < _LIMIT))
+
+
+def _refuse(name: str, values: NDArray[Any], good: NDArray[np.bool_]) -> None:
     if not good.all():
         hint = "say how often each token occurs; weights are not counts"
         raise InputError(name, "must be whole numbers from 0 to 2**53 - 1", got=values[~good][0], hint=hint)

@@ -26,6 +26,8 @@ from attnembed._validation import (
     check_integer,
     check_positive,
     freeze,
+    refuse_mask,
+    shown,
 )
 from attnembed.attention.counting import as_counts, count_tokens
 from attnembed.errors import InputError, InputTypeError
@@ -244,6 +246,7 @@ class TokenDataset(KeepsFrozen):
 
         Any multiplicity of that token is allowed. Source: [WSOM25], Assumption 1.
         """
+        limit = check_integer("limit", limit, minimum=0)
         kinds = self.token_kinds
         decisive = (kinds == TokenKind.POSITIVE) | (kinds == TokenKind.NEGATIVE)
         hit = decisive[self.counts.indices]
@@ -281,11 +284,11 @@ class TokenDataset(KeepsFrozen):
         return f"TokenDataset(n_samples={self.n_samples}, vocab_size={self.vocab_size}, nnz={self.counts.nnz})"
 
 
-def check_data(data: TokenDataset, vocab_size: int, name: str = "data") -> None:
-    """Raise unless ``data`` is a data set over the model's vocabulary."""
+def check_data(data: TokenDataset, vocab_size: int | None = None, name: str = "data") -> None:
+    """Raise unless ``data`` is a data set, over the model's vocabulary where its size is given."""
     if not isinstance(data, TokenDataset):
         raise InputTypeError(name, "must be a TokenDataset", got=type(data).__name__)
-    if data.vocab_size != vocab_size:
+    if vocab_size is not None and data.vocab_size != vocab_size:
         raise InputError(
             name,
             f"must have the model's vocabulary of {vocab_size} tokens",
@@ -298,7 +301,8 @@ def _as_names(vocab: Sequence[str] | None) -> tuple[str, ...] | None:
     if vocab is None:
         return None
     if isinstance(vocab, str) or not np.iterable(vocab):
-        raise InputTypeError("vocab", "must be a sequence of names, one per token", got=repr(vocab))
+        raise InputTypeError("vocab", "must be a sequence of names, one per token", got=shown(vocab))
+    refuse_mask("vocab", vocab)
     return tuple(str(name) for name in vocab)
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from attnembed._validation import check_between, check_choice, check_function, check_integer, check_positive, freeze
 from attnembed.attention.data import TokenDataset, check_data
 from attnembed.attention.model import AttentionModel
-from attnembed.attention.parameters import check_model, check_scores
+from attnembed.attention.parameters import check_model, check_scores, check_sizes
 from attnembed.attention.passes import AnchoredPass, TokenPasses, loss_gap
 from attnembed.attention.selection import TokenValues, select, top_tokens
 from attnembed.attention.theory.asymptotics import asymptotics
@@ -260,6 +260,7 @@ class _ClsField:
         with np.errstate(over="ignore", invalid="ignore"):
             self.scores, self.values = E @ self.p0, E @ model.v.astype(np.float64)
         check_scores(self.scores, self.values)
+        check_sizes(model)
         self.top, _, self.gamma, _ = top_tokens(data, TokenValues.of(model))
         self._is_top = np.flatnonzero(data.counts.indices == data.segments.spread(self.top))
 

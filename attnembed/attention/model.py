@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from functools import cached_property
@@ -140,14 +141,12 @@ class AttentionModel(KeepsFrozen):
     @property
     def token_scores(self) -> Floats:
         """u_s = p . E_s, (V,)."""
-        with np.errstate(all="ignore"):
-            return self.E @ self.p
+        return scores_and_values(self)[0]
 
     @property
     def token_values(self) -> Floats:
         """g_s = E_s . v, (V,)."""
-        with np.errstate(all="ignore"):
-            return self.E @ self.v
+        return scores_and_values(self)[1]
 
     def replace(
         self, *, E: ArrayLike | None = None, p: ArrayLike | None = None, v: ArrayLike | None = None, **others: Any
@@ -187,7 +186,9 @@ class AttentionModel(KeepsFrozen):
         with np.errstate(over="ignore", invalid="ignore"):
             scaled, grad_v = freeze(embedding_transpose_product(self.E, factors))
             grad_p = freeze(scaled * (peak * np.exp(sums.log_scale)).astype(self.E.dtype))
-        self._finite("gradients", grad_p, grad_v)
+            suspect = not math.isfinite(grad_p @ grad_v)  # one product instead of two scans
+        if suspect:
+            self._finite("gradients", grad_p, grad_v)
         return sums.loss, Gradients(grad_p, grad_v, (A, B), scaled, sums.log_scale + np.log(peak), (self.v, self.p))
 
     def hessian_p(self, data: TokenDataset) -> Floats:
@@ -240,9 +241,11 @@ class AttentionModel(KeepsFrozen):
 
     def _sums(self, data: TokenDataset) -> TokenSums:
         self._check(data)
-        with np.errstate(all="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
             u, g = embedding_product(self.E, two_columns(self.p, self.v).T).T.astype(np.float64)
-        check_scores(u, g, self.E.dtype)
+            suspect = not math.isfinite(u @ g)  # NaN and inf show in the product, and huge finite ones may
+        if suspect:
+            check_scores(u, g, self.E.dtype)
         return token_sums(data, u, g)
 
     def _anchored(self, data: TokenDataset) -> AnchoredPass:

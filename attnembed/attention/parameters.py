@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 from attnembed._validation import as_array, check_shape
 from attnembed.errors import InputError, InputTypeError
 
-__all__ = ["Parameters", "check_model", "check_scores", "scores_and_values"]
+__all__ = ["Parameters", "check_model", "check_scores", "check_sizes", "scores_and_values"]
 
 Floats = NDArray[np.floating[Any]]
+
+_LARGEST_ENTRY = 1e50
 
 
 class Parameters(Protocol):
@@ -43,7 +45,10 @@ def check_model(model: Any) -> None:
 
 
 def check_scores(u: Floats, g: Floats, dtype: Any = np.float64) -> None:
-    """Raise unless the scores u = E p and the values g = E v (V,) are finite, and their differences are."""
+    """Raise unless the scores u = E p and the values g = E v (V,) are finite, and their differences are.
+
+    ``dtype`` is that of the model, where u and g have been cast since.
+    """
     for name, array in (("scores p.E_s", u), ("values E_s.v", g)):
         with np.errstate(all="ignore"):
             if np.isfinite(np.ptp(array)):
@@ -53,6 +58,15 @@ def check_scores(u: Floats, g: Floats, dtype: Any = np.float64) -> None:
         wider = "" if np.dtype(dtype) == np.float64 else ", or float64"
         hint = f"the products overflow in {np.dtype(dtype)}: use smaller parameters{wider}"
         raise InputError("model", f"must have finite {name}", got=got, hint=hint)
+
+
+def check_sizes(model: Parameters) -> None:
+    """Raise where the theory and the flow would overflow: they form products of up to six entries."""
+    for name in ("E", "p", "v"):
+        largest = float(np.abs(getattr(model, name)).max())
+        if not largest <= _LARGEST_ENTRY:
+            expected = f"must have entries of {name} of at most {_LARGEST_ENTRY:g}"
+            raise InputError("model", expected, got=f"{largest:g}", hint="scale E, p and v down")
 
 
 def scores_and_values(model: Parameters) -> tuple[Floats, Floats]:

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from scipy.special import log_expit
 
 from attnembed.attention.data import TokenDataset
+from attnembed.attention.parameters import check_scores
 from attnembed.attention.products import count_product, two_columns
 from attnembed.gibbs import AnchoredSoftmax
 from attnembed.losses import logistic, logistic_derivative
@@ -80,7 +81,9 @@ class TokenPasses:
 
     def sums(self, u: Floats, g: Floats) -> TokenSums:
         """The factors A and B for scores u = E p and values g = E v, (V,) each."""
-        if np.ptp(u) + np.abs(g).max() > _LINEAR_SPAN:
+        # In Python's floats, which overflow without a word.
+        if float(u.max()) - float(u.min()) + float(np.abs(g).max()) > _LINEAR_SPAN:
+            check_scores(u, g)  # differences of finite scores overflow, too
             return AnchoredPass(self.data, u, g).sums
         if self._anchored is not None and (sums := self._anchored.sums(u, g)) is not None:
             return sums

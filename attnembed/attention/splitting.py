@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnembed._validation import RNGLike, as_rng, check_positive
-from attnembed.attention.data import TokenDataset
+from attnembed.attention.data import TokenDataset, check_data
 from attnembed.errors import InputError
 
 __all__ = ["check_share", "rows_of", "split_dataset"]
@@ -28,6 +28,7 @@ def split_dataset(data: TokenDataset, share: float, *, rng: RNGLike = None) -> t
     >>> [half.labels for half in split_dataset(data, 0.4, rng=0)]
     [array([ 1.,  1., -1.]), array([ 1., -1.])]
     """
+    check_data(data)
     check_share("share", share)
     rng = as_rng(rng)
     inside = np.zeros(data.n_samples, dtype=bool)

@@ -163,7 +163,7 @@ class Tokenizer:
         self, documents: Iterable[str], lookup: Callable[[list[str]], Iterable[int]]
     ) -> Iterator[tuple[NDArray[np.int32], list[int]]]:
         """The ids of the words of some texts on end, and where each text ends, with 0 in front."""
-        if isinstance(documents, str) or not isinstance(documents, Iterable):
+        if isinstance(documents, (str, np.ma.MaskedArray)) or not isinstance(documents, Iterable):
             raise InputTypeError("documents", "must be a collection of texts", got=type(documents).__name__)
         ids: list[NDArray[np.int32]] = []
         ends = [0]
@@ -249,7 +249,7 @@ def count_reviews(
     content = content_digest(source, options.get("split"))
     learned = tokenizer._vocabulary
     key = repr((_VERSION, kind, content, sorted(options.items()), tokenizer._options(), learned))
-    entry = Path(cache) / f"counts-{hashlib.sha256(key.encode()).hexdigest()}.npz"
+    entry = as_path("cache", cache) / f"counts-{hashlib.sha256(key.encode()).hexdigest()}.npz"
     found = _read_entry(entry, tokenizer)
     if found is not None:
         tokenizer._vocabulary = found.vocabulary

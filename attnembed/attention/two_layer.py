@@ -24,6 +24,7 @@ from attnembed._frozen import KeepsFrozen
 from attnembed._validation import RNGLike, as_real_array, as_rng, check_names, check_positive, check_shape, freeze
 from attnembed.attention.data import TokenDataset, check_data
 from attnembed.attention.model import AttentionModel
+from attnembed.attention.parameters import check_scores
 from attnembed.gibbs import AnchoredSoftmax
 from attnembed.losses import logistic, logistic_derivative
 
@@ -125,7 +126,7 @@ class TwoLayerModel(KeepsFrozen):
 
     def loss(self, data: TokenDataset) -> float:
         """L = mean_i log(1 + e^{-y_i f_i}), > 0."""
-        return float(logistic(data.labels * self.output(data)).mean())
+        return float(logistic(self.output(data) * data.labels).mean())
 
     def accuracy(self, data: TokenDataset) -> float:
         """Share of sequences with y_i f_i > 0, in [0, 1]; an output of exactly 0 counts as wrong."""
@@ -167,15 +168,18 @@ class TwoLayerModel(KeepsFrozen):
 
     def _forward(self, data: TokenDataset) -> _Forward:
         check_data(data, self.vocab_size)
-        mean = (data.counts @ self.E) / data.lengths[:, None]
-        preactivation = mean @ self.W.T
-        gate = 2 * expit(preactivation)
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean = (data.counts @ self.E) / data.lengths[:, None]
+            preactivation = mean @ self.W.T
+            gate = 2 * expit(preactivation)
         reading = np.stack([self.p, self.v], axis=1)
         columns, ids = data.counts.indices, data.segments.ids
         scores_values = np.empty((columns.size, 2))
         step = max(1, _BLOCK // self.dim)
         for part in (slice(k, k + step) for k in range(0, columns.size, step)):
-            np.matmul(self.E[columns[part]] * gate[ids[part]], reading, out=scores_values[part])
+            with np.errstate(over="ignore", invalid="ignore"):
+                np.matmul(self.E[columns[part]] * gate[ids[part]], reading, out=scores_values[part])
+        check_scores(scores_values[:, 0], scores_values[:, 1], self.E.dtype)
         softmax = AnchoredSoftmax(scores_values[:, 0], scores_values[:, 1], data.counts.data, data.segments)
         return _Forward(mean, preactivation, gate, softmax)
 

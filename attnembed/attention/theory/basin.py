@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 
-from attnembed._validation import freeze
+from attnembed._validation import as_real_array, freeze
 from attnembed.attention.data import TokenDataset
 from attnembed.attention.parameters import Parameters
 from attnembed.attention.selection import TokenValues, top_tokens
@@ -178,7 +178,7 @@ def basin_bound(model: Parameters, data: TokenDataset, t: ArrayLike) -> BasinBou
     ----------
     t : times >= 0, any shape
     """
-    times = np.asarray(t, dtype=np.float64)
+    times = as_real_array("t", t, ndim=None, dtype=np.float64)
     if not (times >= 0).all():
         raise InputError("t", "must hold times >= 0", got=float(np.min(times)))
     condition = basin_condition(model, data)

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.integrate import solve_ivp
 from scipy.special import expit
 
-from attnembed._validation import check_integer, check_positive
+from attnembed._validation import as_real_array, check_between, check_integer, check_positive, check_shape
 from attnembed.attention.data import TokenDataset
 from attnembed.attention.theory._inputs import loss_increase
 from attnembed.losses import logistic
@@ -115,7 +115,7 @@ class Family:
 
     def lift(self, x: ArrayLike) -> Floats:
         """p (V+1,) from the four coordinates."""
-        x = np.asarray(x, dtype=np.float64)
+        x = _coordinates(x)
         N = self.n_positive
         return np.concatenate([x[:1], np.full(N, x[1]), np.full(N, x[2]), [x[3] * math.sqrt(self.W)]])
 
@@ -125,6 +125,9 @@ class Family:
         dx_A/dt = B_A, dx_own/dt = B_own, dx_irr/dt = B_irr = -(B_A + N B_own) / N because sum_s B_s = 0, and
         dx_v/dt = kappa_A B_A + N kappa_own B_own.
         """
+        return self._rate(_coordinates(x))
+
+    def _rate(self, x: Floats) -> Floats:
         N, (kappa_shared, kappa_own) = self.n_positive, self.kappa
         (a, rest), (b, other), f_negative, f_positive = self._attention(x)
         # B_s = sum over its sequences of (y/n) sigma(-y f) a (g_s - f); g_s - f = (1 - a) g_s, for irrelevant g = 0.
@@ -136,7 +139,7 @@ class Family:
     def observe(self, x: ArrayLike) -> FamilyState:
         """Attention, loss and L - L* at the coordinates x (4,)."""
         kappa_shared, kappa_own = self.kappa
-        (a, rest), (b, other), f_negative, f_positive = self._attention(x)
+        (a, rest), (b, other), f_negative, f_positive = self._attention(_coordinates(x))
         best = np.array([-kappa_shared, kappa_own]) * self.W
         weight = np.array([self.repeats, self.n_positive]) / self.n_samples
         return FamilyState(
@@ -148,15 +151,16 @@ class Family:
 
     def limit(self, log_time: float = 60.0) -> FamilyState:
         """What the reduced flow from p = 0 has come to at log t, integrated in s = log(1 + t)."""
+        log_time = check_between("log_time", log_time, -700, 700)
         end = float(np.logaddexp(0.0, log_time))
         path = solve_ivp(
-            lambda s, x: np.exp(s) * self.rate(x), (0.0, end), np.zeros(4), method="LSODA", rtol=1e-9, atol=1e-9
+            lambda s, x: np.exp(s) * self._rate(x), (0.0, end), np.zeros(4), method="LSODA", rtol=1e-9, atol=1e-9
         )
         return self.observe(path.y[:, -1])
 
-    def _attention(self, x: ArrayLike) -> tuple[tuple[float, float], tuple[float, float], float, float]:
+    def _attention(self, x: Floats) -> tuple[tuple[float, float], tuple[float, float], float, float]:
         """(a_A, 1 - a_A) in the negative sequences, the same for the own tokens, and both outputs."""
-        x_shared, x_own, x_irrelevant, x_v = np.asarray(x, dtype=np.float64)
+        x_shared, x_own, x_irrelevant, x_v = x
         kappa_shared, kappa_own = self.kappa
         lead = math.log(self.length - 1)
         score = x_shared - x_irrelevant + kappa_shared * self.W * x_v - lead
@@ -168,3 +172,9 @@ class Family:
             a * kappa_shared * self.W,
             b * kappa_own * self.W,
         )
+
+
+def _coordinates(x: ArrayLike) -> Floats:
+    x = as_real_array("x", x, ndim=1, dtype=np.float64)
+    check_shape("x", x, (4,), "the coordinates of p")
+    return x

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 
 from attnembed._validation import as_real_array, check_positive, freeze
-from attnembed.attention.data import TokenDataset
+from attnembed.attention.data import TokenDataset, check_data
 from attnembed.attention.parameters import Parameters
 from attnembed.attention.theory._inputs import ROUNDING, largest_share_along, parameters
 from attnembed.attention.theory.hypotheses import Hypothesis, Prediction
@@ -134,8 +134,8 @@ def one_step_bound(model: Parameters, data: TokenDataset, step_size: float) -> O
     share = eta * data.frequency
     return OneStepBound(
         hypotheses=(),
-        embedding=freeze(share * _per_frequency(G0, F, rho, norm_v, norm_p)),
-        value=freeze(share * _per_frequency(G0, F, rho, norm_v**2, abs(float(p @ v)))),
+        embedding=freeze(_times(share, _per_frequency(G0, F, rho, norm_v, norm_p))),
+        value=freeze(_times(share, _per_frequency(G0, F, rho, norm_v**2, abs(float(p @ v))))),
         G0=G0,
         F=F,
         rho=rho,
@@ -170,6 +170,7 @@ def gaussian_one_step_bound(
     >>> round(bound.G0, 3), round(bound.cls_norm, 3), round(bound.rho, 3)
     (0.172, 1.143, 0.196)
     """
+    check_data(data)
     eta = check_positive("step_size", step_size, zero_ok=True)
     v = as_real_array("v", v, ndim=1, dtype=np.float64)
     sE = check_positive("embedding_scale", embedding_scale, zero_ok=True)
@@ -184,8 +185,8 @@ def gaussian_one_step_bound(
     share = eta * data.frequency
     return GaussianOneStepBound(
         hypotheses=(),
-        embedding=freeze(share * _per_frequency(G0, G0, rho, norm_v, norm_p)),
-        value=freeze(share * _per_frequency(G0, G0, rho, norm_v**2, norm_p * norm_v)),
+        embedding=freeze(_times(share, _per_frequency(G0, G0, rho, norm_v, norm_p))),
+        value=freeze(_times(share, _per_frequency(G0, G0, rho, norm_v**2, norm_p * norm_v))),
         G0=G0,
         F=G0,
         rho=rho,
@@ -200,6 +201,11 @@ def _per_frequency(G0: float, F: float, rho: float, along_v: float, along_p: flo
     # Attention weights differ from n_is/T_i by a factor of at most T_i, so that e^600 is as good a bound as any above.
     power = min(2 * rho, 600.0)
     return (math.expm1(power) * sigma + F / 4) * along_v + 2 * math.exp(power) * sigma * G0 * along_p
+
+
+def _times(share: Floats, bound: float) -> Floats:
+    """share * bound, and 0 for a token that does not occur, also where the bound has overflowed to inf."""
+    return np.multiply(share, bound, out=np.zeros_like(share), where=share > 0)
 
 
 def _peak(x: Floats) -> float:

@@ -19,7 +19,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from attnembed._validation import as_array, as_real_array, check_integer, check_positive, freeze
+from attnembed._validation import (
+    as_array,
+    as_real_array,
+    check_between,
+    check_integer,
+    check_positive,
+    freeze,
+    shown,
+)
 from attnembed.attention.data import TokenDataset
 from attnembed.attention.parameters import Parameters
 from attnembed.attention.theory._inputs import ROUNDING, largest_product, parameters
@@ -160,7 +168,7 @@ def private_margin(kappa: ArrayLike, n_irrelevant: ArrayLike, *, tau: float = 1.
     k, _, t, w = _arguments(kappa, 1, tau, W)
     sizes = as_array("n_irrelevant", n_irrelevant)
     if sizes.dtype.kind not in "iu" or sizes.shape not in ((), (len(k),)) or (sizes < 1).any():
-        raise InputError("n_irrelevant", f"must hold {len(k)} integers >= 1, or one for all", got=n_irrelevant)
+        raise InputError("n_irrelevant", f"must hold {len(k)} integers >= 1, or one for all", got=shown(n_irrelevant))
     own = [Fraction(int(size)) for size in np.broadcast_to(sizes, len(k))]
     A = [t * t * (1 + 1 / size) for size in own]
     c = sum(x / a for x, a in zip(k, A)) / (1 + w * sum(x * x / a for x, a in zip(k, A)))
@@ -176,6 +184,7 @@ def single_margin(kappa: float, n_irrelevant: int, *, tau: float = 1.0, W: float
     >>> round(single_margin(0.5, 4).margin ** 2, 12)  # 1 + 1/4 + 1/4
     1.5
     """
+    kappa = check_between("kappa", kappa, -math.inf, math.inf)
     (x,), N, t, w = _arguments([kappa], n_irrelevant, tau, W)
     multiplier = 1 / (t * t * (1 + 1 / N) + x * x * w)
     return _margin([multiplier], [-multiplier / N], [x], w)
@@ -190,6 +199,7 @@ def balanced_pair_margin(kappa: float, n_irrelevant: int, *, tau: float = 1.0, W
     >>> balanced_pair_margin(0.1, 4).margin == balanced_pair_margin(7.0, 4).margin
     True
     """
+    kappa = check_between("kappa", kappa, -math.inf, math.inf)
     (x,), N, t, w = _arguments([kappa], n_irrelevant, tau, W)
     multiplier = 1 / (t * t * (1 + 2 / N))
     return _margin([multiplier] * 2, [-2 * multiplier / N], [x, -x], w)
@@ -209,7 +219,9 @@ def unequal_pair_margin(
     >>> round(unequal_pair_margin(0.5, -0.5, 4).margin ** 2, 12)
     0.75
     """
-    (x, y), N, t, w = _arguments([kappa_plus, kappa_minus], n_irrelevant, tau, W)
+    both = {"kappa_plus": kappa_plus, "kappa_minus": kappa_minus}
+    pair = [check_between(name, kappa, -math.inf, math.inf) for name, kappa in both.items()]
+    (x, y), N, t, w = _arguments(pair, n_irrelevant, tau, W)
     G11, G22 = (t * t * (1 + 1 / N) + z * z * w for z in (x, y))
     G12 = t * t / N + x * y * w
     determinant = G11 * G22 - G12 * G12
