@@ -318,9 +318,9 @@ def chain_marginals(
     k = len(batch.pairwise)
     edge = np.empty((len(batch.packing.right), k, k), dtype=batch.unary.dtype)
     for here, _, block in result.edges():
-        block /= block.sum(axis=(0, 1))
+        block = block / block.sum(axis=(0, 1), dtype=np.float64)
         edge[here.start - len(batch.packing) : here.stop - len(batch.packing)] = block.transpose(2, 0, 1)
-    node = result.node.T / result.node.sum(axis=0)[:, None]
+    node = result.node.T / result.node.sum(axis=0, dtype=np.float64)[:, None]
     return ChainMarginals(
         freeze(batch.pad(node.astype(batch.unary.dtype, copy=False))),
         freeze(batch.pad(edge, drop_last=True)),

@@ -48,7 +48,7 @@ class ObjectiveValue(NamedTuple):
 
 def nll(unary: Floats, pairwise: Floats, labels: Ints, packing: Packing) -> ObjectiveValue:
     """Negative log-likelihood, log Z - F(Y) >= 0, as the sum of -log P(y_1) and -log P(y_t | y_{t-1})."""
-    _require_possible(unary, pairwise, labels, packing)
+    _true_potentials(unary, pairwise, labels, packing)
     n, p = len(packing), posterior(unary, pairwise, packing)
     while True:
         terms = _nll_terms if p.log_node is None else _nll_terms_in_logarithms
@@ -161,17 +161,16 @@ def _pair_gradient(
 
 def ssvm(unary: Floats, pairwise: Floats, labels: Ints, packing: Packing) -> ObjectiveValue:
     """Margin-rescaled structured hinge loss (Tsochantaridis et al. 2005) with the Hamming distance over L."""
-    _require_possible(unary, pairwise, labels, packing)
+    own, pairs = _true_potentials(unary, pairwise, labels, packing)
     n, k, rows = len(packing), len(pairwise), np.arange(len(labels))
     weight = (1 / packing.lengths)[packing.sequence]
     precise = unary.astype(max_sum_dtype(unary, pairwise, packing), copy=False)
     rival = decode(_augment(precise, labels, weight), pairwise, packing)
     # From the differences, so that large scores do not swallow them.
     wrong = np.where(rival != labels, weight, 0.0)
-    excess = packing.sum(wrong + (unary[rows, rival].astype(np.float64) - unary[rows, labels]))
-    left, right = packing.left, packing.right
-    found, true = (pairwise[y[left], y[right]].astype(np.float64) for y in (rival, labels))
-    excess += np.bincount(packing.sequence[right], weights=found - true, minlength=n)
+    excess = packing.sum(wrong + (unary[rows, rival].astype(np.float64) - own))
+    gain = pairwise[rival[packing.left], rival[packing.right]].astype(np.float64) - pairs
+    excess += np.bincount(packing.sequence[packing.right], weights=gain, minlength=n)
     if excess.min() < 0:  # by rounding: the true labeling is a rival of its own
         rival = np.where((excess < 0)[packing.sequence], labels, rival)
         excess = np.maximum(excess, 0.0)
@@ -184,7 +183,7 @@ def ssvm(unary: Floats, pairwise: Floats, labels: Ints, packing: Packing) -> Obj
 
 def pseudolikelihood(unary: Floats, pairwise: Floats, labels: Ints, packing: Packing) -> ObjectiveValue:
     """Minus the log of the product of conditionals given the neighbours' labels (Besag 1975)."""
-    _require_possible(unary, pairwise, labels, packing)
+    _true_potentials(unary, pairwise, labels, packing)
     left, right, n = packing.left, packing.right, len(packing)
     # The level of a position is taken away first: in single precision it would swallow the pairwise part. What is far
     # below it matters only where a pairwise part as wide makes up for that.
@@ -336,15 +335,15 @@ def _pair_counts(labels: Ints, k: int, packing: Packing) -> Floats:
     return np.bincount(pairs, minlength=k * k).reshape(k, k).astype(np.float64)
 
 
-def _require_possible(unary: Floats, pairwise: Floats, labels: Ints, packing: Packing) -> None:
-    """Raise for a true labeling that uses a potential of -inf."""
-    own = np.take_along_axis(unary, labels[:, None], axis=1)[:, 0]
+def _true_potentials(unary: Floats, pairwise: Floats, labels: Ints, packing: Packing) -> tuple[Floats, Floats]:
+    """The potentials of the true labels (N,) and pairs (E,); raises where one of them is -inf."""
+    own = unary[np.arange(len(labels)), labels]
     pairs = pairwise[labels[packing.left], labels[packing.right]]
-    if min(own.min(), pairs.min(initial=0)) > -np.inf:
-        return
-    rows = np.concatenate([np.flatnonzero(own == -np.inf), packing.right[pairs == -np.inf]])
-    if rows.size:
-        raise _impossible(int(packing.sequence[rows].min()))
+    if not min(own.min(), pairs.min(initial=0)) > -np.inf:
+        rows = np.concatenate([np.flatnonzero(own == -np.inf), packing.right[pairs == -np.inf]])
+        if rows.size:
+            raise _impossible(int(packing.sequence[rows].min()))
+    return own, pairs
 
 
 def _impossible(sequence: int) -> InputError:

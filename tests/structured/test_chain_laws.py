@@ -163,20 +163,25 @@ def test_viterbi_loses_nothing_over_the_length(offset):
     short[0, 1:] = -np.inf
     for dtype in (np.float32, np.float64):
         block, w = (short + offset).astype(dtype), pairwise.astype(dtype)
-        paths = [(0, *y) for y in itertools.product(range(3), repeat=6)]
-        scores = [chain_score(block.astype(float), w.astype(float), y) + float(w[y[-1], 0]) for y in paths]
+        paths = np.array([(0, *y) for y in itertools.product(range(3), repeat=6)])
+        repeated = np.broadcast_to(block.astype(float), (len(paths), *block.shape))
+        scores = chain_score(repeated, w.astype(float), paths) + w[paths[:, -1], 0]
         unary = np.concatenate([*[block] * n, block[:1]])
         found = chain_score(unary.astype(float), w.astype(float), chain_viterbi(unary, w))
-        best = n * max(scores) + float(block[0, 0])
+        best = n * float(scores.max()) + float(block[0, 0])
         assert_allclose(found, best, rtol=1e-12, atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("spread", [1.0, 30.0, 1e3, 1e5])
 @pytest.mark.parametrize(
-    "length", [300, pytest.param(2000, marks=pytest.mark.slow), pytest.param(100_000, marks=pytest.mark.slow)]
+    ("length", "spread"),
+    [
+        *((300, spread) for spread in (1.0, 30.0, 1e3, 1e5)),
+        *(pytest.param(n, s, marks=pytest.mark.slow) for n, s in ((2000, 30.0), (2000, 1e5), (100_000, 1.0))),
+        pytest.param(100_000, 1e5, marks=pytest.mark.slow),
+    ],
 )
-def test_probabilities_on_long_chains(dtype, spread, length):
+def test_probabilities_on_long_chains(dtype, length, spread):
     rng = np.random.default_rng(1)
     unary = (spread * rng.normal(size=(length, 3)) + 5 * spread).astype(dtype)
     pairwise = (spread * rng.normal(size=(3, 3))).astype(dtype)
@@ -258,15 +263,81 @@ def test_samples_obey_constraints_in_single_precision():
     assert np.abs(share - node).max() < 5 * 0.5 / np.sqrt(500)
 
 
-def test_loss_augmented_decoding_on_a_high_level():
+@pytest.mark.parametrize("length", [8, 50])
+def test_loss_augmented_decoding_on_a_high_level(length):
     """The margin of 1/L is far below what single precision resolves at the level of the scores."""
-    unary = np.full((50, 2), 1e5, dtype=np.float32)
-    labels = np.zeros(50, dtype=int)
+    unary = np.full((length, 2), 1e7, dtype=np.float32)
+    labels = np.zeros(length, dtype=int)
     out = chain_objective("ssvm", unary, np.zeros((2, 2), np.float32), labels)
     assert_allclose(out.value, 1.0, rtol=1e-12)
-    assert_allclose(out.unary, [[-1.0, 1.0]] * 50)
+    assert_allclose(out.unary, [[-1.0, 1.0]] * length)
     augmented = loss_augmented(unary.astype(float), labels)
-    assert_array_equal(chain_viterbi(augmented, np.zeros((2, 2))), np.ones(50))
+    assert_array_equal(chain_viterbi(augmented, np.zeros((2, 2))), np.ones(length))
+
+
+def test_a_hinge_is_never_negative():
+    """Among scores that are equal but for rounding the rival may be the worse one: then the labels are their own."""
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        unary, pairwise = (rng.choice([0.1, 0.2, 0.3, 0.7], size=size).astype(np.float32) for size in ((9, 3), (3, 3)))
+        labels = chain_viterbi(unary, pairwise)
+        unary[np.arange(9), labels] += np.float32(1 / 9)
+        assert chain_objective("ssvm", unary, pairwise, labels).value >= 0
+
+
+def test_viterbi_where_every_step_costs():
+    """Each position has two labels that differ by 2e-7 only, and each step costs a million."""
+    length, twin = 4000, 2.0**-22
+    wins = np.random.default_rng(0).integers(0, 2, size=length)
+    unary = np.full((length, 4), -3e6)
+    even = 2 * (np.arange(length) % 2)
+    unary[np.arange(length), even], unary[np.arange(length), even + 1] = 0.0, 0.0
+    unary[np.arange(length), even + wins] += twin
+    pairwise = np.full((4, 4), -1e6)
+    pairwise[0, 0] = 0.0
+    assert_array_equal(chain_viterbi(unary, pairwise), even + wins)
+
+
+def test_the_level_does_not_swallow_the_pairwise_part():
+    rng = np.random.default_rng(3)
+    unary, pairwise = rng.integers(-3, 4, size=(6, 3)), rng.normal(size=(3, 3)).astype(np.float32)
+    labels = rng.integers(0, 3, size=6)
+    for name in ("nll", "marginal", "pseudolikelihood"):
+        high, low = (chain_objective(name, (unary + x).astype(np.float32), pairwise, labels) for x in (10_000, 0))
+        assert_allclose(high.value, low.value, rtol=1e-6)
+        assert_allclose(high.unary, low.unary, rtol=0, atol=1e-6)
+
+
+def test_deep_labels_that_the_neighbours_make_up_for():
+    """Potentials 34 below the best, which single precision rounds by 2e-6 after the best is taken away."""
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        length = 32
+        unary = np.stack([rng.random(length), rng.random(length) - 34], axis=1).astype(np.float32)
+        pairwise = np.array([[0, 0], [0, 34]], dtype=np.float32)
+        unary[-1, 1] += np.float32(np.diff(-unary.sum(axis=0, dtype=float))[0] - 34 * (length - 1))
+        _, node, _ = recursion(unary, pairwise, digits=30)
+        assert 0.02 < node[3, 0] < 0.98
+        assert_allclose(chain_marginals(unary, pairwise).node, node, rtol=0, atol=SINGLE)
+
+
+def test_sums_over_many_labels_in_single_precision():
+    rng = np.random.default_rng(0)
+    k, labels = 1500, np.zeros(4, dtype=int)
+    unary, pairwise = 6 * rng.normal(size=(4, k)), rng.normal(size=(k, k))
+    single = [x.astype(np.float32) for x in (unary, pairwise)]
+    found, right = (chain_objective("nll", *x, labels) for x in (single, [x.astype(float) for x in single]))
+    assert_allclose(found.unary, right.unary, rtol=0, atol=0.5 * SINGLE)
+
+
+def test_a_labeling_whose_parts_are_likely_and_the_whole_is_not():
+    """In single precision the marginal of a label in the middle has few digits left, and no conditional is unusual."""
+    unary = np.tile(np.array([0, -28], dtype=np.float32), (6, 1))
+    pairwise = np.array([[0, -36], [-36, 0]], dtype=np.float32)
+    labels = np.ones(6, dtype=int)
+    single, double = (chain_objective("nll", *(x.astype(d) for x in (unary, pairwise)), labels).value for d in "fd")
+    assert_allclose(double, enumerated("nll", unary, pairwise, labels).value, rtol=1e-13)
+    assert_allclose(single, double, rtol=1e-6)
 
 
 # --- saturation -------------------------------------------------------------------------------------------------
@@ -284,7 +355,7 @@ def test_one_certain_label(name, lead, value):
 @pytest.mark.parametrize("name", ["nll", "pseudolikelihood", "marginal"])
 def test_certain_labels_keep_their_digits(name, lead):
     rng = np.random.default_rng(int(abs(lead)))
-    for length, k in ((1, 3), (2, 2), (4, 3)):
+    for length, k in ((1, 3), (2, 2), (3, 3)):
         unary, pairwise = rng.normal(size=(length, k)), rng.normal(size=(k, k))
         labels = rng.integers(0, k, size=length)
         unary[np.arange(length), labels] += lead
@@ -314,8 +385,8 @@ def test_certain_labels_among_forbidden_pairs_and_wide_potentials(name, lead, fo
 
 def test_one_certain_sequence_beside_uncertain_ones():
     rng = np.random.default_rng(0)
-    unary, pairwise, labels = rng.normal(size=(3, 4, 3)), rng.normal(size=(3, 3)), rng.integers(0, 3, size=(3, 4))
-    unary[1, np.arange(4), labels[1]] += 60
+    unary, pairwise, labels = rng.normal(size=(3, 3, 3)), rng.normal(size=(3, 3)), rng.integers(0, 3, size=(3, 3))
+    unary[1, np.arange(3), labels[1]] += 60
     for name in ("nll", "marginal"):
         together, alone = (chain_objective(name, u, pairwise, y) for u, y in ((unary, labels), (unary[1], labels[1])))
         right = enumerated(name, unary[1], pairwise, labels[1])
