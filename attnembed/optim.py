@@ -43,10 +43,9 @@ Floats = NDArray[np.floating[Any]]
 # chain then reads main memory once, and the scratch is small however large the parameters are.
 _BLOCK = 16384
 
-# The sizes whose squares are known to all their digits, by dtype: a square beyond overflows, one below loses digits,
-# and what is below beside it by more than a rounding error.
+# By item size, the smallest and the largest root whose square a float holds with all its digits, and with room to add.
 _SQUARED = {
-    np.dtype(kind): (math.sqrt(np.finfo(kind).tiny) / float(np.finfo(kind).eps), math.sqrt(np.finfo(kind).max) / 2**16)
+    np.dtype(kind).itemsize: (math.sqrt(np.finfo(kind).tiny) / float(np.finfo(kind).eps), math.sqrt(np.finfo(kind).max) / 2**16)
     for kind in (np.float32, np.float64)
 }
 
@@ -258,7 +257,7 @@ class Adam(Optimizer):
         mean *= self.beta1
         mean += scratch
         # Squares too small for a float are lost in epsilon, unless that is as small as they are.
-        wide = epsilon < _SQUARED[square.dtype][0] or name in state.wide
+        wide = epsilon < _SQUARED[square.itemsize][0] or name in state.wide
         if not wide:
             state.overflowed = False
             np.multiply(gradient, gradient, out=scratch)
@@ -279,7 +278,7 @@ class Adam(Optimizer):
 
     def _wide_root(self, gradient: Floats, square: Floats) -> Floats:
         """The step of ``square`` where squares may leave the range of the floats, and its root."""
-        low, high = _SQUARED[square.dtype]
+        low, high = _SQUARED[square.itemsize]
         with np.errstate(all="ignore"):
             plain = square * self.beta2 + gradient * gradient * (1 - self.beta2)
             root = np.hypot(math.sqrt(self.beta2) * _roots(square), math.sqrt(1 - self.beta2) * np.abs(gradient))
@@ -295,14 +294,14 @@ def _roots(square: Floats) -> Floats:
 
 def _squares(root: Floats) -> Floats:
     """The inverse of `_roots`."""
-    low, high = _SQUARED[root.dtype]
+    low, high = _SQUARED[root.itemsize]
     return np.where((low <= root) & (root <= high) | (root == 0), root * root, -root)
 
 
 def _divide_square(state: OptimizerState, name: str, factor: float) -> None:
     """``square`` over ``factor`` > 0 squared."""
     square = state.slots["square"][name]
-    low, high = _SQUARED[square.dtype]
+    low, high = _SQUARED[square.itemsize]
     with np.errstate(all="ignore"):
         largest = math.sqrt(square.max(initial=0)) / factor
     if name not in state.wide and low <= factor <= high and largest <= high:
