@@ -45,7 +45,10 @@ _BLOCK = 16384
 
 # By item size, the smallest and the largest root whose square a float holds with all its digits, and with room to add.
 _SQUARED = {
-    np.dtype(kind).itemsize: (math.sqrt(np.finfo(kind).tiny) / float(np.finfo(kind).eps), math.sqrt(np.finfo(kind).max) / 2**16)
+    np.dtype(kind).itemsize: (
+        math.sqrt(np.finfo(kind).tiny) / float(np.finfo(kind).eps),
+        math.sqrt(np.finfo(kind).max) / 2**16,
+    )
     for kind in (np.float32, np.float64)
 }
 
