@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import warnings
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
 from attnembed.errors import InputError
 
-__all__ = ["moved", "renamed", "warn_deprecated"]
+__all__ = ["accepts", "moved", "renamed", "warn_deprecated"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -37,6 +38,17 @@ def renamed(**names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
         return accepting
 
     return decorate
+
+
+def accepts(function: object, count: int) -> bool:
+    """Whether something can be called with so many positional arguments, as far as its signature says."""
+    if not callable(function):
+        return False
+    try:
+        inspect.signature(function).bind(*range(count))
+    except (TypeError, ValueError):  # the second for a builtin without a signature
+        return False
+    return True
 
 
 def moved(module: str, names: dict[str, Callable[[], Any]]) -> Callable[[str], Any]:

@@ -81,7 +81,7 @@ class Trainee(ABC):
 
     @abstractmethod
     def epoch(self, number: int, batches: Iterator[Ints]) -> Row:
-        """Train once on all batches of sample numbers; the columns of the history, without the first two.
+        """Train once on all batches of sample numbers; the columns of the history in their order, from ``loss`` on.
 
         Raises `NotFiniteError` where the result cannot be used. ``number`` counts from 0.
         """
@@ -278,7 +278,7 @@ class Log(Generic[T]):
             raise NotFiniteError
         self.epoch += 1
         self.done += 1
-        self.rows.append((self.epoch, time.monotonic() - self.began, *[row[name] for name in self.names]))
+        self.rows.append((self.epoch, time.monotonic() - self.began, *row.values()))
         self.whole = True
         if self.validated:
             rank = self.trainee.rank(row)

@@ -1,4 +1,4 @@
-"""Optimisers on dicts of named arrays, their schedules and their checkpointable state; shared by both subjects.
+"""Optimisers on dicts of named arrays and their checkpointable state; shared by both subjects, like their `schedules`.
 
 An optimiser is a frozen bag of options. Its state is plain data; parameters and state are updated in place, so the
 caller owns every array and a step allocates nothing of the parameters' size.
@@ -9,15 +9,16 @@ from __future__ import annotations
 import math
 import numbers
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from attnembed._validation import check_callable, check_integer, check_positive, check_shape
+from attnembed._validation import check_integer, check_positive, check_shape
 from attnembed.errors import InputError, InputTypeError
+from attnembed.schedules import Constant, Cosine, InverseTime, Schedule, StepDecay, check_schedule
 
 __all__ = [
     "SGD",
@@ -37,16 +38,17 @@ __all__ = [
 ]
 
 Floats = NDArray[np.floating[Any]]
-Schedule = Callable[[int], float]
 
 # Blocks of this many entries keep parameter, gradient, moments and scratch (5 x 128 kB) in the cache: the elementwise
 # chain then reads main memory once, and the scratch is small however large the parameters are.
 _BLOCK = 16384
 
-# The sizes whose squares are known to all their digits, by dtype: a square beyond overflows, one below loses digits,
-# and what is below beside it by more than a rounding error.
+# By item size, the smallest and the largest root whose square a float holds with all its digits, and with room to add.
 _SQUARED = {
-    np.dtype(kind): (math.sqrt(np.finfo(kind).tiny) / float(np.finfo(kind).eps), math.sqrt(np.finfo(kind).max) / 2**16)
+    np.dtype(kind).itemsize: (
+        math.sqrt(np.finfo(kind).tiny) / float(np.finfo(kind).eps),
+        math.sqrt(np.finfo(kind).max) / 2**16,
+    )
     for kind in (np.float32, np.float64)
 }
 
@@ -258,7 +260,7 @@ class Adam(Optimizer):
         mean *= self.beta1
         mean += scratch
         # Squares too small for a float are lost in epsilon, unless that is as small as they are.
-        wide = epsilon < _SQUARED[square.dtype][0] or name in state.wide
+        wide = epsilon < _SQUARED[square.itemsize][0] or name in state.wide
         if not wide:
             state.overflowed = False
             np.multiply(gradient, gradient, out=scratch)
@@ -279,7 +281,7 @@ class Adam(Optimizer):
 
     def _wide_root(self, gradient: Floats, square: Floats) -> Floats:
         """The step of ``square`` where squares may leave the range of the floats, and its root."""
-        low, high = _SQUARED[square.dtype]
+        low, high = _SQUARED[square.itemsize]
         with np.errstate(all="ignore"):
             plain = square * self.beta2 + gradient * gradient * (1 - self.beta2)
             root = np.hypot(math.sqrt(self.beta2) * _roots(square), math.sqrt(1 - self.beta2) * np.abs(gradient))
@@ -295,14 +297,14 @@ def _roots(square: Floats) -> Floats:
 
 def _squares(root: Floats) -> Floats:
     """The inverse of `_roots`."""
-    low, high = _SQUARED[root.dtype]
+    low, high = _SQUARED[root.itemsize]
     return np.where((low <= root) & (root <= high) | (root == 0), root * root, -root)
 
 
 def _divide_square(state: OptimizerState, name: str, factor: float) -> None:
     """``square`` over ``factor`` > 0 squared."""
     square = state.slots["square"][name]
-    low, high = _SQUARED[square.dtype]
+    low, high = _SQUARED[square.itemsize]
     with np.errstate(all="ignore"):
         largest = math.sqrt(square.max(initial=0)) / factor
     if name not in state.wide and low <= factor <= high and largest <= high:
@@ -312,91 +314,6 @@ def _divide_square(state: OptimizerState, name: str, factor: float) -> None:
         square[...] = _squares(_roots(square) / factor)
     if (square < 0).any():
         state.wide.add(name)
-
-
-@dataclass(frozen=True)
-class Constant:
-    """Multiplier 1 after a linear warm-up over the first ``warmup`` steps.
-
-    A schedule maps the number of steps already taken, k >= 0, to a multiplier of the step size in [0, 1]; all of them
-    warm up as (k + 1) / (warmup + 1).
-
-    >>> [Constant(warmup=3)(k) for k in range(5)]
-    [0.25, 0.5, 0.75, 1.0, 1.0]
-    """
-
-    warmup: int = field(default=0, kw_only=True)
-
-    def __post_init__(self) -> None:
-        check_integer("warmup", self.warmup, minimum=0)
-
-    def __call__(self, k: int) -> float:
-        if k < self.warmup:
-            return (k + 1) / (self.warmup + 1)
-        return self._decay(k - self.warmup)
-
-    def _decay(self, k: int) -> float:
-        """The multiplier ``k`` steps after the warm-up."""
-        return 1.0
-
-
-@dataclass(frozen=True)
-class Cosine(Constant):
-    """Half a cosine from 1 to ``final`` over ``total`` steps (warm-up included), then ``final``.
-
-    >>> [round(Cosine(4)(k), 3) for k in (0, 2, 4, 9)]
-    [1.0, 0.5, 0.0, 0.0]
-    """
-
-    total: int
-    final: float = 0.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_integer("total", self.total, minimum=self.warmup + 1)
-        _check_share("final", self.final)
-
-    def _decay(self, k: int) -> float:
-        share = min(k / (self.total - self.warmup), 1.0)
-        return self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * share))
-
-
-@dataclass(frozen=True)
-class StepDecay(Constant):
-    """Times ``factor`` after every ``every`` steps.
-
-    >>> [StepDecay(2, 0.5)(k) for k in range(5)]
-    [1.0, 1.0, 0.5, 0.5, 0.25]
-    """
-
-    every: int
-    factor: float = 0.1
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_integer("every", self.every, minimum=1)
-        _check_share("factor", self.factor)
-
-    def _decay(self, k: int) -> float:
-        return float(self.factor ** (k // self.every))
-
-
-@dataclass(frozen=True)
-class InverseTime(Constant):
-    """1 / (1 + k / scale): half after ``scale`` steps, the classical rate of stochastic approximation.
-
-    >>> [InverseTime(2.0)(k) for k in (0, 2, 6)]
-    [1.0, 0.5, 0.25]
-    """
-
-    scale: float
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_positive("scale", self.scale)
-
-    def _decay(self, k: int) -> float:
-        return 1 / (1 + k / self.scale)
 
 
 def state_arrays(state: OptimizerState) -> dict[str, np.ndarray[Any, Any]]:
@@ -441,12 +358,6 @@ def check_optimizer(name: str, value: Any) -> Optimizer:
     raise InputTypeError(name, "must be an optimizer, an object with its options", got=got, hint=hint)
 
 
-def check_schedule(name: str, value: Any) -> Schedule | None:
-    """A function from the number of steps taken to a multiplier of the step size, or None."""
-    hint = "pass one of `attnembed.optim`, such as Cosine(total), or a function of the number of steps taken"
-    return None if value is None else check_callable(name, value, hint=hint)
-
-
 def scheduled_step_size(optimizer: Optimizer, schedule: Schedule | None, k: int) -> float:
     """The step size after ``k`` steps: the optimiser's, times what the schedule says."""
     if schedule is None:
@@ -481,8 +392,3 @@ def _check_parameter(name: str, array: Any) -> None:
 def _check_decay(name: str, value: Any) -> None:
     if check_positive(name, value, zero_ok=True) >= 1:
         raise InputError(name, "must be below 1", got=value)
-
-
-def _check_share(name: str, value: Any) -> None:
-    if check_positive(name, value, zero_ok=True) > 1:
-        raise InputError(name, "must be at most 1", got=value)

@@ -17,7 +17,7 @@ LAYERS = (
     ("_validation", "_frozen", "_sparse", "results"),
     ("_cells", "_files", "_identity", "_progress", "_store", "_workers", "threads"),
     ("losses", "gibbs", "reference"),
-    ("margins", "optim", "flow", "gradcheck"),
+    ("margins", "optim", "schedules", "flow", "gradcheck"),
     ("fit", "_checkpoint"),
     ("attention", "structured"),
     ("plotting", "verify", "sweep", "api_page"),

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Generic, Literal, TypeVar
@@ -13,7 +12,7 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from attnembed._deprecation import moved, warn_deprecated
+from attnembed._deprecation import accepts, moved, warn_deprecated
 from attnembed._files import PathLike
 from attnembed._validation import RNGLike, check_positive
 from attnembed.errors import InputError, InputTypeError
@@ -164,15 +163,7 @@ def train_structured(
     >>> result.success, bool(result.history.loss[-1] < result.history.loss[0])
     (True, True)
     """
-    if not isinstance(model, StructuredModel):
-        raise InputTypeError("model", "must be a ChainCRF or a GridCRF", got=type(model).__name__)
-    model.check_data("data", data, labelled=True)
-    if validation is not None:
-        model.check_data("validation", validation, labelled=isinstance(metric, str))
-    if not (scaling is None or isinstance(scaling, (OnlineScaling, OfflineScaling))):
-        raise InputTypeError(
-            "scaling", "must be None, an OnlineScaling or an OfflineScaling", got=type(scaling).__name__
-        )
+    _check_inputs(model, data, validation, scaling, metric)
     objective = model.objective_name(objective)
     plan = make_plan(model, strategy, objective, n_epochs, stage_epochs, learned_scales)
     optimizer = Adam(step_size=1e-3) if optimizer is None else check_optimizer("optimizer", optimizer)
@@ -233,6 +224,18 @@ def train_structured(
     )
 
 
+def _check_inputs(model: Any, data: Any, validation: Any, scaling: Any, metric: Any) -> None:
+    if not isinstance(model, StructuredModel):
+        raise InputTypeError("model", "must be a ChainCRF or a GridCRF", got=type(model).__name__)
+    model.check_data("data", data, labelled=True)
+    if validation is not None:
+        model.check_data("validation", validation, labelled=isinstance(metric, str))
+    if not (scaling is None or isinstance(scaling, (OnlineScaling, OfflineScaling))):
+        raise InputTypeError(
+            "scaling", "must be None, an OnlineScaling or an OfflineScaling", got=type(scaling).__name__
+        )
+
+
 def score_of(metric: Metric, model: Any, validation: Any, objective: str) -> float:
     """What a metric says of a model on held-out data; larger is better."""
     if not isinstance(metric, str):
@@ -242,13 +245,7 @@ def score_of(metric: Metric, model: Any, validation: Any, objective: str) -> flo
 
 def _new_callback(callback: Any) -> Any:
     """A callback that takes one state; one that takes (epoch, model, record), as they once did, is wrapped."""
-    if not callable(callback):
-        return callback
-    try:
-        signature = inspect.signature(callback)
-    except (TypeError, ValueError):  # a builtin without a signature
-        return callback
-    if not _binds(signature, 3) or _binds(signature, 1):
+    if not accepts(callback, 3) or accepts(callback, 1):
         return callback
     warn_deprecated("a callback(epoch, model, record) of train_structured", "callback(state)", level=4)
 
@@ -257,14 +254,6 @@ def _new_callback(callback: Any) -> Any:
         return callback(state.epoch, state.model, record)
 
     return wrapped
-
-
-def _binds(signature: inspect.Signature, count: int) -> bool:
-    try:
-        signature.bind(*range(count))
-    except TypeError:
-        return False
-    return True
 
 
 _OWN = ("unary_scale", "pairwise_scale", "unary_norm", "pairwise_norm", "ratio", "stage")
