@@ -3,17 +3,34 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["AttnembedError", "DataFileError", "InputError", "InputTypeError", "NotSeparableError"]
+__all__ = [
+    "AttnembedError",
+    "DataFileError",
+    "DataNotGivenError",
+    "InputError",
+    "InputTypeError",
+    "NotSeparableError",
+    "RunFailedError",
+]
 
 
 class AttnembedError(Exception):
-    """Base of every error that attnembed raises on purpose; the command line prints it as one line."""
+    """Base of every error that attnembed raises on purpose; the command line prints it as one line.
+
+    Copies, and what arrives from another process, have the class, the message and the fields of the original.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # An exception's own way calls the class with the message alone, which the classes below do not accept.
+        fields = {name: _portable(value) for name, value in vars(self).items()}
+        return _revive, (type(self), self.args), fields
 
 
 class InputError(AttnembedError, ValueError):
@@ -27,7 +44,7 @@ class InputError(AttnembedError, ValueError):
         self.name, self.expected, self.got, self.hint = name, expected, got, hint
         parts = [f"`{name}` {expected}"]
         if got is not None:
-            parts.append(f"got {got}")
+            parts.append(f"got {got if str(got) else repr(got)}")
         if hint:
             parts.append(hint)
         super().__init__("; ".join(parts))
@@ -35,6 +52,14 @@ class InputError(AttnembedError, ValueError):
 
 class InputTypeError(InputError, TypeError):
     """An argument has a type that cannot be used."""
+
+
+class DataNotGivenError(InputError):
+    """Something needs data, and none were named. Data that were named but cannot be read raise `DataFileError`.
+
+    >>> str(DataNotGivenError("data", "must name a folder of reviews", hint="pass --data PATH"))
+    '`data` must name a folder of reviews; pass --data PATH'
+    """
 
 
 class DataFileError(AttnembedError, ValueError):
@@ -46,8 +71,20 @@ class DataFileError(AttnembedError, ValueError):
 
     def __init__(self, path: str | os.PathLike[str], problem: str, *, line: int | None = None) -> None:
         self.path, self.problem, self.line = Path(path), problem, line
-        place = str(path) if line is None else f"{path}, line {line}"
+        place = (str(path) or "''") + ("" if line is None else f", line {line}")
         super().__init__(f"{place}: {problem}")
+
+
+class RunFailedError(AttnembedError, RuntimeError):
+    """A run that an experiment needs has failed; ``run`` names it, ``reason`` is its error in one line.
+
+    >>> str(RunFailedError("letters, fold 3", "ValueError: bad fold", hint="see letters-runs.jsonl"))
+    'letters, fold 3 failed: ValueError: bad fold; see letters-runs.jsonl'
+    """
+
+    def __init__(self, run: str, reason: str, *, hint: str = "") -> None:
+        self.run, self.reason, self.hint = run, reason, hint
+        super().__init__(f"{run} failed: {reason}" + (f"; {hint}" if hint else ""))
 
 
 class NotSeparableError(AttnembedError, ValueError):
@@ -60,3 +97,26 @@ class NotSeparableError(AttnembedError, ValueError):
     def __init__(self, message: str, certificate: NDArray[np.float64]) -> None:
         self.certificate = certificate
         super().__init__(message)
+
+    def __setstate__(self, state: Mapping[str, Any] | None) -> None:
+        super().__setstate__(dict(state or {}))
+        if isinstance(self.certificate, np.ndarray):  # copies of arrays are writable, whatever the original was
+            self.certificate.flags.writeable = False
+
+
+def _revive(cls: type[AttnembedError], args: tuple[Any, ...]) -> AttnembedError:
+    """An error without its fields, which are set next."""
+    return cls.__new__(cls, *args)
+
+
+def _portable(value: Any) -> Any:
+    """The value, or its text where it cannot be sent: one odd field must not lose the error that holds it."""
+    if value is None or isinstance(value, (bool, int, float, str, bytes, np.ndarray, Path)):
+        return value
+    from multiprocessing.reduction import ForkingPickler  # here: few errors get this far, and importing it takes time
+
+    try:
+        ForkingPickler.dumps(value)
+    except Exception:  # pickling runs the code of others
+        return str(value)
+    return value
