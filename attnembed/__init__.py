@@ -29,7 +29,7 @@ from attnembed.structured.scaling import OfflineScaling, OnlineScaling, scale_di
 from attnembed.structured.training import compare_arms, train_structured
 from attnembed.sweep import sweep
 from attnembed.threads import set_threads
-from attnembed.verify import claims, verify
+from attnembed.verify import Evidence, by_construction, claim, claims, verify
 
 __version__ = "0.1.0"
 
@@ -37,6 +37,7 @@ __all__ = [
     "AttentionModel",
     "ChainCRF",
     "ChainDataset",
+    "Evidence",
     "GridCRF",
     "GridDataset",
     "Network",
@@ -47,10 +48,12 @@ __all__ = [
     "Tokenizer",
     "TwoLayerModel",
     "birnn",
+    "by_construction",
     "chain_log_partition",
     "chain_marginals",
     "chain_sample",
     "chain_viterbi",
+    "claim",
     "claims",
     "compare_arms",
     "conv_net",

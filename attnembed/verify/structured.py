@@ -83,7 +83,7 @@ def log_partition_gradient(rng: np.random.Generator) -> Evidence:
         worst = max(worst, check_gradient(of_unary, found.node, batch.unary, rng=rng, coordinates=8).relative_error)
         worst = max(worst, check_gradient(of_pairwise, counts, batch.pairwise, rng=rng).relative_error)
         control = max(control, check_gradient(of_pairwise, counts.T, batch.pairwise, rng=rng).relative_error)
-    return Evidence(measured=worst, bound=1e-6, control=control)
+    return Evidence(measured=worst, tolerance=1e-6, control=control)
 
 
 @claim(
@@ -107,7 +107,7 @@ def chain_enumeration(rng: np.random.Generator) -> Evidence:
         pairwise[0, 1] = unary[2, 1] = -np.inf
         worst = max(worst, error(unary, pairwise, pairwise))
         control = max(control, error(unary, pairwise, pairwise.T))
-    return Evidence(measured=worst, bound=1e-13, control=control)
+    return Evidence(measured=worst, tolerance=1e-13, control=control)
 
 
 @claim(
@@ -127,7 +127,7 @@ def viterbi_enumeration(rng: np.random.Generator) -> Evidence:
             for labels, greedy in ((chain_viterbi(unary, pairwise), False), (unary.argmax(axis=1), True)):
                 gap = (best - float(chain_score(unary, pairwise, labels))) / max(1.0, abs(best))
                 worst, control = (worst, max(control, gap)) if greedy else (max(worst, gap), control)
-    return Evidence(measured=worst, bound=1e-14, control=control)
+    return Evidence(measured=worst, tolerance=1e-14, control=control)
 
 
 @claim(
@@ -147,7 +147,7 @@ def padding(rng: np.random.Generator) -> Evidence:
     read = chain_log_partition(batch.unary, batch.pairwise)
     return Evidence(
         measured=float(np.abs(together - alone).max() / np.abs(alone).max()),
-        bound=1e-15,
+        tolerance=1e-15,
         control=float(np.abs(read - alone).max() / np.abs(alone).max()),
     )
 
@@ -166,7 +166,7 @@ def length_one(rng: np.random.Generator) -> Evidence:
     twice = chain_marginals(np.repeat(unary, 2, axis=1), pairwise).node[:, 0]
     return Evidence(
         measured=float(np.abs(chain_marginals(unary, pairwise).node[:, 0] - softmax).max()),
-        bound=1e-14,
+        tolerance=1e-14,
         control=float(np.abs(twice - softmax).max()),
     )
 
@@ -187,7 +187,7 @@ def zero_pairwise(rng: np.random.Generator) -> Evidence:
         values = [chain_objective(n, batch.unary, pairwise, batch.labels, batch.lengths).value for n in names]
         return max(abs(value / values[0] - 1) for value in values)
 
-    return Evidence(measured=spread_of(0 * batch.pairwise), bound=1e-14, control=spread_of(batch.pairwise))
+    return Evidence(measured=spread_of(0 * batch.pairwise), tolerance=1e-14, control=spread_of(batch.pairwise))
 
 
 @claim(
@@ -212,7 +212,7 @@ def temperature(rng: np.random.Generator) -> Evidence:
     factors = (0.1, 3.0, 20.0)
     return Evidence(
         measured=max(error(c, c, c) for c in factors),
-        bound=1e-12,
+        tolerance=1e-12,
         control=min(error(1, c, c) for c in factors),
     )
 
@@ -242,7 +242,7 @@ def objective_gradients(rng: np.random.Generator) -> Evidence:
         worst = max(worst, check_gradient(of_pairwise, out.pairwise, batch.pairwise, **few).relative_error)
         wrong = check_gradient(of_unary, 1.001 * out.unary, batch.unary, **few)
         control = min(control, wrong.relative_error)
-    return Evidence(measured=worst, bound=1e-6, control=control)
+    return Evidence(measured=worst, tolerance=1e-6, control=control)
 
 
 @claim(
@@ -283,7 +283,7 @@ def min_cut(rng: np.random.Generator) -> Evidence:
     for _ in range(12):
         unary, strength = rng.normal(size=(1, 3, 4, 2)), rng.uniform(0.3, 1.5)
         pairwise = strength * np.eye(2) + 0.1 * rng.normal(size=(2, 2))
-        attractive &= pairwise[0, 0] + pairwise[1, 1] > pairwise[0, 1] + pairwise[1, 0]
+        attractive &= bool(pairwise[0, 0] + pairwise[1, 1] > pairwise[0, 1] + pairwise[1, 0])
         truth = enumerate_grid(unary[0], pairwise, pairwise).score
         found = grid_map(unary, pairwise)
         worst = max(worst, (truth - found.score[0]) / found.gap)
@@ -312,7 +312,7 @@ def convex_in_scales(rng: np.random.Generator) -> Evidence:
             excess = middle - (first + second) / 2
             worst[name] = max(worst[name], excess / max(1.0, first, second))
     control = worst.pop("marginal")
-    return Evidence(measured=max(worst.values()), bound=1e-13, control=control)
+    return Evidence(measured=max(worst.values()), tolerance=1e-13, control=control)
 
 
 @claim(
@@ -336,7 +336,7 @@ def newton_scales(rng: np.random.Generator) -> Evidence:
     alone = min(value(1.0, fit.pairwise_scale + y) for y in around)
     return Evidence(
         measured=max(0.0, fit.value - min(grid)) / fit.value if fit.success else np.inf,
-        bound=1e-14,
+        tolerance=1e-14,
         control=(alone - fit.value) / fit.value,
         note=fit.message,
     )
@@ -383,7 +383,7 @@ def folding(rng: np.random.Generator) -> Evidence:
             moved = _next_step(optimizer, gradients, b, follow=follow)
             error = float(np.linalg.norm(moved - step) / np.linalg.norm(step))
             worst, control = (max(worst, error), control) if follow else (worst, min(control, error))
-    return Evidence(measured=worst, bound=1e-12, control=control)
+    return Evidence(measured=worst, tolerance=1e-12, control=control)
 
 
 @claim(
@@ -412,7 +412,7 @@ def effective_steps(rng: np.random.Generator) -> Evidence:
                 expected = effective_step_size(law, c, eta) * direction
                 error = float(np.linalg.norm(moved - expected) / np.linalg.norm(expected))
                 worst, control = (max(worst, error), control) if law == method else (worst, min(control, error))
-    return Evidence(measured=worst, bound=1e-7, control=control)
+    return Evidence(measured=worst, tolerance=1e-7, control=control)
 
 
 @claim(
@@ -440,7 +440,10 @@ def offline_ratio(rng: np.random.Generator) -> Evidence:
         raw -= 0.05 * normalised_gradient(norm / rho * gradient, unit, n)
         free -= 0.05 * scale * gradient
     return Evidence(
-        measured=worst if report.passed else np.inf, bound=1e-13, control=control, note=f"gradient: {report.message}"
+        measured=worst if report.passed else np.inf,
+        tolerance=1e-13,
+        control=control,
+        note=f"gradient: {report.message}",
     )
 
 
@@ -464,7 +467,7 @@ def online_descends(rng: np.random.Generator) -> Evidence:
                 after = ChainCRF(network, pairwise, pairwise_scale=scale * factor).loss(data, objective)
                 change = (after - before) / before
                 worst, control = (max(worst, change), control) if fitted else (worst, max(control, change))
-    return Evidence(measured=max(0.0, worst), bound=1e-14, control=control)
+    return Evidence(measured=max(0.0, worst), tolerance=1e-14, control=control)
 
 
 @claim(
@@ -494,4 +497,4 @@ def scale_decides(rng: np.random.Generator) -> Evidence:
         ]
         return max(scores) - min(scores)
 
-    return Evidence(measured=spread(OnlineScaling(subset=100)), bound=0.03, control=spread(None))
+    return Evidence(measured=spread(OnlineScaling(subset=100)), tolerance=0.03, control=spread(None))
