@@ -478,7 +478,8 @@ class _Run:
         configuration, mine = meta["configuration"], self._configuration()
         different = [key for key in mine if configuration.get(key) != mine[key]]
         if different:
-            raise InputError("checkpoint", "must come from the same training", got=f"another {', '.join(different)}")
+            got = f"one with other values of {', '.join(different)}"
+            raise InputError("checkpoint", "must come from the same training", got=got)
         epoch, steps = (check_integer(name, meta[name], minimum=0) for name in ("epoch", "steps"))
         self.epoch = max(epoch - 1, 0)
         self.state = self._fresh_state(self._stage()[1])
@@ -606,8 +607,9 @@ def compare_arms(
         taken = sorted(reserved & set(options))
         if taken:
             raise InputError("arms", "must leave the budget alone", got=f"{', '.join(taken)} in {name!r}")
-    if not arms or not step_sizes or not seeds:
-        raise InputError("arms", "`step_sizes` and `seeds` must not be empty")
+    for argument, value in (("arms", arms), ("step_sizes", step_sizes), ("seeds", seeds)):
+        if len(value) == 0:
+            raise InputError(argument, "must not be empty", hint="give at least one")
     base = Adam(step_size=1e-3) if optimizer is None else optimizer
     out = []
     for name, options in arms.items():

@@ -146,9 +146,9 @@ def test_checkpoints_of_other_runs_are_refused(tmp_path):
     path = tmp_path / "run.npz"
     train_structured(make_model(), TRAIN, n_epochs=1, checkpoint=path, rng=0)
     for options, message in (
-        ({"n_epochs": 2}, "another stages"),
-        ({"n_epochs": 1, "batch_size": 7}, "another batch_size"),
-        ({"n_epochs": 1, "scaling": OnlineScaling()}, "another scaling"),
+        ({"n_epochs": 2}, "other values of stages"),
+        ({"n_epochs": 1, "batch_size": 7}, "other values of batch_size"),
+        ({"n_epochs": 1, "scaling": OnlineScaling()}, "other values of scaling"),
     ):
         with pytest.raises(InputError, match=message):
             train_structured(make_model(), TRAIN, checkpoint=path, resume=True, rng=0, **options)
@@ -469,3 +469,12 @@ def test_resuming_keeps_the_best_model(tmp_path):
     resumed = train_structured(make_model(), TRAIN, rng=3, checkpoint=path, resume=True, **options)
     assert resumed.best_epoch == 0
     assert_same(resumed.model, whole.model)
+
+
+@pytest.mark.parametrize("empty", ["arms", "step_sizes", "seeds"])
+def test_what_is_empty_in_a_comparison_is_named(empty):
+    options = {"arms": {"joint": {}}, "step_sizes": (0.1,), "seeds": np.arange(1), empty: np.arange(0)}
+    arms = options.pop("arms") if empty != "arms" else {}
+    options.pop("arms", None)
+    with pytest.raises(InputError, match=f"^`{empty}` must not be empty; give at least one$"):
+        compare_arms(arms, make_model, TRAIN, VALIDATION, TEST, n_epochs=1, **options)
