@@ -33,7 +33,7 @@ from attnembed.structured.scaling import OfflineScaling, OnlineScaling, scale_di
 from attnembed.structured.training import train_structured
 from attnembed.sweep import sweep
 from attnembed.threads import set_threads
-from attnembed.verify import claims, verify
+from attnembed.verify import Evidence, by_construction, claim, claims, verify
 
 __all__ = [
     "SGD",
@@ -41,6 +41,7 @@ __all__ = [
     "AttentionModel",
     "ChainCRF",
     "ChainDataset",
+    "Evidence",
     "GridCRF",
     "GridDataset",
     "Network",
@@ -52,10 +53,12 @@ __all__ = [
     "TwoLayerModel",
     "bio_constraints",
     "birnn",
+    "by_construction",
     "chain_log_partition",
     "chain_marginals",
     "chain_sample",
     "chain_viterbi",
+    "claim",
     "claims",
     "compare_arms",
     "conv_net",

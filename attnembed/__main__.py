@@ -154,6 +154,9 @@ def _parser() -> argparse.ArgumentParser:
     reproducing.add_argument("--quick", action="store_true", help="a smaller version, for a first look")
     reproducing.add_argument("--seed", type=_integer(0), default=0, metavar="N", help="seed (default 0)")
     reproducing.add_argument("--seeds", type=_integer(1), metavar="N", help="repetitions of the structured tasks")
+    reproducing.add_argument(
+        "--name", dest="data_name", metavar="WORD", default="", help="what to call the reviews, in titles and files"
+    )
     reproducing.set_defaults(run=_reproduce)
 
     reporting = commands.add_parser("report", help="one HTML page of all claims and experiments, with their figures")
@@ -256,6 +259,7 @@ def _reproduce(options: argparse.Namespace) -> int:
         quick=options.quick,
         repetitions=options.seeds,
         rng=options.seed,
+        data_name=options.data_name,
     )
     print(outcome)
     return 0

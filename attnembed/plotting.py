@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 __all__ = [
     "COLOURS",
     "MUTED",
+    "add_remark",
     "new_figure",
     "plot_alignment",
     "plot_arms",
@@ -62,6 +63,13 @@ def new_figure(rows: int = 1, columns: int = 1, *, panel: tuple[float, float] = 
     figure = Figure(figsize=(panel[0] * columns, panel[1] * rows), layout="constrained")
     FigureCanvasAgg(figure)
     return figure, figure.subplots(rows, columns, squeeze=False)
+
+
+def add_remark(figure: Figure, text: str) -> Figure:
+    """A line above the whole figure that says what it must not be taken for."""
+    title = figure.get_suptitle()
+    figure.suptitle(f"{text}\n{title}" if title else text, fontsize=11, color=COLOURS[1])
+    return figure
 
 
 def plot_line(ax: Axes, x: ArrayLike, y: ArrayLike, label: str = "", *, index: int = 0, **options: Any) -> Axes:
@@ -118,8 +126,9 @@ def plot_tokens(
     """
     x, y = np.asarray(posterior_difference), np.asarray(values)
     order = np.argsort(frequency)
+    size = 7 if x.size > 500 else 24
     points = ax.scatter(
-        x[order], y[order], c=np.log10(np.asarray(frequency)[order]), s=7, cmap="cividis", alpha=0.7, linewidths=0
+        x[order], y[order], c=np.log10(np.asarray(frequency)[order]), s=size, cmap="cividis", alpha=0.7, linewidths=0
     )
     if colorbar:
         ax.figure.colorbar(points, ax=ax, label=r"$\log_{10}$ token frequency", pad=0.01)
@@ -128,12 +137,14 @@ def plot_tokens(
         name = {2: "linear fit", 3: "quadratic fit"}.get(len(curve), "fit")
         ax.plot(grid, np.polyval(curve, grid), color=COLOURS[1], label=name)
         ax.legend(loc="lower left" if len(curve) == 3 else "upper left")
+    high = y.min() + 0.8 * np.ptp(y)
     for rank, k in enumerate(labelled):
         left = x[k] > 0  # towards the middle, where a U leaves room
+        above = 4 + 13 * (rank % 4)
         ax.annotate(
             words[k],
             (x[k], y[k]),
-            xytext=(-12 if left else 12, 4 + 13 * (rank % 4)),
+            xytext=(-12 if left else 12, above if y[k] < high or x.size > 500 else -above),
             textcoords="offset points",
             ha="right" if left else "left",
             fontsize=10,
@@ -174,13 +185,14 @@ def plot_attention_text(ax: Axes, words: Sequence[str], attention: ArrayLike, *,
 def plot_arms(
     ax: Axes, groups: Sequence[str], arms: Sequence[str], means: ArrayLike, errors: ArrayLike, *, ylabel: str
 ) -> Axes:
-    """One point with its standard error per arm in every group; means and errors are (arms, groups)."""
-    centres, values, spread = np.arange(len(groups)), np.asarray(means), np.nan_to_num(np.asarray(errors))
+    """One point with its standard error per arm in every group; means and errors are (arms, groups), NaN if unknown."""
+    centres, values, spread = np.arange(len(groups)), np.asarray(means), np.asarray(errors)
+    known = bool(np.isfinite(spread).all())  # a single run has no standard error, and no bar
     for index, arm in enumerate(arms):
         x = centres + 0.7 * ((index + 0.5) / len(arms) - 0.5)
         ax.errorbar(
-            x, values[index], yerr=spread[index], fmt="os^DvPX"[index % 7], color=COLOURS[index % len(COLOURS)],
-            markersize=6, capsize=3, linewidth=1.5, label=arm,
+            x, values[index], yerr=spread[index] if known else None, fmt="os^DvPX"[index % 7],
+            color=COLOURS[index % len(COLOURS)], markersize=6, capsize=3, linewidth=1.5, label=arm,
         )  # fmt: skip
     ax.set_xticks(centres, groups)
     ax.set_ylabel(ylabel)

@@ -24,10 +24,13 @@ from typing import Any
 from attnembed._files import PathLike, make_folder, replacing, versions
 from attnembed._progress import Progress
 from attnembed._validation import check_integer
-from attnembed.errors import DataFileError, InputError
-from attnembed.experiments import experiments, reproduce
-from attnembed.experiments.registry import number_rows
-from attnembed.verify import Claim, ClaimResult, Report, claims, verify
+from attnembed.errors import DataFileError, DataNotGivenError
+from attnembed.experiments import Experiment, experiments, reproduce
+from attnembed.experiments.registry import number_rows, requested_data, unavailable
+from attnembed.verify import Claim, ClaimResult, Report, by_construction, claims, verify
+from attnembed.verify.page import capitalised
+from attnembed.verify.registry import place
+from attnembed.verify.run import LOOSE, VERDICTS, hypothesis_name
 
 __all__ = ["ExperimentRun", "WrittenReport", "write_report"]
 
@@ -38,7 +41,7 @@ _SOURCES = {"WSOM25": "https://arxiv.org/abs/2505.17282", "SO19": "https://arxiv
 class ExperimentRun:
     """What came of one experiment: its JSON record and figures, or why there is none.
 
-    ``state`` is "done", "not run" (its data are not there) or "failed".
+    ``state`` is "done", "not run" (its data were not named, or are not in the folder that was) or "failed".
     """
 
     name: str
@@ -81,8 +84,9 @@ def write_report(
 
     Parameters
     ----------
-    data : folder or file for the experiments on real data (default: that named by ATTNEMBED_DATA); those whose data
-        are not there are left out, and an experiment that fails is named with its error: the page is written anyway
+    data : folder or file for the experiments on real data (default: that named by ATTNEMBED_DATA); those whose files
+        are not in it are left out, and an experiment that fails, on damaged files too, is named with its error: the
+        page is written anyway
     quick : smaller versions of the experiments; those that would take an hour are always run so
     rng : the seed of everything
     callback : ``callback(part, done, total)`` before each part: "claims", then the experiments by name
@@ -92,9 +96,10 @@ def write_report(
     InputError
         for a seed that is not a whole number >= 0.
     DataFileError
-        if OUT cannot be written.
+        if OUT cannot be written, or ``data`` does not exist.
     """
     seed, start = check_integer("rng", rng, minimum=0), time.perf_counter()
+    source = requested_data(data)
     folder = _writable(Path(out))
     entries, runs = experiments(), []
     with Progress("report", total=1 + len(entries)) as progress:
@@ -108,7 +113,7 @@ def write_report(
         report = verify("all", rng=seed)
         for done, entry in enumerate(entries, start=1):
             begin(entry.name, done)
-            runs.append(_run(entry.name, entry.summary, data=data, out=folder, quick=quick or entry.long, rng=seed))
+            runs.append(_run(entry, source, out=folder, quick=quick or entry.long, rng=seed))
     options = ["--seed", str(seed), *(["--quick"] if quick else []), *(["--data", str(data)] if data else [])]
     path, seconds = folder / "report.html", time.perf_counter() - start
     page = _page(report, claims(), runs, options, f"attnembed report --out {shlex.quote(str(out))}", seconds)
@@ -127,16 +132,19 @@ def _writable(folder: Path) -> Path:
         raise DataFileError(folder, f"cannot be written: {error.strerror}") from error
 
 
-def _run(name: str, summary: str, **options: Any) -> ExperimentRun:
+def _run(entry: Experiment, data: Path | None, **options: Any) -> ExperimentRun:
+    absent = unavailable(entry, data)
+    if absent:
+        return ExperimentRun(entry.name, entry.summary, "not run", absent)
     try:
-        written = reproduce(name, **options)
+        written = reproduce(entry.name, data=data, **options)
     except Exception as error:  # whatever it is, the rest of the page is still worth writing
-        absent = isinstance(error, DataFileError) or (isinstance(error, InputError) and error.name == "data")
+        state = "not run" if isinstance(error, DataNotGivenError) else "failed"
         text = " ".join(str(error).split()) or type(error).__name__
-        return ExperimentRun(name, summary, "not run" if absent else "failed", text)
+        return ExperimentRun(entry.name, entry.summary, state, text)
     record = json.loads(written.files[-1].read_text(encoding="utf-8"))
     figures = tuple(path for path in written.files if path.suffix == ".png")
-    return ExperimentRun(name, summary, "done", record=record, figures=figures)
+    return ExperimentRun(entry.name, entry.summary, "done", record=record, figures=figures)
 
 
 # --- the page -------------------------------------------------------------------------------------------------------
@@ -166,17 +174,19 @@ def _page(
 ) -> str:
     results, runs = {result.id: result for result in report.results}, list(runs)
     pairs = [(entry, results[entry.id]) for entry in entries]
-    good = sum(result.passed and result.control_failed for result in report.results)
     shared = shlex.join(options)
     known = {**versions(), "matplotlib": metadata.version("matplotlib")}
     return _fill(
         _PAGE,
         style=_Html(_STYLE),
-        verdict="passed" if good == len(pairs) else "failed",
-        good=good,
+        verdict="passed" if report.n_passed == len(pairs) else "failed",
+        good=report.n_passed,
         count=len(pairs),
-        done=sum(run.state == "done" for run in runs),
-        experiments=len(runs),
+        experiments=_counted(runs),
+        meanings=_join(
+            _fill("<li>$mark $verdict: $meaning</li>", mark=mark, verdict=verdict, meaning=VERDICTS[verdict])
+            for verdict, mark in _MARKS.items()
+        ),
         date=datetime.now(UTC).strftime("%d %B %Y, %H:%M UTC"),
         seconds=f"{seconds:.0f}",
         seed=report.seed,
@@ -188,38 +198,91 @@ def _page(
     )
 
 
-_MARKS = {"passed": "✓", "failed": "✗", "blind": "!"}
+_MARKS = {"passed": "✓", "failed": "✗", "blind": "!", "vacuous": "?"}
+
+
+def _counted(runs: list[ExperimentRun]) -> str:
+    """How many experiments were run, failed and were left out, in a sentence."""
+    states = [run.state for run in runs]
+    parts = [f"{states.count('done')} of {len(runs)} experiments were run"]
+    parts += [f"{n} {text}" for n, text in ((states.count("failed"), "failed"),) if n]
+    parts += [f"{n} {'was' if n == 1 else 'were'} not run for want of data" for n in (states.count("not run"),) if n]
+    return ", ".join(parts)
 
 
 def _texts(result: ClaimResult) -> dict[str, str]:
-    numbers = {name: f"{getattr(result, name):.3g}" for name in ("measured", "bound", "ratio", "control")}
-    return {"id": result.id, "anchor": _anchor(result.id), "verdict": result.verdict, **numbers}
+    numbers = {name: f"{getattr(result, name):.3g}" for name in ("measured", "bound", "control")}
+    exact = result.kind == "tolerance"
+    return {
+        "id": result.id,
+        "anchor": _anchor(result.id),
+        "verdict": result.verdict,
+        "ratio": "–" if exact else f"{result.ratio:.3g}",
+        "kind": result.kind.capitalize(),
+        "about": "~" if exact else "",
+        **numbers,
+    }
+
+
+def _hypotheses(entry: Claim, result: ClaimResult) -> Iterable[_Html]:
+    """Each hypothesis with what became of it: measured, true by construction, or neither."""
+    declared = {str(text) for text in entry.hypotheses}
+    measured = {*result.hypotheses, *map(hypothesis_name, result.hypotheses)}
+    for text in entry.hypotheses:
+        if isinstance(text, by_construction) and not result.error:
+            where = place(entry.measure, text.code)
+            at = f", {where}" if where else ""
+            yield _fill("<li>• $text (by construction: <code>$code</code>$at)</li>", text=text, code=text.code, at=at)
+        elif text not in measured:
+            yield _fill('<li class="quiet">? $text (not measured)</li>', text=text)
+    for name, holds in result.hypotheses.items():
+        extra = "" if hypothesis_name(name) in declared or name in declared else " (also measured)"
+        mark, kind = (_MARKS["passed"], "passed") if holds else (_MARKS["failed"], "failed")
+        yield _fill(
+            '<li><span class="$kind">$mark</span> $text$extra</li>', kind=kind, mark=mark, text=name, extra=extra
+        )
 
 
 def _claim(entry: Claim, result: ClaimResult, seed: int) -> _Html:
-    held = {**dict.fromkeys(entry.hypotheses, True), **result.hypotheses}
-    hypotheses = _join(
-        _fill("<li>$mark $text</li>", mark=_MARKS["passed" if holds else "failed"], text=text)
-        for text, holds in held.items()
-    )
+    hypotheses = _join(_hypotheses(entry, result))
+    if result.error:
+        caught = "not measured"
+    elif result.control_failed:
+        caught = f"exceeds {result.control_bound:.3g}, as it must"
+    else:
+        caught = f"does not exceed {result.control_bound:.3g}: the measurement is blind"
+    notes = [result.note] if result.note else []
+    if result.loose:
+        notes.append(f"The bound is loose: what was measured is below {LOOSE:g} of it")
+    source = [_cited(entry.reference)] if entry.reference else []
+    source += [_fill("<code>docs/$page</code>", page=entry.derivation)] if entry.derivation else []
     return _fill(
         _CLAIM,
         mark=_MARKS[result.verdict],
-        statement=entry.statement[0].upper() + entry.statement[1:],
-        tex=entry.tex,
-        hypotheses=_fill("<ul>$items</ul>", items=hypotheses) if held else "none",
+        statement=capitalised(entry.statement),
+        formula=_fill(_FORMULA, tex=entry.tex) if entry.tex else _Html(""),
+        hypotheses=_fill("<ul>$items</ul>", items=hypotheses) if hypotheses else "none",
         controlled=entry.control,
-        caught="exceeds its bound, as it must" if result.control_failed else "was not caught: the measurement is blind",
-        source=_cited(entry.reference),
-        derivation=f"docs/{entry.derivation}",
-        note=_fill('<p class="failed">$note</p>', note=result.note) if result.note else _Html(""),
+        caught=caught,
+        source=_fill("<dt>Source</dt><dd>$source</dd>", source=_Html("; ".join(source))) if source else _Html(""),
+        notes=_join(
+            [_fill('<p class="reason">$text</p>', text=_sentence(text)) for text in (result.reason,) if text]
+            + [_fill('<p class="quiet">$text</p>', text=_sentence(text)) for text in notes]
+        ),
         command=f"attnembed verify --ids {result.id} --seed {seed}",
         seconds=f"{result.seconds:.2f}",
         **_texts(result),
     )
 
 
+def _sentence(text: str) -> str:
+    return capitalised(text) if text.endswith((".", "!", "?")) else f"{capitalised(text)}."
+
+
 def _experiment(run: ExperimentRun, shared: str) -> _Html:
+    quick = bool(run.record is not None and run.record["quick"])
+    if quick and "--quick" not in shared.split():
+        shared += " --quick"  # one that takes long is run so in any case
     body = _fill('<p class="$kind">$state: $error</p>', kind=run.state, state=run.state.capitalize(), error=run.error)
     if run.record is not None:
         images = (
@@ -238,14 +301,14 @@ def _experiment(run: ExperimentRun, shared: str) -> _Html:
             numbers=_join(numbers),
             parameters=", ".join(f"{name} = {value}" for name, value in run.record["parameters"].items()),
             seed=run.record["seed"],
-            size="quick version" if run.record["quick"] else "full size",
+            size="quick version" if quick else "full size",
             seconds=f"{run.record['seconds']:.1f}",
         )
     return _fill(
         _EXPERIMENT,
         name=run.name,
         anchor=_anchor(run.name),
-        summary=run.summary[0].upper() + run.summary[1:],
+        summary=capitalised(run.summary),
         body=body,
         command=f"attnembed reproduce {run.name} {shared}",
     )
@@ -280,10 +343,13 @@ _PAGE = """<!DOCTYPE html>
 <body>
 <header>
 <h1>attnembed: theorems about learning, measured</h1>
-<p class="lead $verdict">$good of $count claims hold, with their negative controls caught. $done of $experiments
-experiments were run.</p>
-<p>A claim passes when its hypotheses hold on the instance and the measured value is at most its bound. Its negative
-control, the same measurement where the statement does not apply, must exceed that bound; else the claim is blind.</p>
+<p class="lead $verdict">$good of $count claims hold, with their negative controls caught. $experiments.</p>
+<p>A claim is measured on a random instance. Smaller is better: the measured value must stay within its limit, and the
+negative control, the same measurement where the statement does not apply, must not. The limit is a bound, which is
+part of the statement and has a ratio, or a tolerance (~) for what rounding or finite time may leave.</p>
+<ul class="meanings">
+$meanings
+</ul>
 <dl class="facts">
 <dt>Made</dt><dd>$date, in $seconds s</dd>
 <dt>Seed</dt><dd>$seed</dd>
@@ -297,7 +363,7 @@ control, the same measurement where the statement does not apply, must exceed th
 <section id="summary" aria-labelledby="summary-title">
 <h2 id="summary-title">Summary</h2>
 <table class="summary">
-<caption>Every claim; smaller is better. The ratio is measured over bound.</caption>
+<caption>Every claim. The ratio is measured over bound; ~ is a tolerance.</caption>
 <thead><tr><th scope="col">Claim</th><th scope="col" class="wide">Measured</th><th scope="col" class="wide">Bound</th>
 <th scope="col">Ratio</th><th scope="col" class="wide">Control</th><th scope="col">Verdict</th></tr></thead>
 <tbody>
@@ -318,27 +384,30 @@ $runs
 </html>
 """
 
-_ROW = """<tr><th scope="row"><a href="#$anchor">$id</a></th><td class="wide">$measured</td><td class="wide">$bound</td>
-<td>$ratio</td><td class="wide">$control</td><td class="$verdict">$mark $verdict</td></tr>"""
+_ROW = """<tr><th scope="row"><a href="#$anchor">$id</a></th><td class="wide">$measured</td>
+<td class="wide">$about$bound</td><td>$ratio</td><td class="wide">$control</td>
+<td class="$verdict">$mark $verdict</td></tr>"""
 
 _CLAIM = """<article id="$anchor" class="card">
 <h3>$id <span class="$verdict">$mark $verdict</span></h3>
 <p>$statement.</p>
-<details><summary>Formula (TeX)</summary><code>$tex</code></details>
+$formula
 <dl class="numbers">
 <div><dt>Measured</dt><dd>$measured</dd></div>
-<div><dt>Bound</dt><dd>$bound</dd></div>
+<div><dt>$kind</dt><dd>$bound</dd></div>
 <div><dt>Ratio</dt><dd>$ratio</dd></div>
 <div><dt>Control</dt><dd>$control</dd></div>
 </dl>
-$note
+$notes
 <dl class="facts">
 <dt>Hypotheses</dt><dd>$hypotheses</dd>
 <dt>Negative control</dt><dd>$controlled; $caught</dd>
-<dt>Source</dt><dd>$source; <code>$derivation</code></dd>
+$source
 <dt>To repeat</dt><dd><code>$command</code> ($seconds s)</dd>
 </dl>
 </article>"""
+
+_FORMULA = "<details><summary>Formula (TeX)</summary><code>$tex</code></details>"
 
 _EXPERIMENT = """<article id="$anchor" class="card">
 <h3>$name</h3>
@@ -378,7 +447,8 @@ h3 { font-size: 1.05rem; margin: 0 0 .3rem; }
 a { color: var(--link); } nav a { display: inline-block; padding: .4rem .8rem .4rem 0; }
 code { font: .9em ui-monospace, monospace; }
 .lead { font-size: 1.15rem; font-weight: 600; }
-.passed { color: var(--good); } .failed, .blind { color: var(--bad); } .card span { white-space: nowrap; }
+.passed { color: var(--good); } .failed, .blind, .vacuous, .reason { color: var(--bad); } .quiet { color: var(--soft); }
+.meanings { padding-left: 0; list-style: none; color: var(--soft); } .card span { white-space: nowrap; }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: .4rem; padding: 1rem; margin: 1rem 0; }
 .card p { margin: .3rem 0; }
 dl { margin: .6rem 0; } dd { margin: 0; } dt { color: var(--soft); }

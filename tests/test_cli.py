@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from attnembed.__main__ import main
-from attnembed.verify import claims
+from attnembed.verify import Evidence, claims
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -29,7 +29,7 @@ def test_list_names_every_claim_and_experiment(capsys: pytest.CaptureFixture[str
     assert code == 0
     names = [line.split()[0] for line in out.splitlines()]
     assert [entry.id for entry in claims()] == names[: len(claims())]
-    for name in ("alignment", "selection", "phase-diagram", "imdb", "yelp"):
+    for name in ("alignment", "selection", "phase-diagram", "reviews", "imdb", "yelp"):
         assert f"reproduce {name} " in out
 
 
@@ -59,7 +59,7 @@ def test_verify_exits_with_1_when_a_claim_fails(
     from attnembed.verify import registry
 
     entry = registry._registry["attention/step-in-span"]
-    failing = registry.Evidence(measured=2.0, bound=1.0, control=3.0)
+    failing = Evidence(measured=2.0, bound=1.0, control=3.0)
     changed = {**vars(entry), "measure": lambda rng: failing}
     monkeypatch.setitem(registry._registry, entry.id, registry.Claim(**changed))
     assert run(capsys, "verify", "--ids", entry.id)[0] == 1
@@ -89,6 +89,8 @@ def test_verify_exits_with_1_when_a_claim_fails(
         (("reproduce", "imdb"), "--data"),
         (("reproduce", "imdb", "--data", "missing-file"), "missing-file"),
         (("reproduce", "alignment", "--seed", "-3"), "argument --seed: must be at least 0; got -3"),
+        (("reproduce", "alignment", "--name", "mine"), "belongs to imdb, reviews, yelp; got 'mine' for alignment"),
+        (("reproduce", "reviews", "--data", __file__, "--name", "../mine"), "must be a word"),
         (("report",), "--out"),
         (("report", "--out", __file__), "test_cli.py"),
         (("report", "--out", "unused", "--seed", "-3"), "argument --seed: must be at least 0; got -3"),
@@ -114,6 +116,28 @@ def test_a_malformed_review_file_is_named_with_its_line(capsys: pytest.CaptureFi
     assert (code, out) == (2, "")
     assert len(err.splitlines()) == 1
     assert "reviews.tsv, line 3" in err
+
+
+def test_reviews_have_the_name_that_they_are_given(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file, out = tmp_path / "some.tsv", tmp_path / "out"
+    words = ("warm", "witty", "fine", "dull", "cold", "poor")
+    rows = [
+        f"{int(k % 6 < 3)}\tthe film was {words[k % 6]} and {words[(k * k) % 6]} number {k % 5}\n" for k in range(60)
+    ]
+    file.write_text("".join(rows))
+    code, text, err = run(
+        capsys, "reproduce", "reviews", "--data", str(file), "--name", "films", "--out", str(out), "--quick"
+    )
+    assert (code, err) == (0, "")
+    assert {path.name for path in out.iterdir() if path.is_file()} == {"films-quick.png", "films-quick.json"}
+    assert "+-" not in text
+    assert "reviews, quick run: " in text
+
+    file.write_text("".join(rows[2:4]))
+    code, text, err = run(capsys, "reproduce", "reviews", "--data", str(file), "--out", str(out))
+    assert (code, text) == (2, "")
+    assert "some.tsv: holds too few reviews" in err
+    assert len(err.splitlines()) == 1
 
 
 def test_a_folder_that_cannot_be_written_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -14,11 +14,12 @@ import pytest
 
 from attnembed import report as module
 from attnembed.__main__ import main
-from attnembed.errors import DataFileError, InputError
+from attnembed.errors import DataFileError, InputError, RunFailedError
 from attnembed.experiments import experiments
-from attnembed.experiments.registry import Experiment, Outcome, Request, _registry, require_data
+from attnembed.experiments.registry import Experiment, Outcome, Request, _registry, require_data, unavailable
 from attnembed.report import WrittenReport, write_report
-from attnembed.verify import Claim, ClaimResult, Evidence, Report, claims, registry
+from attnembed.verify import Claim, ClaimResult, Evidence, Report, by_construction, claims
+from attnembed.verify.run import _run
 
 HOSTILE = "<script>alert('x')</script> & \"quotes\" $name ${name}"
 VOID = {"meta", "img", "br", "link", "hr", "input"}
@@ -98,9 +99,10 @@ def made_up(name: str, evidence: Evidence) -> Claim:
 
 
 CLAIMS = (
-    made_up("right", Evidence(0.25, 1.0, 5.0, hypotheses={HOSTILE: True})),
-    made_up("wrong", Evidence(2.0, 1.0, 5.0, note=HOSTILE, hypotheses={HOSTILE: False})),
-    made_up("blind", Evidence(0.5, 1.0, 0.7)),
+    made_up("right", Evidence(measured=0.25, bound=1.0, control=5.0, hypotheses={HOSTILE: True}, note="rather tight")),
+    made_up("wrong", Evidence(measured=2.0, tolerance=1.0, control=5.0, note=HOSTILE, hypotheses={HOSTILE: True})),
+    made_up("blind", Evidence(measured=0.5, bound=1.0, control=0.7)),
+    made_up("empty", Evidence(measured=0.5, bound=1.0, control=5.0, hypotheses={HOSTILE: False})),
 )
 
 
@@ -124,13 +126,26 @@ def needy(request: Request) -> Outcome:
     raise AssertionError
 
 
+def unlucky(request: Request) -> Outcome:
+    raise InputError("data", "must let every run finish")
+
+
+def damaged(request: Request) -> Outcome:
+    raise DataFileError(require_data(request, "letters") / "letters.npz", "is damaged")
+
+
+def incomplete(request: Request) -> Outcome:
+    raise RunFailedError("a run of letters", "ValueError: bad fold")
+
+
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Replace the claims and the experiments by a few that take no time."""
     monkeypatch.delenv("ATTNEMBED_DATA", raising=False)
 
-    def replace(entries: tuple[Claim, ...], **runs: Callable[[Request], Outcome]) -> None:
-        found = tuple(Experiment(name, f"about {name}: {HOSTILE}", run) for name, run in runs.items())
+    def replace(entries: tuple[Claim, ...], files: tuple[str, ...] = (), **runs: Callable[[Request], Outcome]) -> None:
+        groups = tuple((name,) for name in files)
+        found = tuple(Experiment(name, f"about {name}: {HOSTILE}", run, files=groups) for name, run in runs.items())
         experiments()  # the registry is filled once; the made-up ones come on top
         for entry in found:
             monkeypatch.setitem(_registry, entry.name, entry)
@@ -138,7 +153,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         monkeypatch.setattr(module, "claims", lambda: entries)
 
         def measured(subject: str, rng: int) -> Report:
-            results = tuple(registry._run(entry, np.random.default_rng(rng)) for entry in entries)
+            results = tuple(_run(entry, np.random.default_rng(rng)) for entry in entries)
             return Report(results, rng, {"attnembed": "0"})
 
         monkeypatch.setattr(module, "verify", measured)
@@ -189,24 +204,68 @@ def test_a_broken_page_is_caught(written: tuple[WrittenReport, str], change: tup
 def test_everything_is_escaped(written: tuple[WrittenReport, str]) -> None:
     text, page = written[1], Page(written[1])
     assert "<script" not in text
-    # Statement, formula, source, hypothesis and control of three claims; summaries of three experiments.
-    assert page.text.count(HOSTILE) >= 3 * 5 + 3
+    # Statement, formula, source, hypothesis and control of four claims; summaries of three experiments.
+    assert page.text.count(HOSTILE) >= 4 * 5 + 3
     assert HOSTILE in page.all("img")[0]["alt"]
 
 
 def test_claims_are_told_with_their_verdicts(written: tuple[WrittenReport, str]) -> None:
     result, text = written
     page = Page(text)
-    for name, verdict in (("right", "✓ passed"), ("wrong", "✗ failed"), ("blind", "! blind")):
+    verdicts = {"right": "✓ passed", "wrong": "✗ failed", "blind": "! blind", "empty": "? vacuous"}
+    for name, verdict in verdicts.items():
         assert f"attention/{name} {verdict}" in page.text
         assert f"attnembed verify --ids attention/{name} --seed 7" in page.text
-    for phrase in ("1 of 3 claims hold", "was not caught", "exceeds its bound", "0.25", f"✗ {HOSTILE}", f"✓ {HOSTILE}"):
+        assert f"{verdict}: " in page.text  # what the verdict means
+    for phrase in (
+        "1 of 4 claims hold",
+        "does not exceed 1: the measurement is blind",
+        "exceeds 1, as it must",
+        "0.25",
+        f"✗ {HOSTILE}",
+        f"✓ {HOSTILE}",
+        f"? {HOSTILE} (not measured)",
+        "Measured 2 exceeds the tolerance 1.",
+        f"Hypothesis fails: {HOSTILE}.",
+    ):
         assert phrase in page.text
     assert [link["href"] for link in page.all("a") if link["href"].startswith("https")] == [
         "https://arxiv.org/abs/2505.17282"
-    ] * 3
+    ] * 4
     assert "[other]" in page.text
     assert not result.passed
+
+
+def test_only_what_is_wrong_is_red(written: tuple[WrittenReport, str]) -> None:
+    red = re.findall(r'<p class="(?:reason|failed)">(.*?)</p>', written[1])
+    assert not any("ather tight" in text for text in red)
+    assert '<p class="quiet">Rather tight.</p>' in written[1]
+    assert len(red) == 3 + 1  # three claims that have not passed, one experiment that has failed
+
+
+def test_nothing_is_ticked_that_nobody_measured(small: Callable[..., None], tmp_path: Path) -> None:
+    code = "held = " + "True"
+    declared = ("eta beta < 2", by_construction("n is even", code=code), "p_0 is zero")
+
+    def measure(rng: np.random.Generator) -> Evidence:
+        held = True
+        return Evidence(measured=0.5, bound=1.0, control=2.0, hypotheses={"p_0 is zero: ||p_0||": held})
+
+    def raising(rng: np.random.Generator) -> Evidence:
+        raise ValueError
+
+    def listed(function: Any) -> list[str]:
+        small((Claim("mine/x", "mine", "x", "", "", declared, "c", "", function),))
+        page = write_report(tmp_path).path.read_text(encoding="utf-8")
+        items = re.findall(r"<dt>Hypotheses</dt><dd><ul>(.*?)</ul></dd>", page, flags=re.DOTALL)[0]
+        return re.findall(r"\S .*?(?= *$)", re.sub(r"<[^>]*>", "", items), flags=re.MULTILINE)
+
+    assert [text.partition("test_report")[0] for text in listed(measure)] == [
+        "? eta beta &lt; 2 (not measured)",
+        f"• n is even (by construction: {code}, ",
+        "✓ p_0 is zero: ||p_0||",
+    ]
+    assert listed(raising) == [f"? {text} (not measured)" for text in ("eta beta &lt; 2", "n is even", "p_0 is zero")]
 
 
 def test_experiments_are_told_also_where_they_fail(written: tuple[WrittenReport, str]) -> None:
@@ -220,7 +279,7 @@ def test_experiments_are_told_also_where_they_fail(written: tuple[WrittenReport,
     assert "a folder' --seed 7 --quick" in page.text
     (image,) = page.all("img")
     embedded = base64.b64decode(image["src"].removeprefix("data:image/png;base64,"))
-    assert embedded == (result.path.parent / "drawn.png").read_bytes()
+    assert embedded == (result.path.parent / "drawn-quick.png").read_bytes()
     assert str(result).splitlines()[1:4] == [
         "good: done",
         f"broken: failed ({HOSTILE} second line)",
@@ -229,10 +288,65 @@ def test_experiments_are_told_also_where_they_fail(written: tuple[WrittenReport,
 
 
 def test_missing_data_are_no_failure(small: Callable[..., None], tmp_path: Path) -> None:
-    small(CLAIMS[:1], needy=needy)
-    result = write_report(tmp_path, data=tmp_path / "nowhere")
+    small(CLAIMS[:1], files=("letters.npz", "letters.data"), needy=needy)
+    assert write_report(tmp_path).passed
+    result = write_report(tmp_path, data=tmp_path)
     assert result.passed
-    assert "nowhere: does not exist" in result.experiments[0].error
+    assert result.experiments[0].error == f"{tmp_path}: holds none of letters.npz, letters.data"
+    assert "1 was not run for want of data" in result.path.read_text(encoding="utf-8")
+
+
+def test_data_that_do_not_exist_are_an_error_before_the_work(small: Callable[..., None], tmp_path: Path) -> None:
+    small(CLAIMS[:1], needy=needy)
+    with pytest.raises(DataFileError, match="nowhere: does not exist"):
+        write_report(tmp_path, data=tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("run", [unlucky, damaged, incomplete, broken], ids=lambda run: run.__name__)
+def test_what_fails_is_never_called_not_run(
+    small: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str], run: Callable[[Request], Outcome]
+) -> None:
+    (tmp_path / "letters.npz").write_bytes(b"not an archive")
+    small(CLAIMS[:1], files=("letters.npz",), wanted=run)
+    assert main(["report", "--out", str(tmp_path), "--data", str(tmp_path)]) == 1
+    assert "wanted: failed (" in capsys.readouterr().out
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "0 of 1 experiments were run, 1 failed" in page
+    assert "not run" not in page
+
+
+@pytest.mark.parametrize(
+    ("name", "files", "found"),
+    [
+        ("ocr", ["ocr_letters.npz"], True),
+        ("ocr", ["weizmann32.npz"], False),
+        ("chunking", ["conll2000/train.txt.gz", "conll2000/test.txt"], True),
+        ("chunking", ["train.txt"], False),
+        ("segmentation", ["rgb/1.png", "figure_ground/1.png"], True),
+        ("imdb", ["imdb_train.tsv.gz", "imdb_test.tsv.gz"], True),
+        ("imdb", ["aclImdb/train/pos/1.txt", "aclImdb/train/neg/1.txt"], True),
+        ("imdb", ["yelp.csv"], False),
+        ("yelp", ["yelp.csv"], True),
+        ("reviews", ["pos/1.txt", "neg/1.txt"], True),
+        ("selection", [], True),
+    ],
+)
+def test_which_folders_hold_the_data(name: str, files: list[str], found: bool, tmp_path: Path) -> None:
+    for file in files:
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).touch()
+    (entry,) = (entry for entry in experiments() if entry.name == name)
+    assert (unavailable(entry, tmp_path) == "") == found
+
+
+def test_a_single_file_is_for_the_experiment_that_knows_it_and_else_for_the_reviews(tmp_path: Path) -> None:
+    def run(name: str) -> set[str]:
+        (tmp_path / name).touch()
+        return {entry.name for entry in experiments() if entry.files and not unavailable(entry, tmp_path / name)}
+
+    assert run("mine.csv") == {"reviews"}
+    assert run("yelp.csv") == {"yelp"}
+    assert run("letter.data") == {"ocr"}
 
 
 def test_every_registered_claim_and_experiment_has_its_place() -> None:
@@ -252,7 +366,7 @@ def test_every_registered_claim_and_experiment_has_its_place() -> None:
             entry.control,
             entry.derivation,
             plain,
-            *entry.hypotheses,
+            *map(str, entry.hypotheses),
         ):
             assert phrase in page.text
     for run in runs:

@@ -327,7 +327,9 @@ def cheap_commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     folder = tmp_path_factory.mktemp("commands")
     (folder / "file").write_text(REVIEWS)
     claims = {
-        entry.id: dataclasses.replace(entry, measure=lambda rng: claim_registry.Evidence(1.0, 2.0, 3.0))
+        entry.id: dataclasses.replace(
+            entry, measure=lambda rng: claim_registry.Evidence(measured=1.0, bound=2.0, control=3.0)
+        )
         for entry in ae.claims()
     }
     runs = {
@@ -484,7 +486,7 @@ def test_names_that_the_terminal_cannot_show(tmp_path: Path, monkeypatch: pytest
     screen = io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors="strict")
     monkeypatch.setattr(sys, "stdout", screen)
     assert main(["reproduce", "selection", "--quick", "--out", str(tmp_path / "\udcff")]) == 0
-    assert b"\\udcff/selection.json" in screen.buffer.getvalue()  # type: ignore[attr-defined]
+    assert b"\\udcff/selection-quick.json" in screen.buffer.getvalue()  # type: ignore[attr-defined]
 
 
 # --- kills and interrupts ----------------------------------------------------------------------------------------
@@ -570,7 +572,7 @@ def test_a_sweep_goes_on(tmp_path: Path, end: signal.Signals) -> None:
     assert finish(start(*arguments))[::2] == (0, "")
     assert store.read_bytes().startswith(done[: done.rindex(b"\n") + 1]), "nothing is lost"
     assert lines(store) == 1 + 24, "and nothing is done twice"
-    assert numbers(out / "sweep-selection.json") == numbers(tmp_path / "whole" / "sweep-selection.json")
+    assert numbers(out / "sweep-selection-quick.json") == numbers(tmp_path / "whole" / "sweep-selection-quick.json")
 
 
 @pytest.mark.slow
@@ -588,8 +590,8 @@ def test_an_experiment_that_was_killed_leaves_whole_files(tmp_path: Path) -> Non
             assert path.suffix != ".json" or json.loads(path.read_text())
             assert path.suffix != ".png" or path.read_bytes().endswith(b"IEND\xaeB`\x82")
     assert finish(start(*arguments, str(out)))[::2] == (0, "")
-    assert numbers(out / "selection.json") == numbers(tmp_path / "whole" / "selection.json")
-    assert (out / "selection.png").read_bytes() == (tmp_path / "whole" / "selection.png").read_bytes()
+    assert numbers(out / "selection-quick.json") == numbers(tmp_path / "whole" / "selection-quick.json")
+    assert (out / "selection-quick.png").read_bytes() == (tmp_path / "whole" / "selection-quick.png").read_bytes()
 
 
 TRAINING = """

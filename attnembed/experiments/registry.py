@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import math
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -12,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from attnembed._files import PathLike, make_folder, replacing, versions, write_json
 from attnembed._validation import check_choice, check_integer
-from attnembed.errors import DataFileError, InputError
+from attnembed.errors import DataFileError, DataNotGivenError, InputError, InputTypeError
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -24,13 +26,18 @@ __all__ = ["Experiment", "Outcome", "Request", "Written", "experiment", "experim
 _MODULES = tuple(f"attnembed.experiments.{name}" for name in ("synthetic", "reviews", "structured"))
 DATA_VARIABLE = "ATTNEMBED_DATA"
 
+# Of a quick run: what the names of its files end in, and what stands above its figures and its tables.
+QUICK_ENDING = "-quick"
+QUICK_TITLE = "quick run, for a first look"
+QUICK_REMARK = "**Quick run**: smaller data or fewer epochs and repetitions, for a first look; it decides nothing."
+
 
 @dataclass(frozen=True)
 class Request:
     """What an experiment is asked for: a data path (or None), a quick version, a seed, a folder for partial work.
 
     ``repetitions`` (folds or seeds; None: the experiment's own number) and ``executor`` are read by those that consist
-    of many runs.
+    of many runs, ``data_name`` (what to call the data; empty: the experiment's own name) by those that take any.
     """
 
     data: Path | None
@@ -39,26 +46,35 @@ class Request:
     out: Path
     repetitions: int | None = None
     executor: Executor | None = None
+    data_name: str = ""
 
 
 @dataclass(frozen=True)
 class Outcome:
     """What an experiment found: its parameters, its numbers, and how to draw each figure (name -> function).
 
-    ``text`` is a page in Markdown that says the same for people; without one the numbers are listed.
+    ``text`` is a page in Markdown that says the same for people; without one the numbers are listed. ``name`` is what
+    the files are called (default: as the experiment).
     """
 
     parameters: Mapping[str, Any]
     numbers: Mapping[str, Any]
     figures: Mapping[str, Callable[[], Figure]]
     text: str = ""
+    name: str = ""
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """A registered experiment; one that is ``long`` takes more than minutes at full size.
+    """A registered experiment.
 
-    ``ignores`` names what it does not read of its `Request`: "data", "repetitions".
+    Attributes
+    ----------
+    long : it takes more than minutes at full size
+    files : groups of names; a folder that holds all of one group has the data of the experiment. Empty: it needs none
+    ignores : what it does not read of its `Request`: "data", "repetitions"
+    takes_name : it takes any data of its kind, and a name for them
+    any_file : a report runs it on a file whose name no experiment knows
     """
 
     name: str
@@ -66,6 +82,15 @@ class Experiment:
     run: Callable[[Request], Outcome] = field(repr=False)
     long: bool = False
     ignores: tuple[str, ...] = ()
+    files: tuple[tuple[str, ...], ...] = ()
+    takes_name: bool = False
+    any_file: bool = False
+
+    def knows(self, path: Path) -> bool:
+        """Whether a folder holds the data of the experiment, or a file has a name that is all it needs."""
+        if path.is_dir():
+            return any(all((path / name).exists() for name in group) for group in self.files)
+        return (path.name,) in self.files
 
 
 @dataclass(frozen=True)
@@ -77,25 +102,33 @@ class Written:
     files: tuple[Path, ...]
     seconds: float
     text: str = ""
+    quick: bool = False
 
     def __str__(self) -> str:
         rows = list(number_rows(self.numbers))
         width = max((len(name) for name, _ in rows), default=0)
         lines = [self.text] if self.text else [f"{name:<{width}}  {value}" for name, value in rows]
         lines += [f"written: {path}" for path in self.files]
-        return "\n".join([*lines, f"{self.name}: {self.seconds:.1f} s"])
+        return "\n".join([*lines, f"{self.name}{', quick run' if self.quick else ''}: {self.seconds:.1f} s"])
 
 
 _registry: dict[str, Experiment] = {}
 
 
 def experiment(
-    name: str, summary: str, *, long: bool = False, ignores: tuple[str, ...] = ()
+    name: str,
+    summary: str,
+    *,
+    long: bool = False,
+    ignores: tuple[str, ...] = (),
+    files: tuple[tuple[str, ...], ...] = (),
+    takes_name: bool = False,
+    any_file: bool = False,
 ) -> Callable[[Callable[[Request], Outcome]], Callable[[Request], Outcome]]:
-    """Register a function as the experiment ``name``."""
+    """Register a function as the experiment ``name``; `Experiment` says what the options mean."""
 
     def register(run: Callable[[Request], Outcome]) -> Callable[[Request], Outcome]:
-        _registry[name] = Experiment(name, summary, run, long, ignores)
+        _registry[name] = Experiment(name, summary, run, long, ignores, files, takes_name, any_file)
         return run
 
     return register
@@ -117,37 +150,55 @@ def reproduce(
     repetitions: int | None = None,
     executor: Executor | None = None,
     rng: int = 0,
+    data_name: str = "",
 ) -> Written:
     """Run an experiment and write OUT/NAME.png (or NAME-*.png) and OUT/NAME.json, and OUT/NAME.md where it has tables.
 
     The JSON holds the numbers, the parameters, the seed and the versions. ``data`` defaults to the folder named by
     the variable ATTNEMBED_DATA. The structured tasks take ``repetitions`` and any `concurrent.futures.Executor`, keep
-    their runs in OUT/NAME-runs.jsonl and go on from there when started again.
+    their runs in OUT/NAME-runs.jsonl and go on from there when started again. The reviews take ``data_name``, what to
+    call the data in titles and file names. What is ``quick`` says so in its figures and tables, and its files are
+    called NAME-quick: it is for a first look and never replaces the results of a full run.
+
+    Raises
+    ------
+    InputError
+        for a name that is not registered, or an option that cannot be used.
+    DataNotGivenError
+        if the experiment needs data and none are named.
+    DataFileError
+        for data that cannot be read, and an OUT that cannot be written.
+    RunFailedError
+        if one of many runs has failed.
     """
     check_choice("name", name, [entry.name for entry in experiments()])
     seed = check_integer("rng", rng, minimum=0)
     if repetitions is not None:
         check_integer("repetitions", repetitions, minimum=1)
-    if data is None and os.environ.get(DATA_VARIABLE):
-        data = os.environ[DATA_VARIABLE]
+    entry = _registry[name]
+    _check_data_name(entry, data_name)
     folder = output_folder(out)
     start = time.perf_counter()
-    request = Request(None if data is None else Path(data), bool(quick), seed, folder, repetitions, executor)
-    outcome = _registry[name].run(request)
+    request = Request(_data_path(data), bool(quick), seed, folder, repetitions, executor, data_name)
+    outcome = entry.run(request)
+    ending = QUICK_ENDING if quick else ""
+    base, text = outcome.name or name, outcome.text
     files = []
-    if outcome.text:
-        files.append(folder / f"{name}.md")
+    if text:
+        text = f"{QUICK_REMARK}\n\n{text}" if quick else text
+        files.append(folder / f"{base}{ending}.md")
         with replacing(files[-1]) as temporary:
-            temporary.write_text(outcome.text, encoding="utf-8")
+            temporary.write_text(text, encoding="utf-8")
     for figure_name, draw in outcome.figures.items():
-        files.append(folder / f"{figure_name}.png")
-        write_figure(draw, files[-1])
+        files.append(folder / f"{figure_name}{ending}.png")
+        write_figure(draw, files[-1], remark=QUICK_TITLE if quick else "")
     seconds = time.perf_counter() - start
-    path = folder / f"{name}.json"
+    path = folder / f"{base}{ending}.json"
     write_json(
         path,
         {
             "experiment": name,
+            "data_name": base,
             "quick": bool(quick),
             "seed": seed,
             "parameters": dict(outcome.parameters),
@@ -156,16 +207,69 @@ def reproduce(
             "seconds": round(seconds, 2),
         },
     )
-    return Written(name, outcome.numbers, (*files, path), seconds, outcome.text)
+    return Written(name, outcome.numbers, (*files, path), seconds, text, bool(quick))
+
+
+_DATA_NAME = re.compile(r"\w[\w.+-]*")
+
+
+def _check_data_name(entry: Experiment, data_name: Any) -> None:
+    if not isinstance(data_name, str):
+        raise InputTypeError("data_name", "must be text", got=type(data_name).__name__)
+    if data_name and not entry.takes_name:
+        takers = ", ".join(other.name for other in experiments() if other.takes_name)
+        raise InputError("data_name", f"belongs to {takers}", got=f"{data_name!r} for {entry.name}")
+    if data_name and not _DATA_NAME.fullmatch(data_name):
+        hint = "use letters, digits, dots and hyphens, as files get this name"
+        raise InputError("data_name", "must be a word", got=repr(data_name), hint=hint)
+
+
+def _data_path(data: PathLike | None) -> Path | None:
+    if data is None:
+        data = os.environ.get(DATA_VARIABLE) or None
+    try:
+        return None if data is None else Path(data)
+    except TypeError as error:
+        raise InputTypeError("data", "must be a path", got=type(data).__name__) from error
+
+
+def requested_data(data: PathLike | None) -> Path | None:
+    """The path of the data, or of the variable's; DataFileError if there is nothing."""
+    path = _data_path(data)
+    if path is not None and not _exists(path):
+        raise DataFileError(path, "does not exist")
+    return path
 
 
 def require_data(request: Request, what: str) -> Path:
     """The data path of a request, or an error that says how to give it."""
     if request.data is None:
-        raise InputError("data", f"must name {what}", got="none", hint=f"pass --data PATH or set {DATA_VARIABLE}")
-    if not request.data.exists():
-        raise DataFileError(request.data, "does not exist")
-    return request.data
+        hint = f"pass --data PATH or set {DATA_VARIABLE}"
+        raise DataNotGivenError("data", f"must name {what}", got="none", hint=hint)
+    path = requested_data(request.data)
+    assert path is not None
+    return path
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # ValueError: a name with a null byte
+        return False
+
+
+def unavailable(entry: Experiment, data: Path | None) -> str:
+    """Why the data of an experiment are not there, in a sentence; empty where they are, or where it needs none.
+
+    Looks at names only: files that are there and cannot be read are no reason to leave an experiment out.
+    """
+    if not entry.files or data is None or entry.knows(data):
+        return ""  # without any data named, the experiment itself says how to name them
+    if data.is_dir():
+        return f"{data}: holds none of {', '.join(' + '.join(group) for group in entry.files)}"
+    if entry.any_file and not any(other.knows(data) for other in experiments()):
+        return ""
+    return f"{data}: is not one of the files that it reads"
 
 
 def output_folder(path: PathLike) -> Path:
@@ -178,11 +282,15 @@ def output_folder(path: PathLike) -> Path:
     return folder
 
 
-def write_figure(draw: Callable[[], Figure], path: Path) -> None:
-    from attnembed.plotting import style
+def write_figure(draw: Callable[[], Figure], path: Path, *, remark: str = "") -> None:
+    """Draw a figure and write it as PNG, with a remark above it."""
+    from attnembed.plotting import add_remark, style
 
     with style(), replacing(path) as temporary:
-        draw().savefig(temporary, format="png", dpi=150)
+        figure = draw()
+        if remark:
+            add_remark(figure, remark)
+        figure.savefig(temporary, format="png", dpi=150)
 
 
 def number_rows(numbers: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -190,7 +298,7 @@ def number_rows(numbers: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[
     for name, value in numbers.items():
         if isinstance(value, Mapping) and set(value) in ({"mean", "std"}, {"mean", "standard_error"}):
             mean, spread = value.values()
-            yield f"{prefix}{name}", f"{mean:.5g} +- {spread:.2g}"
+            yield f"{prefix}{name}", f"{mean:.5g}" + (f" +- {spread:.2g}" if is_number(spread) else "")
         elif isinstance(value, Mapping):
             yield from number_rows(value, f"{prefix}{name}.")
         elif isinstance(value, float):
@@ -200,3 +308,8 @@ def number_rows(numbers: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[
                 yield f"{prefix}{name}", ", ".join(value)
         else:
             yield f"{prefix}{name}", str(value)
+
+
+def is_number(value: Any) -> bool:
+    """Whether a spread is known: that of a single run is None or NaN, and NaN is written to JSON as text."""
+    return isinstance(value, (int, float)) and math.isfinite(value)

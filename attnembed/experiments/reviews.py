@@ -26,7 +26,7 @@ from attnembed.attention.reviews import iter_reviews
 from attnembed.attention.text import Tokenizer, count_reviews, drop_empty
 from attnembed.attention.training import TrainResult, split_dataset, train
 from attnembed.errors import DataFileError
-from attnembed.experiments.registry import Outcome, Request, experiment, require_data
+from attnembed.experiments.registry import QUICK_ENDING, Outcome, Request, experiment, require_data
 from attnembed.losses import logistic, logistic_derivative
 from attnembed.optim import Adam, Cosine
 from attnembed.results import uninterrupted
@@ -38,6 +38,11 @@ Vector = NDArray[np.floating[Any]]
 
 # Tokens in fewer reviews than this are left out of the picture: their posterior difference is noise.
 MIN_DOCUMENTS = 50
+# Of few reviews, tokens in fewer: the largest number that leaves this many tokens, or the smallest that is allowed. The
+# picture needs as many tokens as make a parabola with a standard error.
+_WANTED_TOKENS, _FEWEST_DOCUMENTS, _FEWEST_TOKENS = 100, 2, 5
+# Of either class, so that each has reviews for training, for validation and for the test.
+_FEWEST_REVIEWS = {True: 2, False: 3}  # with a test part of its own, and without
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +59,10 @@ class Corpus:
 
 
 def load_corpus(path: Path, known: tuple[tuple[str, ...], ...], *, vocabulary: int, cache: Path) -> Corpus:
-    """Count the reviews under ``path``: a file, a folder with one of the ``known`` files, or an aclImdb folder."""
+    """Count the reviews under ``path``: a file, a folder with one of the ``known`` files, or an aclImdb folder.
+
+    Raises DataFileError for reviews too few to train, choose and test on.
+    """
     tokenizer = Tokenizer(max_vocabulary=vocabulary)
     parts = _parts(path, known)
     data = []
@@ -64,8 +72,16 @@ def load_corpus(path: Path, known: tuple[tuple[str, ...], ...], *, vocabulary: i
             options: Any = {} if split is None else {"split": split}
             counted = count_reviews(source, tokenizer, cache=cache, **options)
             counts, labels, _ = drop_empty(counted.counts, counted.labels)
+            _check_reviews(source, labels, fewest=_FEWEST_REVIEWS[len(parts) == 2])
             data.append(TokenDataset.from_counts(counts, labels, vocab=counted.vocabulary))
     return Corpus(data[0], data[1] if len(data) == 2 else None, parts[-1])
+
+
+def _check_reviews(source: Path, labels: Vector, *, fewest: int) -> None:
+    n = {sign: int(np.sum(labels == sign)) for sign in (1, -1)}
+    if min(n.values()) < fewest:
+        problem = f"holds too few reviews: {n[1]} positive and {n[-1]} negative; at least {fewest} of each are needed"
+        raise DataFileError(source, problem)
 
 
 def _parts(path: Path, known: tuple[tuple[str, ...], ...]) -> list[tuple[Path, str | None]]:
@@ -74,14 +90,14 @@ def _parts(path: Path, known: tuple[tuple[str, ...], ...]) -> list[tuple[Path, s
         return [(path, None)]
     for names in known:
         if all((path / name).is_file() for name in names):
-            return [(path / name, None) for name in names]
+            return [(path / name, None) for name in names]  # a training and a test part, or a single one
     for folder in (path, path / "aclImdb"):
         if (folder / "train" / "pos").is_dir():
             return [(folder, "train"), (folder, "test")]
     if (path / "pos").is_dir():
         return [(path, None)]
-    wanted = ", ".join(" + ".join(names) for names in known)
-    raise DataFileError(path, f"holds none of: {wanted}, or folders train/pos, train/neg; or name a file of reviews")
+    wanted = ", ".join(" + ".join(names) for names in (*known, ("pos", "neg")))
+    raise DataFileError(path, f"holds none of: {wanted}; or name a file of reviews")
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,9 +164,12 @@ class Picture:
     parabola: Vector
 
     @classmethod
-    def of(cls, model: AttentionModel, data: TokenDataset) -> Picture:
-        """Fit a line to E_s.v and a parabola to E_s.p by least squares; correlations are Spearman's."""
-        shown = np.flatnonzero(np.diff(data.counts_csc.indptr) >= MIN_DOCUMENTS)
+    def of(cls, model: AttentionModel, data: TokenDataset, min_documents: int = MIN_DOCUMENTS) -> Picture:
+        """Fit a line to E_s.v and a parabola to E_s.p by least squares; correlations are Spearman's.
+
+        Tokens in fewer than ``min_documents`` reviews are left out.
+        """
+        shown = _shown(data, min_documents)
         delta, values, scores = data.posterior_difference[shown], model.token_values[shown], model.token_scores[shown]
         line = np.polyfit(delta, values, 1)
         numbers = {
@@ -185,6 +204,25 @@ class Picture:
                     break
             chosen += side
         return chosen
+
+
+def _shown(data: TokenDataset, min_documents: int) -> NDArray[np.intp]:
+    return np.flatnonzero(np.diff(data.counts_csc.indptr) >= min_documents)
+
+
+def choose_min_documents(data: TokenDataset, source: Path) -> int:
+    """In how many reviews a token must be to be shown: `MIN_DOCUMENTS`, or fewer where that leaves few tokens.
+
+    Raises DataFileError where too few tokens are left for the picture, or they do not tell the classes apart.
+    """
+    documents = np.diff(data.counts_csc.indptr)
+    wanted = np.sort(documents)[-min(_WANTED_TOKENS, documents.size)]
+    least = int(np.clip(wanted, _FEWEST_DOCUMENTS, MIN_DOCUMENTS))
+    n = np.unique(data.posterior_difference[_shown(data, least)].round(9)).size
+    if n < _FEWEST_TOKENS:
+        have = f"the words that {least} reviews or more share take {n} different posterior differences"
+        raise DataFileError(source, f"holds too little text: {have}; at least {_FEWEST_TOKENS} are needed")
+    return least
 
 
 def _spearman(x: Vector, y: Vector) -> float:
@@ -245,6 +283,7 @@ class Run:
     test: TokenDataset
     stepped: AttentionModel
     trained: AttentionModel
+    min_documents: int
     numbers: dict[str, float]
 
     @classmethod
@@ -257,12 +296,12 @@ class Run:
         reviews, test = corpus.split(rng)
         part, validation = (balanced(piece, rng) for piece in split_dataset(reviews, share, rng=rng))
         data = balanced(reviews, rng)
+        least = choose_min_documents(data, corpus.source[0])
         scale = parameters["embedding_scale"] / np.sqrt(dim)
         start = AttentionModel.random(data.vocab_size, dim, embedding_scale=scale, rng=rng)
 
         def step(piece: TokenDataset) -> AttentionModel:
-            eta = parameters["relative_step"] / np.abs(piece.signed_frequency).max()
-            return one_step(start, piece, float(eta)).model
+            return one_step(start, piece, step_size(piece, parameters["relative_step"])).model
 
         def fit(
             piece: TokenDataset, model: AttentionModel, epochs: int, attends: bool, held_out: TokenDataset | None = None
@@ -293,8 +332,8 @@ class Run:
         stepped = step(data)
         trained, best_epoch = best(attends=True)
         pooling, _ = best(attends=False)
-        numbers = {f"one_step.{name}": value for name, value in Picture.of(stepped, data).numbers.items()}
-        numbers |= {f"trained.{name}": value for name, value in Picture.of(trained, data).numbers.items()}
+        numbers = {f"one_step.{name}": value for name, value in Picture.of(stepped, data, least).numbers.items()}
+        numbers |= {f"trained.{name}": value for name, value in Picture.of(trained, data, least).numbers.items()}
         for name, model in (("attention", trained), ("uniform_pooling", pooling)):
             output = model.output(test)
             numbers[f"test_accuracy.{name}"] = float(np.mean(test.labels * output > 0))
@@ -303,7 +342,12 @@ class Run:
         numbers["test_accuracy.bag_of_words"] = float(np.mean(test.labels * baseline > 0))
         numbers["test_balanced_accuracy.bag_of_words"] = balanced_accuracy(test, baseline)
         numbers["best_epoch"] = float(best_epoch)
-        return cls(data, test, stepped, trained, numbers)
+        return cls(data, test, stepped, trained, least, numbers)
+
+
+def step_size(data: TokenDataset, relative: float) -> float:
+    """eta = relative / max |alpha_s|; any step will do where every alpha_s is 0, as none moves E along v."""
+    return relative / (float(np.abs(data.signed_frequency).max()) or 1.0)
 
 
 def flow_on_p(data: TokenDataset, words: int, relative_step: float, arclength: float) -> AttentionModel:
@@ -314,13 +358,33 @@ def flow_on_p(data: TokenDataset, words: int, relative_step: float, arclength: f
     kept = np.flatnonzero(data.counts[:, :words].sum(axis=1))
     frequent = TokenDataset.from_counts(data.counts[kept][:, :words], data.labels[kept])
     start = AttentionModel(np.eye(words, words + 1), np.zeros(words + 1), np.eye(words + 1)[-1])
-    stepped = one_step(start, frequent, relative_step / np.abs(frequent.signed_frequency).max()).model
+    stepped = one_step(start, frequent, step_size(frequent, relative_step)).model
     flow = gradient_flow(stepped, frequent, clock="arclength", until=arclength, rtol=1e-3, atol=1e-4)
     return flow.model
 
 
+def flow_numbers(data: TokenDataset, parameters: dict[str, Any]) -> dict[str, float]:
+    """Whether the scores after `flow_on_p` follow |Delta_s| or |alpha_s Delta_s|, over the words that occur."""
+    words = min(parameters["flow_words"], data.vocab_size)
+    flowed = flow_on_p(data, words, parameters["flow_relative_step"], parameters["flow_arclength"])
+    occurs = np.flatnonzero(data.frequency[:words] > 0)
+    scores, alpha, delta = flowed.token_scores[occurs], data.signed_frequency[occurs], data.posterior_difference[occurs]
+    return {
+        "flow_on_p.spearman_scores_absolute_difference": _spearman(scores, np.abs(delta)),
+        "flow_on_p.spearman_scores_decisiveness": _spearman(scores, np.abs(alpha * delta)),
+    }
+
+
+def spread(values: list[float]) -> dict[str, float | None]:
+    """Mean and standard deviation of repetitions; of a single one there is no deviation."""
+    return {"mean": float(np.mean(values)), "std": float(np.std(values, ddof=1)) if len(values) > 1 else None}
+
+
 def study(request: Request, name: str, known: tuple[tuple[str, ...], ...], **overrides: float) -> Outcome:
-    """The protocol, repeated over seeds; the pictures and the examples are those of the first repetition."""
+    """The protocol, repeated over seeds; the pictures and the examples are those of the first repetition.
+
+    ``name`` is what the data are called where they are ``known``; others are named by the request, or "reviews".
+    """
     parameters: dict[str, Any] = {
         "vocabulary": 20_000,
         "dim": 64,
@@ -337,37 +401,32 @@ def study(request: Request, name: str, known: tuple[tuple[str, ...], ...], **ove
         "relative_epsilon": 0.75,
         "epochs": 30,
         "validation_share": 0.1,
-        "min_documents": MIN_DOCUMENTS,
         "repetitions": 1 if request.quick else 5,
         "flow_words": 2000,
         "flow_relative_step": 2.0,
         "flow_arclength": 5.0,
         **overrides,
     }
-    path = require_data(request, f"the {name} reviews")
-    vocabulary, cache = parameters["vocabulary"], request.out / "cache"
-    corpus = load_corpus(path, known, vocabulary=vocabulary, cache=cache)
+    path = require_data(request, f"the {name} reviews" if known else "a file or folder of reviews")
+    named = request.data_name or (name if _is_known(path, known) else "reviews")
+    corpus = load_corpus(path, known, vocabulary=parameters["vocabulary"], cache=request.out / "cache")
     runs = []
     with Progress("repetitions", total=parameters["repetitions"]) as progress:
         for k in range(parameters["repetitions"]):
             runs.append(Run.draw(corpus, parameters, np.random.default_rng([request.seed, k])))
             progress.update(k + 1)
     first = runs[0]
-    stepped, trained = Picture.of(first.stepped, first.data), Picture.of(first.trained, first.data)
+    stepped, trained = (Picture.of(model, first.data, first.min_documents) for model in (first.stepped, first.trained))
     numbers: dict[str, Any] = {
         "training_reviews": first.data.n_samples,
         "test_reviews": first.test.n_samples,
         "tokens_shown": int(trained.delta.size),
+        "min_documents": first.min_documents,  # in which a token must be to be shown
     }
     for key in first.numbers:
-        values = [run.numbers[key] for run in runs]
-        numbers[key] = {"mean": float(np.mean(values)), "std": float(np.std(values, ddof=min(1, len(values) - 1)))}
+        numbers[key] = spread([run.numbers[key] for run in runs if key in run.numbers])
     if not request.quick:
-        options = (min(parameters["flow_words"], vocabulary), parameters["flow_relative_step"])
-        flowed = flow_on_p(first.data, *options, parameters["flow_arclength"])
-        alpha, delta = first.data.signed_frequency[: options[0]], first.data.posterior_difference[: options[0]]
-        numbers["flow_on_p.spearman_scores_absolute_difference"] = _spearman(flowed.token_scores, np.abs(delta))
-        numbers["flow_on_p.spearman_scores_decisiveness"] = _spearman(flowed.token_scores, np.abs(alpha * delta))
+        numbers |= flow_numbers(first.data, parameters)
     numbers["most_attended_positive"] = trained.most_attended(+1)
     numbers["most_attended_negative"] = trained.most_attended(-1)
     examples = example_reviews(first.trained, corpus)
@@ -376,7 +435,7 @@ def study(request: Request, name: str, known: tuple[tuple[str, ...], ...], **ove
         from attnembed.plotting import new_figure
 
         figure, axes = new_figure(1, 3, panel=(3.7, 3.6))
-        _draw_panels(axes[0], stepped, trained, name)
+        _draw_panels(axes[0], stepped, trained, named)
         return figure
 
     def draw_examples() -> Figure:
@@ -388,23 +447,36 @@ def study(request: Request, name: str, known: tuple[tuple[str, ...], ...], **ove
             plot_attention_text(ax, review.words, review.attention, title=f"{sign} review, f = {review.output:+.2f}")
         return figure
 
-    figures = {name: draw}
+    figures = {named: draw}
     if examples:
-        figures[f"{name}-attention"] = draw_examples
-    figures |= _side_by_side(request.out, name, stepped, trained)
-    return Outcome(parameters, numbers, figures)
+        figures[f"{named}-attention"] = draw_examples
+    figures |= _side_by_side(request, named, stepped, trained)
+    return Outcome(parameters, numbers, figures, name=named)
+
+
+def _is_known(path: Path, known: tuple[tuple[str, ...], ...]) -> bool:
+    """Whether the data are those that an experiment is named after, by the names of their files."""
+    if path.is_file():
+        return (path.name,) in known
+    return any(all((path / name).exists() for name in names) for names in known)
 
 
 _PICTURE = ("delta", "frequency", "values", "scores", "line", "parabola", "words")
+_PAIR = ("imdb", "yelp")
 
 
-def _side_by_side(out: Path, name: str, stepped: Picture, trained: Picture) -> dict[str, Callable[[], Figure]]:
-    """Keep the pictures in ``out``; where those of the other data set lie there too, a figure of both."""
-    for stage, picture in (("step", stepped), ("trained", trained)):
-        fields = {field: np.asarray(getattr(picture, field)) for field in _PICTURE}
-        write_npz(out / "cache" / f"{name}-{stage}.npz", **fields)
-    names = ("imdb", "yelp")
-    files = {key: [out / "cache" / f"{key}-{stage}.npz" for stage in ("step", "trained")] for key in names}
+def _side_by_side(request: Request, name: str, stepped: Picture, trained: Picture) -> dict[str, Callable[[], Figure]]:
+    """Keep the pictures of IMDB and Yelp in OUT/cache; where those of the other lie there too, a figure of both."""
+    if name not in _PAIR:
+        return {}
+    ending = QUICK_ENDING if request.quick else ""
+
+    def kept(key: str) -> list[Path]:
+        return [request.out / "cache" / f"{key}-{stage}{ending}.npz" for stage in ("step", "trained")]
+
+    for path, picture in zip(kept(name), (stepped, trained)):
+        write_npz(path, **{field: np.asarray(getattr(picture, field)) for field in _PICTURE})
+    files = {key: kept(key) for key in _PAIR}
     if not all(path.is_file() for paths in files.values() for path in paths):
         return {}
 
@@ -416,12 +488,12 @@ def _side_by_side(out: Path, name: str, stepped: Picture, trained: Picture) -> d
         from attnembed.plotting import new_figure
 
         figure, axes = new_figure(2, 3, panel=(3.7, 3.6))
-        for row, key in zip(axes, names):
+        for row, key in zip(axes, _PAIR):
             step, trained_picture = map(load, files[key])
             _draw_panels(row, step, trained_picture, key)
         return figure
 
-    return {"reviews": draw}
+    return {"-and-".join(_PAIR): draw}
 
 
 def _draw_panels(axes: Any, stepped: Picture, trained: Picture, name: str) -> None:
@@ -446,26 +518,56 @@ def _draw_panels(axes: Any, stepped: Picture, trained: Picture, name: str) -> No
             labelled=picture.extremes() if values is trained.scores else (),
         )
         ax.set_title(f"{name}, {title}")
-    axes[0].set_yscale("symlog", linthresh=float(np.quantile(np.abs(stepped.values), 0.75)))
+    linear = float(np.quantile(np.abs(stepped.values), 0.75))
+    if linear > 0:
+        axes[0].set_yscale("symlog", linthresh=linear)
+
+
+_IMDB = (
+    ("imdb_train.tsv.gz", "imdb_test.tsv.gz"),
+    ("train/pos", "train/neg"),
+    ("aclImdb/train/pos", "aclImdb/train/neg"),
+)
+_YELP = (
+    ("yelp_polarity.tsv.gz",),
+    ("train.csv", "test.csv"),
+    ("yelp_academic_dataset_review.json",),
+    ("yelp.csv",),
+)
+
+
+@experiment(
+    "reviews",
+    "E_s.v and E_s.p against the posterior difference on any labelled text (--data, --name)",
+    ignores=("repetitions",),
+    files=(("pos", "neg"),),
+    takes_name=True,
+    any_file=True,
+)
+def reviews(request: Request) -> Outcome:
+    """A file or folder of texts with two labels, of any size that has both."""
+    return study(request, "reviews", ())
 
 
 @experiment(
     "imdb",
-    "E_s.v and E_s.p against the posterior difference on IMDB reviews, or any labelled text (--data)",
+    "E_s.v and E_s.p against the posterior difference on the reviews of IMDB (--data)",
     ignores=("repetitions",),
+    files=_IMDB,
+    takes_name=True,
 )
 def imdb(request: Request) -> Outcome:
     """The 25,000 + 25,000 movie reviews of Maas et al. (ACL 2011)."""
-    return study(request, "imdb", (("imdb_train.tsv.gz", "imdb_test.tsv.gz"),))
+    return study(request, "imdb", _IMDB)
 
 
-@experiment("yelp", "the same picture on Yelp reviews, or any labelled text (--data)", ignores=("repetitions",))
+@experiment(
+    "yelp",
+    "E_s.v and E_s.p against the posterior difference on the reviews of Yelp (--data)",
+    ignores=("repetitions",),
+    files=_YELP,
+    takes_name=True,
+)
 def yelp(request: Request) -> Outcome:
     """Yelp reviews with one or two stars against those with four or five."""
-    known = (
-        ("yelp_polarity.tsv.gz",),
-        ("train.csv", "test.csv"),
-        ("yelp_academic_dataset_review.json",),
-        ("yelp.csv",),
-    )
-    return study(request, "yelp", known, attention_weight_decay=1.0, multiplier_p=0.5)
+    return study(request, "yelp", _YELP, attention_weight_decay=1.0, multiplier_p=0.5)

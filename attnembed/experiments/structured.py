@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from attnembed._validation import check_integer
-from attnembed.errors import InputError
-from attnembed.experiments.registry import Outcome, Request, experiment, require_data
+from attnembed.errors import RunFailedError
+from attnembed.experiments.registry import Outcome, Request, experiment, is_number, require_data
 from attnembed.experiments.tasks import ARMS, TASKS, example_rows, run, selecting, task_data
 from attnembed.results import Status
 from attnembed.sweep import sweep
@@ -29,6 +29,7 @@ JOINT = tuple(name for name in ARMS if name not in ("unary", "stage"))
 SCALED = ("offline", "online")
 _STAGED = ("unary", "stage")
 MULTIPLIERS = (0.01, 0.1, 1.0, 10.0, 100.0)
+FEWEST_SPLITS = 3  # of which a verdict can be given
 
 Cell = dict[str, Any]
 Records = dict[tuple[Any, ...], dict[str, Any]]  # what `tasks.run` gave, by objective, for the values of a cell
@@ -190,8 +191,11 @@ def _records(request: Request, name: str, cells: Sequence[Cell]) -> Records:
     if result.status is Status.INTERRUPTED:
         raise KeyboardInterrupt
     if len(result.cells) < len(cells) or result.errors:
-        reason = result.errors[0].error if result.errors else result.message
-        raise InputError("data", f"must let every run finish; see {store.name}", got=str(reason))
+        reason = str(result.errors[0].error if result.errors else result.message)
+        failed = (
+            f"a run of {name}" if len(result.errors) < 2 else f"{len(result.errors)} of {len(cells)} runs of {name}"
+        )
+        raise RunFailedError(failed, reason, hint=f"see {store.name}; the same command goes on from there")
     return {_key(cell): value for cell, value in zip(result.cells, result.values)}
 
 
@@ -203,8 +207,9 @@ class Verdict:
     """Whether scaling brings joint training to the level of training by stages.
 
     Differences are taken within each split, in points (hundredths). ``answer``: "yes" if the mean of scaled minus
-    staged is above minus one standard error; "no" if it is below minus two; "not decidable" between, and with fewer
-    than two splits. ``naive`` is the mean of plain joint minus staged training.
+    staged is above minus one standard error; "no" if it is below minus two; "not decidable" between. It is "no verdict"
+    where none can be given, for the ``reason``: a quick run, or fewer than `FEWEST_SPLITS` splits. ``naive`` is the
+    mean of plain joint minus staged training.
     """
 
     answer: str
@@ -212,15 +217,18 @@ class Verdict:
     difference: float
     standard_error: float
     naive: float
+    reason: str = ""
 
     def __str__(self) -> str:
+        if self.reason:
+            return f"{self.answer}: {self.reason}"
         return (
             f"{self.answer}: {ARMS[self.arm].title} is {self.difference:+.2f} +- {self.standard_error:.2f} points from "
             f"stages, plain joint {self.naive:+.2f}"
         )
 
 
-def verdict(entries: Entries, objective: str) -> Verdict:
+def verdict(entries: Entries, objective: str, *, quick: bool = False) -> Verdict:
     """The verdict on the scaled arm that is better on validation data."""
     arm = max(SCALED, key=lambda name: entries[name, objective].scores("validation").mean())
     staged = entries["stage", objective].scores()
@@ -228,23 +236,29 @@ def verdict(entries: Entries, objective: str) -> Verdict:
     naive = float(100 * (entries["joint", objective].scores() - staged).mean())
     n, mean = difference.size, float(difference.mean())
     error = _standard_error(difference)
-    answer = "not decidable"
-    if n > 1 and mean >= -error:
+    reason = "quick run" if quick else f"{_counted(n)}, fewer than {FEWEST_SPLITS}" if n < FEWEST_SPLITS else ""
+    if reason:
+        answer = "no verdict"
+    elif mean >= -error:
         answer = "yes"
-    elif n > 1 and mean < -2 * error:
-        answer = "no"
-    return Verdict(answer, arm, mean, error, naive)
+    else:
+        answer = "no" if mean < -2 * error else "not decidable"
+    return Verdict(answer, arm, mean, error, naive, reason)
+
+
+def _counted(n: int) -> str:
+    return "one repetition" if n == 1 else f"{n} repetitions"
 
 
 # --- tables -----------------------------------------------------------------------------------------------------
 
 
-def markdown(title: str, study: Study, entries: Entries) -> str:
-    """Mean +- standard error in points, one row per arm, one column per objective and score."""
+def markdown(title: str, study: Study, entries: Entries, *, quick: bool = False) -> str:
+    """Mean +- standard error in points, one row per arm, one column per objective and score; no +- for a single run."""
     names = list(entries["unary", "unary"].records[0]["test"])
     columns = [(objective, name) for objective in study.objectives for name in names]
     rows = [
-        f"**{title}**: {_repeated(study)}, {study.epochs} epochs, step sizes "
+        f"**{title}{', quick run' if quick else ''}**: {_repeated(study)}, {study.epochs} epochs, step sizes "
         f"{', '.join(f'{size:g}' for size in study.step_sizes)}",
         "",
         "| arm | " + " | ".join(f"{objective}, {name}" for objective, name in columns) + " |",
@@ -257,34 +271,39 @@ def markdown(title: str, study: Study, entries: Entries) -> str:
         rows.append(f"| {ARMS[arm].title} | " + " | ".join(shown) + " |")
     if all(name in study.joint for name in SCALED):
         rows.append("")
-        rows += [f"- {objective}: {verdict(entries, objective)}" for objective in study.objectives]
+        rows += [f"- {objective}: {verdict(entries, objective, quick=quick)}" for objective in study.objectives]
     return "\n".join(rows) + "\n"
 
 
 def _repeated(study: Study) -> str:
     n, splits = len(study.repetitions), len({split for split, _ in study.repetitions})
-    return f"{n} repetitions" + (f" (means over the seeds of {splits} splits)" if splits < n else "")
+    return _counted(n) + (f" (means over the seeds of {splits} splits)" if splits < n else "")
 
 
 def _points(summary: Mapping[str, float]) -> str:
     error = summary["standard_error"]
-    return f"{100 * summary['mean']:.2f}" + ("" if np.isnan(error) else f" +- {100 * error:.2f}")
+    return f"{100 * summary['mean']:.2f}" + (f" +- {100 * error:.2f}" if is_number(error) else "")
 
 
-def _numbers(study: Study, entries: Entries) -> dict[str, Any]:
+def _plain(summary: Mapping[str, float]) -> dict[str, float | None]:
+    """A summary for JSON, without the standard error where there is none."""
+    return {name: value if is_number(value) else None for name, value in summary.items()}
+
+
+def _numbers(study: Study, entries: Entries, *, quick: bool) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for (arm, objective), entry in entries.items():
         name = "unary" if arm == "unary" else f"{objective}.{arm}"
-        out[name] = {score: entry.summary(score) for score in entry.records[0]["test"]}
+        out[name] = {score: _plain(entry.summary(score)) for score in entry.records[0]["test"]}
         out[name]["step_size"] = entry.step_size
         out[name]["test_scores"] = entry.scores().tolist()
     if all(name in study.joint for name in SCALED):
-        out["verdict"] = {objective: str(verdict(entries, objective)) for objective in study.objectives}
+        out["verdict"] = {objective: str(verdict(entries, objective, quick=quick)) for objective in study.objectives}
     return out
 
 
-def _sweep_text(scores: Mapping[tuple[str, str], Sequence[float]], title: str) -> str:
-    rows = [f"**{title}**: test score in points against c", ""]
+def _sweep_text(scores: Mapping[tuple[str, str], Sequence[float]], title: str, *, quick: bool = False) -> str:
+    rows = [f"**{title}{', quick run' if quick else ''}**: test score in points against c, one repetition", ""]
     rows.append("| objective, arm | " + " | ".join(f"c = {c:g}" for c in MULTIPLIERS) + " | spread |")
     rows.append("|---" * (len(MULTIPLIERS) + 2) + "|")
     for (arm, objective), values in scores.items():
@@ -315,6 +334,9 @@ def _draw_arms(study: Study, entries: Entries, label: str) -> Callable[[], Figur
         alone = 100 * entries["unary", "unary"].summary()["mean"]
         axes[0, 0].axhline(alone, color="black", linewidth=1, linestyle=":", label=ARMS["unary"].title)
         plot_arms(axes[0, 0], groups, [ARMS[arm].title for arm in arms], means, errors, ylabel=label)
+        splits = len(set(entries["unary", "unary"].splits))
+        bars = f"mean of {splits} splits, bars: one standard error" if splits > 1 else "one split"
+        axes[0, 0].set_title(bars, fontsize=11)
         return figure
 
     return draw
@@ -465,10 +487,10 @@ def _outcome(
     tables, numbers, found = [], {}, {}
     for title, study in studies.items():
         entries = found[title] = study.entries(path, records)
-        tables.append(markdown(title, study, entries))
-        numbers[title] = _numbers(study, entries)
+        tables.append(markdown(title, study, entries, quick=request.quick))
+        numbers[title] = _numbers(study, entries, quick=request.quick)
     scores = scale.scores(path, records)
-    tables.append(_sweep_text(scores, f"sweep over c, {scale.task}"))
+    tables.append(_sweep_text(scores, f"sweep over c, {scale.task}", quick=request.quick))
     numbers["sweep"] = {
         "multipliers": list(MULTIPLIERS),
         **{f"{objective}.{arm}": values for (arm, objective), values in scores.items()},
@@ -488,7 +510,17 @@ def _outcome(
     )
 
 
-@experiment("ocr", "stage, joint and scaled training of chains on handwritten words (--data)", long=True)
+_OCR = (("ocr_letters.npz",), ("letter.data",), ("letter.data.gz",), ("letters.pickle",))
+_CONLL = tuple(
+    (f"{folder}train.txt{one}", f"{folder}test.txt{other}")
+    for folder in ("", "conll2000/")
+    for one in ("", ".gz")
+    for other in ("", ".gz")
+)
+_HORSES = (("weizmann32.npz",), ("horse", "mask"), ("rgb", "figure_ground"))
+
+
+@experiment("ocr", "stage, joint and scaled training of chains on handwritten words (--data)", long=True, files=_OCR)
 def ocr(request: Request) -> Outcome:
     """Taskar's letters: the large split with a convolutional network over folds, the small one with an MLP."""
     n = _repetitions(request, 10, 2 if request.quick else 10)
@@ -510,7 +542,7 @@ def ocr(request: Request) -> Outcome:
     return _outcome(request, "ocr", studies, scale, "letters right (%)", _draw_words)
 
 
-@experiment("chunking", "the same comparison on the chunks of CoNLL-2000 (--data)", long=True)
+@experiment("chunking", "stage, joint and scaled training of chains on CoNLL-2000 (--data)", long=True, files=_CONLL)
 def chunking(request: Request) -> Outcome:
     """Features of a window of words, embedded and summed, one hidden layer, a chain."""
     n = _repetitions(request, 100, 1 if request.quick else 3)
@@ -522,7 +554,7 @@ def chunking(request: Request) -> Outcome:
     return _outcome(request, "chunking", {"CoNLL-2000": study}, scale, "chunk F1 (%)", _draw_tags)
 
 
-@experiment("segmentation", "the same comparison on grids, horses 32 x 32 (--data)", long=True)
+@experiment("segmentation", "stage, joint and scaled training of grids on horses (--data)", long=True, files=_HORSES)
 def segmentation(request: Request) -> Outcome:
     """A small convolutional network of two scales and a 4-connected grid."""
     n = _repetitions(request, 100, 1 if request.quick else 5)

@@ -25,7 +25,7 @@ from attnembed.attention.model import AttentionModel
 from attnembed.attention.one_step import OneStepResult, one_step
 from attnembed.attention.selection import margin_constraints, select
 from attnembed.errors import DataFileError, InputError, NotSeparableError
-from attnembed.experiments.registry import output_folder, write_figure
+from attnembed.experiments.registry import QUICK_ENDING, QUICK_TITLE, output_folder, write_figure
 from attnembed.margins import max_margin
 from attnembed.sweep import SweepResult, sweep
 
@@ -273,7 +273,8 @@ def run_sweep(
     """Sweep an experiment and write OUT/sweep-NAME.json and, of the first two parameters, OUT/sweep-NAME.png.
 
     ``over`` holds texts for `parse_values`. Every cell names all its parameters, so that a wider grid, or another
-    parameter at its default, finds its cells in the store. An interrupted sweep is returned without files.
+    parameter at its default, finds its cells in the store. An interrupted sweep is returned without files. Those of a
+    quick one are called sweep-NAME-quick, and its figure says so.
     """
     seed = check_integer("rng", rng, minimum=0)
     swept, grid = sweep_grid(name, over, repeats=repeats, quick=quick)
@@ -285,8 +286,9 @@ def run_sweep(
         _check_values(store, result, tuple(entry.shown))
     files: tuple[Path, ...] = ()
     if len(result.cells) == math.prod(map(len, grid.values())):
-        files = folder / f"sweep-{name}.png", folder / f"sweep-{name}.json"
-        write_figure(lambda: _draw(entry, result, swept), files[0])
+        base = f"sweep-{name}{QUICK_ENDING if quick else ''}"
+        files = folder / f"{base}.png", folder / f"{base}.json"
+        write_figure(lambda: _draw(entry, result, swept), files[0], remark=QUICK_TITLE if quick else "")
         content = {
             "experiment": name,
             "quick": bool(quick),

@@ -1,49 +1,42 @@
-"""The registry of claims: a theorem as a statement, its hypotheses, a measurement, a bound and a negative control.
+"""The registry of claims: a theorem as a statement, its hypotheses, a measurement, a limit and a negative control.
 
 A claim is a function of a random generator that returns `Evidence`. Smaller is better: a claim passes when its
-hypotheses hold on the instance and ``measured <= bound``. Its *negative control* is the same measurement on a variant
-that the theorem does not cover (a wrong formula, a broken hypothesis); it must exceed its bound, or the measurement
-could not have told right from wrong.
+hypotheses hold on the instance and ``measured`` is at most its bound (or tolerance). Its *negative control* is the same
+measurement on a variant that the theorem does not cover (a wrong formula, a broken hypothesis); it must exceed that
+limit, or the measurement could not have told right from wrong.
+
+The registry is open: any module may declare claims, under a subject of its own.
 """
 
 from __future__ import annotations
 
 import importlib
-import json
-import math
-import time
-import zlib
-from collections.abc import Callable, Iterable, Mapping
+import inspect
+import linecache
+import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_type_hints
 
 import numpy as np
 
-from attnembed._files import versions
-from attnembed._progress import Progress
 from attnembed._validation import RNGLike, check_choice
 from attnembed.errors import InputError, InputTypeError
-from attnembed.results import to_plain
+from attnembed.verify.evidence import Evidence, by_construction
 
-__all__ = ["Claim", "ClaimResult", "Evidence", "Report", "claim", "claims", "verify"]
+__all__ = ["Claim", "Evidence", "by_construction", "claim", "claims"]
 
 # Importing these modules registers their claims.
 _MODULES = {"attention": "attnembed.verify.attention", "structured": "attnembed.verify.structured"}
 SUBJECTS = tuple(_MODULES)
+EVERY = "all"
 
+_PACKAGE = Path(__file__).parents[1]
 
-@dataclass(frozen=True)
-class Evidence:
-    """What a claim measured on its instance, and what its negative control measured.
+_ID = re.compile(r"[^\W\d_][\w-]*(/\w[\w.+-]*)+")
 
-    ``control_bound`` defaults to ``bound``. ``hypotheses`` says for each hypothesis whether it holds on the instance.
-    """
-
-    measured: float
-    bound: float
-    control: float
-    control_bound: float | None = None
-    hypotheses: Mapping[str, bool] = field(default_factory=dict)
-    note: str = ""
+Measure = Callable[[np.random.Generator], Evidence]
 
 
 @dataclass(frozen=True)
@@ -58,75 +51,29 @@ class Claim:
     hypotheses: tuple[str, ...]
     control: str
     derivation: str
-    measure: Callable[[np.random.Generator], Evidence] = field(repr=False)
-
-
-@dataclass(frozen=True)
-class ClaimResult:
-    """A claim's verdict. ``control_failed`` is True when the negative control exceeded its bound, as it must."""
-
-    id: str
-    statement: str
-    passed: bool
-    measured: float
-    bound: float
-    ratio: float
-    control: float
-    control_failed: bool
-    hypotheses: dict[str, bool]
-    seconds: float
-    note: str = ""
-
-    @property
-    def verdict(self) -> str:
-        """One word: passed, failed, or blind (the negative control was not caught)."""
-        return "failed" if not self.passed else "passed" if self.control_failed else "blind"
-
-
-@dataclass(frozen=True)
-class Report:
-    """All verdicts of one run, with its seed and versions."""
-
-    results: tuple[ClaimResult, ...]
-    seed: int
-    versions: dict[str, str]
-
-    @property
-    def passed(self) -> bool:
-        """Whether every claim passed and every negative control failed."""
-        return all(result.passed and result.control_failed for result in self.results)
+    measure: Measure = field(repr=False)
 
     def __str__(self) -> str:
-        width = max([len("claim"), *(len(result.id) for result in self.results)])
-        lines = [
-            f"{'claim':<{width}}  {'measured':>10}  {'bound':>10}  {'ratio':>9}  {'control':>10}  verdict  seconds"
-        ]
-        for result in self.results:
-            lines.append(
-                f"{result.id:<{width}}  {result.measured:>10.3e}  {result.bound:>10.3e}  {result.ratio:>9.2e}  "
-                f"{result.control:>10.3e}  {result.verdict:<7}  {result.seconds:>7.2f}"
-            )
-            if result.note and not result.passed:
-                lines.append(f"{'':<{width}}  {result.note}")
-        good = sum(result.passed and result.control_failed for result in self.results)
-        total = sum(result.seconds for result in self.results)
-        lines.append(
-            f"{good} of {len(self.results)} claims hold, with their negative controls caught, in {total:.1f} s"
-        )
-        return "\n".join(lines)
+        return self.id
 
-    def to_json(self) -> str:
-        """The report as JSON text: ``results`` (a list), ``passed``, ``seed`` and ``versions``."""
-        return json.dumps(to_plain(self.to_dict()), indent=2)
+    @property
+    def short_id(self) -> str:
+        """The id without its subject."""
+        return self.id.partition("/")[2]
 
-    def to_dict(self) -> dict[str, object]:
-        """The report as plain values."""
-        return {
-            "passed": self.passed,
-            "seed": self.seed,
-            "versions": self.versions,
-            "results": [{**to_plain(result), "verdict": result.verdict} for result in self.results],
-        }
+    def check(self, rng: RNGLike = 0) -> None:
+        """Measure the claim, and raise AssertionError with the whole story unless it passes.
+
+        For tests: ``@pytest.mark.parametrize("claim", ae.claims("mine"), ids=str)``.
+
+        >>> claims("attention")[1].check(rng=0)
+        """
+        from attnembed.verify.run import verify
+
+        report = verify([self], rng=rng)
+        if not report.passed:
+            story = [self.statement, *(f"hypothesis: {text}" for text in self.hypotheses), f"control: {self.control}"]
+            raise AssertionError("\n".join([f"{self.id} {report.results[0].verdict}", *story, str(report)]))
 
 
 _registry: dict[str, Claim] = {}
@@ -136,93 +83,189 @@ def claim(
     id: str,
     *,
     statement: str,
-    tex: str,
-    reference: str,
     control: str,
-    derivation: str,
     hypotheses: tuple[str, ...] = (),
-) -> Callable[[Callable[[np.random.Generator], Evidence]], Callable[[np.random.Generator], Evidence]]:
-    """Register a measuring function as a claim; its subject is the first part of ``id``, as in "attention/one-step"."""
+    tex: str = "",
+    reference: str = "",
+    derivation: str = "",
+) -> Callable[[Measure], Measure]:
+    """Declare a statement as a claim, so that `claims` lists it and `verify` measures it; a decorator.
 
-    def register(measure: Callable[[np.random.Generator], Evidence]) -> Callable[[np.random.Generator], Evidence]:
-        if id in _registry and _registry[id].measure.__qualname__ != measure.__qualname__:
-            raise InputError("id", "must be unique among the claims", got=id)
-        subject = check_choice("subject", id.split("/")[0], SUBJECTS)
-        _registry[id] = Claim(id, subject, statement, tex, reference, hypotheses, control, derivation, measure)
+    The function takes a `numpy.random.Generator`, draws an instance with it, and returns `Evidence`.
+
+    Parameters
+    ----------
+    id : "SUBJECT/NAME", as in "mine/step-never-hurts", with a subject of your own
+    statement : what is claimed, in a sentence without its full stop
+    control : what the negative control is
+    hypotheses : what the statement assumes, in the words under which the evidence says whether it holds there; a
+        measured quantity after a colon is left out ("p_0 is zero" stands for "p_0 is zero: ||p_0||"). What the
+        instances are made to satisfy is `by_construction`
+    tex, reference, derivation : formula, source, and page under docs/; may be left out
+
+    Raises
+    ------
+    InputError
+        for an id that is taken, has no subject or one of the package's own, and for an empty statement or control.
+    InputTypeError
+        for a text that is none, and for a function that cannot be called with a generator or is annotated to return
+        something else than `Evidence`.
+
+    >>> @claim("readme/square", statement="a square is not negative", control="a cube")
+    ... def square(rng):
+    ...     x = rng.standard_normal(100)
+    ...     return Evidence(measured=max(-(x**2)), tolerance=0.0, control=max(-(x**3)))
+    >>> claims("readme")[0].check(rng=0)
+    """
+    _check_id(id)
+    texts = {"statement": statement, "control": control, "tex": tex, "reference": reference, "derivation": derivation}
+    for name, text in texts.items():
+        if not isinstance(text, str):
+            raise InputTypeError(name, "must be text", got=type(text).__name__)
+        if not text.strip() and name in ("statement", "control"):
+            raise InputError(name, "must not be empty", hint=f"say what the {name} of {id} is")
+    _check_hypotheses(hypotheses)
+
+    def register(measure: Measure) -> Measure:
+        _check_measure(id, measure)
+        subject = id.partition("/")[0]
+        if subject in SUBJECTS and not _is_own(measure, subject):
+            hint = f"use a subject of your own, as in 'mine/{id.partition('/')[2]}'"
+            raise InputError("id", "must not use a subject of the package", got=repr(id), hint=hint)
+        taken = _registry.get(id)
+        if taken is not None and not _declared_again(taken.measure, measure):
+            raise InputError("id", "must be unique among the claims", got=f"{id!r}, {_declared_at(taken.measure)}")
+        for hypothesis in hypotheses:
+            _check_code(hypothesis, measure)
+        _registry[id] = Claim(id, subject, statement, tex, reference, tuple(hypotheses), control, derivation, measure)
         return measure
 
     return register
 
 
-def claims(subject: str = "all") -> tuple[Claim, ...]:
-    """The registered claims of a subject ("attention", "structured" or "all"), in the order of the theory.
+def claims(subject: str = EVERY) -> tuple[Claim, ...]:
+    """The registered claims of a subject, or "all": those of the package in the order of the theory, then others.
 
     >>> claims("attention")[0].id
     'attention/gradients-exact'
     """
-    check_choice("subject", subject, (*SUBJECTS, "all"))
-    wanted = [name for name in _MODULES if subject in ("all", name)]
+    subjects = tuple(dict.fromkeys((*SUBJECTS, *(entry.subject for entry in _registry.values()))))
+    check_choice("subject", subject, (*subjects, EVERY))
+    wanted = subjects if subject == EVERY else (subject,)
     for name in wanted:
-        importlib.import_module(_MODULES[name])
+        if name in _MODULES:
+            importlib.import_module(_MODULES[name])
     return tuple(entry for name in wanted for entry in _registry.values() if entry.subject == name)
 
 
-def verify(subject: str = "all", *, ids: Iterable[str] | None = None, rng: RNGLike = 0) -> Report:
-    """Measure the claims of a subject, or only those named by ``ids``, and their negative controls.
-
-    Each claim has a generator of its own, made from the seed and the claim's id: the numbers of a claim do not depend
-    on which others run.
-
-    >>> report = verify(ids=["attention/gradient-factors"], rng=0)
-    >>> report.passed, report.results[0].control_failed
-    (True, True)
-    """
-    selected = claims(subject)
-    if ids is not None:
-        wanted = [ids] if isinstance(ids, str) else list(ids)
-        known = {entry.id: entry for entry in selected}
-        short = {entry.id.split("/")[1]: entry for entry in selected}
-        for id in wanted:
-            if id not in known and id not in short:
-                raise InputError("ids", "must name registered claims", got=repr(id), hint="see `attnembed list`")
-        selected = tuple({entry.id: entry for entry in (known.get(id) or short[id] for id in wanted)}.values())
-    seed = _seed(rng)
-    results = []
-    with Progress("claims", total=len(selected)) as progress:
-        for k, entry in enumerate(selected):
-            progress.update(k, entry.id)
-            results.append(_run(entry, np.random.default_rng([seed, zlib.crc32(entry.id.encode())])))
-    return Report(tuple(results), seed, versions())
+# --- what a declaration must satisfy --------------------------------------------------------------------------------
 
 
-def _seed(rng: RNGLike) -> int:
-    if isinstance(rng, np.random.Generator) or rng is None:
-        return int(np.random.default_rng(rng).integers(2**32))
-    if isinstance(rng, bool) or not isinstance(rng, (int, np.integer)) or rng < 0:
-        raise InputTypeError("rng", "must be a non-negative int, a numpy.random.Generator or None", got=repr(rng))
-    return int(rng)
+def _check_id(id: Any) -> None:
+    if not isinstance(id, str):
+        raise InputTypeError("id", "must be text", got=type(id).__name__)
+    if not _ID.fullmatch(id):
+        hint = "use letters, digits and hyphens, as in 'mine/step-never-hurts'"
+        raise InputError("id", "must be SUBJECT/NAME", got=repr(id), hint=hint)
+    if id.partition("/")[0] == EVERY:
+        raise InputError("id", f"must not have the subject {EVERY!r}, which means every claim", got=repr(id))
 
 
-def _run(entry: Claim, rng: np.random.Generator) -> ClaimResult:
-    start = time.perf_counter()
+def _check_hypotheses(hypotheses: Any) -> None:
+    if not isinstance(hypotheses, (tuple, list)) or not all(isinstance(text, str) for text in hypotheses):
+        hint = "use ('...',) for a single one"
+        raise InputTypeError("hypotheses", "must be a tuple of texts", got=repr(hypotheses), hint=hint)
+    if not all(text.strip() for text in hypotheses):
+        raise InputError("hypotheses", "must not hold an empty text", got=repr(tuple(hypotheses)))
+    twice = [text for k, text in enumerate(hypotheses) if text in hypotheses[:k]]
+    if twice:
+        raise InputError("hypotheses", "must name each hypothesis once", got=f"{twice[0]!r} twice")
+
+
+def _check_measure(id: str, measure: Any) -> None:
+    if not callable(measure):
+        hint = "use @claim(...) above a function"
+        raise InputTypeError("measure", f"of {id} must be a function", got=type(measure).__name__, hint=hint)
     try:
-        evidence = entry.measure(rng)
-    except Exception as error:  # a claim that cannot be measured is a failed claim, and the others still count
-        evidence = Evidence(math.nan, math.nan, math.nan, note=f"{type(error).__name__}: {error}")
-    measured, bound, control = (float(x) for x in (evidence.measured, evidence.bound, evidence.control))
-    control_bound = bound if evidence.control_bound is None else float(evidence.control_bound)
-    broken = [name for name, holds in evidence.hypotheses.items() if not holds]
-    note = evidence.note or (f"hypothesis fails: {', '.join(broken)}" if broken else "")
-    return ClaimResult(
-        id=entry.id,
-        statement=entry.statement,
-        passed=bool(not broken and math.isfinite(measured) and measured <= bound),
-        measured=measured,
-        bound=bound,
-        ratio=measured / bound if bound else (0.0 if measured == 0 else math.inf),
-        control=control,
-        control_failed=bool(control > control_bound),
-        hypotheses={name: bool(holds) for name, holds in evidence.hypotheses.items()},
-        seconds=time.perf_counter() - start,
-        note=note,
-    )
+        signature = inspect.signature(measure)
+    except (TypeError, ValueError):  # built-in functions without one
+        return
+    try:
+        signature.bind(None)
+    except TypeError as error:
+        got = f"{getattr(measure, '__name__', 'it')}{signature}"
+        hint = "give it one parameter, rng"
+        raise InputTypeError("measure", f"of {id} must take a generator", got=got, hint=hint) from error
+    returned = _returned(measure)
+    if isinstance(returned, type) and returned is not Any and not _may_be_evidence(returned):
+        got = f"a function that returns {'None' if returned is type(None) else returned.__name__}"
+        raise InputTypeError("measure", f"of {id} must return Evidence", got=got)
+
+
+def _may_be_evidence(returned: type) -> bool:
+    return issubclass(returned, Evidence) or issubclass(Evidence, returned)
+
+
+def _returned(measure: Measure) -> Any:
+    """What a function is annotated to return; `Any` without an annotation, or with one that only a checker can read."""
+    try:
+        return get_type_hints(measure).get("return", Any)
+    except Exception:
+        return Any
+
+
+def _check_code(hypothesis: str, measure: Measure) -> None:
+    """The code that a hypothesis quotes must stand in the file of the claim, as far as that can be read."""
+    if isinstance(hypothesis, by_construction) and _lines(measure) and not _lines_with(hypothesis.code, measure):
+        hint = "quote a line as it stands in the file of the claim"
+        raise InputError("code", f"must be what makes {str(hypothesis)!r} true", got=repr(hypothesis.code), hint=hint)
+
+
+def place(measure: Measure, code: str = "") -> str:
+    """FILE:LINE of a function, or of the first line in or after it that holds ``code``; "" where there is no source."""
+    if not _lines(measure):
+        return ""
+    start = measure.__code__.co_firstlineno
+    if code:
+        found = _lines_with(code, measure)
+        start = next((k for k in found if k >= start), found[0] if found else start)
+    path = Path(measure.__code__.co_filename)
+    inside = path.relative_to(_PACKAGE).as_posix() if path.is_relative_to(_PACKAGE) else path.name
+    return f"{inside}:{start}"
+
+
+def _lines(measure: Any) -> list[str]:
+    """The lines of the file that a function is from; none where they cannot be read."""
+    code = getattr(measure, "__code__", None)
+    return linecache.getlines(code.co_filename, getattr(measure, "__globals__", None)) if code is not None else []
+
+
+def _lines_with(code: str, measure: Measure) -> list[int]:
+    """The numbers of the lines that hold ``code``, those aside that quote it."""
+    lines = enumerate(_lines(measure), start=1)
+    return [k for k, line in lines if code in line and "code=" not in line]
+
+
+def _is_own(measure: Measure, subject: str) -> bool:
+    """Whether a function is from the package's own module of the subject."""
+    module = getattr(measure, "__module__", "")
+    return module == _MODULES[subject] or module.startswith(f"{_MODULES[subject]}.")
+
+
+def _declared_again(old: Measure, new: Measure) -> bool:
+    """Whether the same declaration has run again: a module is reloaded, a notebook cell is run a second time.
+
+    The name is then bound anew where it was bound before, and the old function is out of reach. A second declaration
+    in the same file, by copy and paste or in a factory, is another claim.
+    """
+    codes = getattr(old, "__code__", None), getattr(new, "__code__", None)
+    if None in codes or "<" in new.__qualname__ or old.__qualname__ != new.__qualname__:
+        return False
+    first, second = ((code.co_filename, code.co_firstlineno) for code in codes if code is not None)
+    same_namespace = getattr(old, "__globals__", None) is getattr(new, "__globals__", 0)
+    return same_namespace and (first == second or first[0] != second[0])
+
+
+def _declared_at(measure: Measure) -> str:
+    where = place(measure)
+    return f"declared at {where}" if where else "which is declared already"

@@ -84,7 +84,7 @@ def log_partition_gradient(rng: np.random.Generator) -> Evidence:
         worst = max(worst, check_gradient(of_unary, found.node, batch.unary, rng=rng, coordinates=8).relative_error)
         worst = max(worst, check_gradient(of_pairwise, counts, batch.pairwise, rng=rng).relative_error)
         control = max(control, check_gradient(of_pairwise, counts.T, batch.pairwise, rng=rng).relative_error)
-    return Evidence(measured=worst, bound=1e-6, control=control)
+    return Evidence(measured=worst, tolerance=1e-6, control=control)
 
 
 @claim(
@@ -108,7 +108,7 @@ def chain_enumeration(rng: np.random.Generator) -> Evidence:
         pairwise[0, 1] = unary[2, 1] = -np.inf
         worst = max(worst, error(unary, pairwise, pairwise))
         control = max(control, error(unary, pairwise, pairwise.T))
-    return Evidence(measured=worst, bound=1e-13, control=control)
+    return Evidence(measured=worst, tolerance=1e-13, control=control)
 
 
 @claim(
@@ -128,7 +128,7 @@ def viterbi_enumeration(rng: np.random.Generator) -> Evidence:
             for labels, greedy in ((chain_viterbi(unary, pairwise), False), (unary.argmax(axis=1), True)):
                 gap = (best - float(chain_score(unary, pairwise, labels))) / max(1.0, abs(best))
                 worst, control = (worst, max(control, gap)) if greedy else (max(worst, gap), control)
-    return Evidence(measured=worst, bound=1e-14, control=control)
+    return Evidence(measured=worst, tolerance=1e-14, control=control)
 
 
 @claim(
@@ -148,7 +148,7 @@ def padding(rng: np.random.Generator) -> Evidence:
     read = chain_log_partition(batch.unary, batch.pairwise)
     return Evidence(
         measured=float(np.abs(together - alone).max() / np.abs(alone).max()),
-        bound=1e-15,
+        tolerance=1e-15,
         control=float(np.abs(read - alone).max() / np.abs(alone).max()),
     )
 
@@ -167,7 +167,7 @@ def length_one(rng: np.random.Generator) -> Evidence:
     twice = chain_marginals(np.repeat(unary, 2, axis=1), pairwise).node[:, 0]
     return Evidence(
         measured=float(np.abs(chain_marginals(unary, pairwise).node[:, 0] - softmax).max()),
-        bound=1e-14,
+        tolerance=1e-14,
         control=float(np.abs(twice - softmax).max()),
     )
 
@@ -188,7 +188,7 @@ def zero_pairwise(rng: np.random.Generator) -> Evidence:
         values = [chain_objective(n, batch.unary, pairwise, batch.labels, batch.lengths).value for n in names]
         return max(abs(value / values[0] - 1) for value in values)
 
-    return Evidence(measured=spread_of(0 * batch.pairwise), bound=1e-14, control=spread_of(batch.pairwise))
+    return Evidence(measured=spread_of(0 * batch.pairwise), tolerance=1e-14, control=spread_of(batch.pairwise))
 
 
 @claim(
@@ -213,7 +213,7 @@ def temperature(rng: np.random.Generator) -> Evidence:
     factors = (0.1, 3.0, 20.0)
     return Evidence(
         measured=max(error(c, c, c) for c in factors),
-        bound=1e-12,
+        tolerance=1e-12,
         control=min(error(1, c, c) for c in factors),
     )
 
@@ -243,7 +243,7 @@ def objective_gradients(rng: np.random.Generator) -> Evidence:
         worst = max(worst, check_gradient(of_pairwise, out.pairwise, batch.pairwise, **few).relative_error)
         wrong = check_gradient(of_unary, 1.001 * out.unary, batch.unary, **few)
         control = min(control, wrong.relative_error)
-    return Evidence(measured=worst, bound=1e-6, control=control)
+    return Evidence(measured=worst, tolerance=1e-6, control=control)
 
 
 @claim(
@@ -297,7 +297,7 @@ def min_cut(rng: np.random.Generator) -> Evidence:
         coarse = grid_map(step * np.rint(unary / step), step * np.rint(pairwise / step))
         rounded = max(rounded, shortfall(coarse.labels))
         local = max(local, shortfall(grid_icm(unary, pairwise)))
-    return Evidence(measured=worst, bound=0.0, control=min(rounded, local))
+    return Evidence(measured=worst, tolerance=0.0, control=min(rounded, local))
 
 
 @claim(
@@ -331,7 +331,7 @@ def convex_in_scales(rng: np.random.Generator) -> Evidence:
         scaled = min(scaled, float(np.abs(1.1 * found - exact).max() / size))
         lowest = min(lowest, float(np.linalg.eigvalsh(found)[0] / size))
     marginal = worst.pop("marginal")
-    return Evidence(measured=max(*worst.values(), off, -lowest), bound=1e-13, control=min(marginal, scaled))
+    return Evidence(measured=max(*worst.values(), off, -lowest), tolerance=1e-13, control=min(marginal, scaled))
 
 
 def _total_covariance(batch: _Batch, scales: tuple[float, float]) -> Array:
@@ -372,7 +372,7 @@ def newton_scales(rng: np.random.Generator) -> Evidence:
     alone = min(value(1.0, fit.pairwise_scale + y) for y in around)
     return Evidence(
         measured=max(0.0, fit.value - min(grid)) / fit.value if fit.success else np.inf,
-        bound=1e-14,
+        tolerance=1e-14,
         control=(alone - fit.value) / fit.value,
         note=fit.message,
     )
@@ -419,7 +419,7 @@ def folding(rng: np.random.Generator) -> Evidence:
             moved = _next_step(optimizer, gradients, b, follow=follow)
             error = float(np.linalg.norm(moved - step) / np.linalg.norm(step))
             worst, control = (max(worst, error), control) if follow else (worst, min(control, error))
-    return Evidence(measured=worst, bound=1e-12, control=control)
+    return Evidence(measured=worst, tolerance=1e-12, control=control)
 
 
 @claim(
@@ -448,7 +448,7 @@ def effective_steps(rng: np.random.Generator) -> Evidence:
                 expected = effective_step_size(law, c, eta) * direction
                 error = float(np.linalg.norm(moved - expected) / np.linalg.norm(expected))
                 worst, control = (max(worst, error), control) if law == method else (worst, min(control, error))
-    return Evidence(measured=worst, bound=1e-7, control=control)
+    return Evidence(measured=worst, tolerance=1e-7, control=control)
 
 
 @claim(
@@ -476,7 +476,10 @@ def offline_ratio(rng: np.random.Generator) -> Evidence:
         raw -= 0.05 * normalised_gradient(norm / rho * gradient, unit, n)
         free -= 0.05 * scale * gradient
     return Evidence(
-        measured=worst if report.passed else np.inf, bound=1e-13, control=control, note=f"gradient: {report.message}"
+        measured=worst if report.passed else np.inf,
+        tolerance=1e-13,
+        control=control,
+        note=f"gradient: {report.message}",
     )
 
 
@@ -500,7 +503,7 @@ def online_descends(rng: np.random.Generator) -> Evidence:
                 after = ChainCRF(network, pairwise, pairwise_scale=scale * factor).loss(data, objective)
                 change = (after - before) / before
                 worst, control = (max(worst, change), control) if fitted else (worst, max(control, change))
-    return Evidence(measured=max(0.0, worst), bound=1e-14, control=control)
+    return Evidence(measured=max(0.0, worst), tolerance=1e-14, control=control)
 
 
 @claim(
@@ -532,4 +535,4 @@ def scale_decides(rng: np.random.Generator) -> Evidence:
         ]
         return max(scores) - min(scores)
 
-    return Evidence(measured=spread(OnlineScaling(subset=100)), bound=0.03, control=spread(None))
+    return Evidence(measured=spread(OnlineScaling(subset=100)), tolerance=0.03, control=spread(None))

@@ -10,14 +10,23 @@ import numpy as np
 import pytest
 
 import attnembed as ae
-from attnembed.errors import DataFileError, InputError
-from attnembed.experiments import experiments, reproduce
-from attnembed.experiments.reviews import BagOfWords, Picture, balanced, balanced_accuracy
+from attnembed import plotting
+from attnembed.errors import DataFileError, DataNotGivenError, InputError
+from attnembed.experiments import experiments, registry, reproduce
+from attnembed.experiments.registry import Experiment, Outcome, Request, _registry, number_rows
+from attnembed.experiments.reviews import (
+    BagOfWords,
+    Picture,
+    balanced,
+    balanced_accuracy,
+    choose_min_documents,
+    spread,
+)
 
 
 def test_selection_agrees_with_its_predictions(tmp_path: Path) -> None:
     written = reproduce("selection", out=tmp_path, quick=True, rng=1)
-    content = json.loads((tmp_path / "selection.json").read_text())
+    content = json.loads((tmp_path / "selection-quick.json").read_text())
     assert {"parameters", "seed", "versions", "numbers"} <= set(content)
     assert content["seed"] == 1
     numbers = content["numbers"]
@@ -25,8 +34,8 @@ def test_selection_agrees_with_its_predictions(tmp_path: Path) -> None:
     assert numbers["sequences_selecting_their_top_token"] == 1
     assert abs(numbers["scaled_loss_gap"] - 1) < 1e-6
     assert numbers["distance_to_asymptote"] < 1e-3 < numbers["norm_of_p"]
-    assert "selection: " in str(written)
-    assert (tmp_path / "selection.png").read_bytes().startswith(b"\x89PNG")
+    assert "selection, quick run: " in str(written)
+    assert (tmp_path / "selection-quick.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_alignment_has_the_predicted_slope_and_exponent(tmp_path: Path) -> None:
@@ -75,11 +84,18 @@ def test_unknown_names_and_missing_data_are_errors(tmp_path: Path, monkeypatch: 
     monkeypatch.delenv("ATTNEMBED_DATA", raising=False)
     with pytest.raises(InputError, match="`name` must be one of 'alignment'"):
         reproduce("dance", out=tmp_path)
-    with pytest.raises(InputError, match="pass --data PATH"):
+    with pytest.raises(DataNotGivenError, match="pass --data PATH"):
         reproduce("imdb", out=tmp_path)
     with pytest.raises(DataFileError, match="imdb_train"):
         reproduce("imdb", data=tmp_path, out=tmp_path)
-    assert {entry.name for entry in experiments()} >= {"alignment", "selection", "phase-diagram", "imdb", "yelp"}
+    assert {entry.name for entry in experiments()} >= {
+        "alignment",
+        "selection",
+        "phase-diagram",
+        "reviews",
+        "imdb",
+        "yelp",
+    }
 
 
 WORDS = {1: ["great", "fine", "warm"], -1: ["dull", "poor", "cold"]}
@@ -106,7 +122,150 @@ def test_reviews_from_a_file_give_the_picture(tmp_path: Path) -> None:
     for key, words in (("most_attended_positive", WORDS[1]), ("most_attended_negative", WORDS[-1])):
         assert set(numbers[key][:2]) <= set(words)
     # These reviews are shorter than those that the figure of examples shows.
-    assert {path.name for path in written.files} == {"yelp.png", "yelp.json"}
+    # They are not the reviews of Yelp, and are not called so.
+    assert {path.name for path in written.files} == {"reviews-quick.png", "reviews-quick.json"}
+
+
+QUICK = "quick run, for a first look"
+
+
+def write_sentences(path: Path, n: int, seed: int = 0) -> None:
+    """Sentences of 4 to 19 words by Zipf's law over 3,000, and one word of 30 that tells the class."""
+    rng = np.random.default_rng(seed)
+    shares = 1 / np.arange(1, 3001)
+    with path.open("w", encoding="utf-8") as stream:
+        for k in range(n):
+            words = [f"w{s}" for s in rng.choice(3000, size=rng.integers(4, 20), p=shares / shares.sum())]
+            words.append(f"{('bad', 'good')[k % 2]}{rng.integers(30)}")
+            stream.write(f"{k % 2}\t{' '.join(rng.permutation(words))}\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "n"),
+    [
+        ("reviews", 24),
+        pytest.param("imdb", 24, marks=pytest.mark.slow),
+        pytest.param("reviews", 200, marks=pytest.mark.slow),
+        pytest.param("imdb", 1000, marks=pytest.mark.slow),
+    ],
+)
+def test_labelled_text_of_any_size_gives_the_picture(tmp_path: Path, name: str, n: int) -> None:
+    file = tmp_path / "sentences.tsv"
+    write_sentences(file, n)
+    types = {word for line in file.read_text().splitlines() for word in line.split("\t")[1].split()}
+    written = reproduce(name, data=file, out=tmp_path, data_name="mine")  # a full run, with the flow
+    assert {path.name for path in written.files} == {"mine.png", "mine.json"}
+    content = json.loads((tmp_path / "mine.json").read_text())
+    assert (content["experiment"], content["data_name"], content["quick"]) == (name, "mine", False)
+    numbers = content["numbers"]
+    assert len(types) < 2000 or n == 1000
+    assert numbers["tokens_shown"] >= 5
+    assert 2 <= numbers["min_documents"] <= 50
+    for key, value in numbers.items():
+        if isinstance(value, dict):
+            assert np.isfinite([value["mean"], value["std"]]).all(), key
+        elif isinstance(value, (int, float, str)):
+            assert np.isfinite(value), key
+
+
+def test_how_many_documents_a_shown_word_needs() -> None:
+    def least(documents: list[int]) -> int:
+        rng = np.random.default_rng(0)
+        rows = [(s, i) for s, n in enumerate(documents) for i in range(n)]
+        counts = np.zeros((max(documents) + 1, len(documents) + 1))
+        counts[:, -1] = 1
+        for s, i in rows:
+            counts[i, s] = rng.integers(1, 9)
+        labels = np.where(np.arange(len(counts)) % 2 == 0, 1, -1)
+        return choose_min_documents(ae.TokenDataset.from_counts(counts, labels), Path("x"))
+
+    assert least([200] * 300) == 50
+    assert least([50] * 99 + [49] * 300) == 50  # and the word that is in every document
+    assert least([50] * 50 + [30] * 300) == 30
+    assert least([1] * 500 + [2] * 20) == 2
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        (["1\tgood"] * 2 + ["0\tbad"] * 9, "holds too few reviews: 2 positive and 9 negative; at least 3 of each"),
+        (["1\t!!"] * 9 + ["1\tgood"] * 3 + ["0\tbad"], "holds too few reviews: 3 positive and 1 negative"),
+        (
+            ["1\tgood film", "0\tbad film"] * 9,
+            r"holds too little text: the words that \d+ reviews or more share take 3",
+        ),
+        (["1\tthe film", "0\tthe film"] * 9, "holds too little text"),
+        (["1\tnever the same", "0\talways something else"], "holds too few reviews: 1 positive and 1 negative"),
+    ],
+)
+def test_what_is_too_little_is_said_in_a_sentence(tmp_path: Path, lines: list[str], words: str) -> None:
+    (tmp_path / "few.tsv").write_text("".join(f"{line}\n" for line in lines))
+    with pytest.raises(DataFileError, match=f"few.tsv: {words}"):
+        reproduce("reviews", data=tmp_path / "few.tsv", out=tmp_path / "out")
+
+
+def test_words_that_tell_nothing_are_too_little() -> None:
+    rng = np.random.default_rng(0)
+    counts = rng.integers(1, 5, size=(20, 12))
+    data = ae.TokenDataset.from_counts(np.concatenate([counts, counts]), np.repeat([1, -1], 20))
+    with pytest.raises(DataFileError, match="holds too little text"):
+        choose_min_documents(data, Path("x"))
+
+
+def test_names_for_data_are_words_and_belong_to_the_reviews(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="`data_name` belongs to imdb, reviews, yelp; got 'mine' for selection"):
+        reproduce("selection", out=tmp_path, data_name="mine")
+    for wrong in ("../mine", "a b", ".hidden", "/etc"):
+        with pytest.raises(InputError, match="`data_name` must be a word"):
+            reproduce("reviews", data=tmp_path, out=tmp_path, data_name=wrong)
+    with pytest.raises(InputError, match="`data_name` must be text"):
+        reproduce("reviews", data=tmp_path, out=tmp_path, data_name=3)  # type: ignore[arg-type]
+
+
+def test_a_quick_run_is_marked_everywhere_and_replaces_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[str] = []
+
+    def run(request: Request) -> Outcome:
+        def draw() -> Any:
+            figure = plotting.new_figure()[0]
+            if not drawn:
+                figure.suptitle("title")
+            drawn.append("")
+            figure.savefig = lambda path, **options: (  # type: ignore[method-assign]
+                Path(path).write_bytes(b"png"),
+                drawn.append(figure.get_suptitle()),
+            )
+            return figure
+
+        return Outcome({}, {"x": 1.0}, {"made-up": draw, "made-up-more": draw}, text="a table\n")
+
+    monkeypatch.setitem(_registry, "made-up", Experiment("made-up", "made up", run))
+    monkeypatch.setattr(registry, "experiments", lambda: tuple(_registry.values()))
+    whole = reproduce("made-up", out=tmp_path)
+    before = {path: path.read_bytes() for path in whole.files}
+    assert [path.name for path in whole.files] == ["made-up.md", "made-up.png", "made-up-more.png", "made-up.json"]
+    assert "quick run" not in str(whole)
+    drawn.clear()
+    quick = reproduce("made-up", out=tmp_path, quick=True)
+    assert [path.name for path in quick.files] == [
+        "made-up-quick.md",
+        "made-up-quick.png",
+        "made-up-more-quick.png",
+        "made-up-quick.json",
+    ]
+    assert [text for text in drawn if text] == [f"{QUICK}\ntitle", QUICK]
+    assert "made-up, quick run: " in str(quick)
+    assert (tmp_path / "made-up-quick.md").read_text().startswith("**Quick run**")
+    assert json.loads((tmp_path / "made-up-quick.json").read_text())["quick"] is True
+    assert {path: path.read_bytes() for path in whole.files} == before
+
+
+def test_a_single_run_shows_no_spread() -> None:
+    once = {"mean": 0.5, "std": None}
+    rows = dict(number_rows({"a": once, "b": {"mean": 0.5, "std": 0.1}, "c": {"mean": 0.5, "standard_error": np.nan}}))
+    assert rows == {"a": "0.5", "b": "0.5 +- 0.1", "c": "0.5"}
+    assert spread([0.5]) == once
+    assert spread([1.0, 2.0, 3.0]) == {"mean": 2.0, "std": 1.0}
 
 
 def test_shuffled_labels_give_no_picture(tmp_path: Path) -> None:

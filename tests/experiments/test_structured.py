@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from attnembed import plotting
-from attnembed.errors import AttnembedError, DataFileError, InputError
+from attnembed.errors import DataFileError, InputError, RunFailedError
 from attnembed.experiments import reproduce, structured, tasks
-from attnembed.experiments.registry import Request
+from attnembed.experiments.registry import Request, number_rows
 from attnembed.experiments.structured import Entry, ScaleSweep, Study, compute, markdown, verdict
 from attnembed.experiments.tasks import ARMS, Split, Task
 from attnembed.structured.data import make_chain_dataset
@@ -133,7 +133,8 @@ def test_failed_runs_are_reported(request_: Request, tmp_path: Path, monkeypatch
 
     broken_task = replace(tasks.TASKS["small"], measure=broken)
     monkeypatch.setattr(tasks, "TASKS", {"small": broken_task})
-    with pytest.raises(AttnembedError, match=r"made-up-runs\.jsonl; got ZeroDivisionError: no such score"):
+    failed = r"34 of 34 runs of made-up failed: ZeroDivisionError: no such score; see made-up-runs\.jsonl"
+    with pytest.raises(RunFailedError, match=failed):
         _results(request_)
 
 
@@ -189,10 +190,39 @@ def test_verdicts(online: list[float], answer: str) -> None:
     assert str(found).startswith(f"{answer}: joint, online scaling is ")
 
 
-def test_one_repetition_decides_nothing() -> None:
-    found = verdict(_entries([0.9], [0.95], [0.91], [0.8]), "nll")
-    assert found.answer == "not decidable"
-    assert np.isnan(found.standard_error)
+@pytest.mark.parametrize(
+    ("n", "quick", "told"),
+    [
+        (1, False, "no verdict: one repetition, fewer than 3"),
+        (2, False, "no verdict: 2 repetitions, fewer than 3"),
+        (2, True, "no verdict: quick run"),
+        (3, True, "no verdict: quick run"),
+    ],
+)
+def test_few_repetitions_and_quick_runs_decide_nothing(n: int, quick: bool, told: str) -> None:
+    scores = [[0.9] * n, [0.95] * n, [0.91] * n, [0.8] * n]
+    assert str(verdict(_entries(*scores), "nll", quick=quick)) == told
+    assert str(verdict(_entries(*(score * 3 for score in scores)), "nll")).startswith("yes: joint, online scaling is ")
+
+
+def test_a_single_run_has_no_spread(request_: Request, tmp_path: Path) -> None:
+    study = replace(STUDY, repetitions=((0, 0),))
+    entries, _ = _results(request_, study)
+    page = markdown("made up", study, entries, quick=True)
+    assert "+-" not in page
+    assert "nan" not in page
+    assert "**made up, quick run**: one repetition, 3 epochs" in page
+    numbers = structured._numbers(study, entries, quick=True)
+    assert numbers["nll.joint"]["letters"]["standard_error"] is None
+    assert numbers["verdict"] == dict.fromkeys(OBJECTIVES, "no verdict: quick run")
+    assert not any("+-" in text or "nan" in text.lower() for _, text in number_rows(numbers))
+    (ax,) = structured._draw_arms(study, entries, "letters")().axes
+    assert ax.get_title() == "one split"
+    assert len(ax.containers) == len(ARMS) - 1
+    assert not any(container.has_yerr for container in ax.containers)  # type: ignore[attr-defined]
+    (ax,) = structured._draw_arms(STUDY, _results(request_)[0], "letters")().axes
+    assert ax.get_title() == "mean of 2 splits, bars: one standard error"
+    assert all(container.has_yerr for container in ax.containers)  # type: ignore[attr-defined]
 
 
 def test_the_better_scaled_arm_is_chosen_on_validation_data() -> None:
@@ -227,9 +257,11 @@ def test_horses_are_trained_mirrored_and_tested_as_they_are(tmp_path: Path) -> N
 def test_quick_reproduction(name: str, row: str, tmp_path: Path, data_folder: Path) -> None:
     written = reproduce(name, data=data_folder, out=tmp_path, quick=True, repetitions=1)
     names = {path.name for path in written.files}
-    figures = {f"{name}{part}.png" for part in ("", "-training", "-scale", "-examples")}
-    assert names == {*figures, f"{name}.md", f"{name}.json"}
-    assert row in (tmp_path / f"{name}.md").read_text()
+    figures = {f"{name}{part}-quick.png" for part in ("", "-training", "-scale", "-examples")}
+    assert names == {*figures, f"{name}-quick.md", f"{name}-quick.json"}
+    page = (tmp_path / f"{name}-quick.md").read_text()
+    assert row in page
+    assert page.startswith("**Quick run**")
     assert (tmp_path / f"{name}-runs.jsonl").exists()
 
 

@@ -145,10 +145,10 @@ def test_a_sweep_prints_writes_and_goes_on(capsys: pytest.CaptureFixture[str], t
     assert rows[0] == ["d", "eta", "separable", "margin"]
     assert [row[:2] for row in rows[1:5]] == [["4", "1"], ["4", "60"], ["32", "1"], ["32", "60"]]
     assert all("+-" in row for row in rows[1:5])
-    content = json.loads((out / "sweep-margin.json").read_text())
+    content = json.loads((out / "sweep-margin-quick.json").read_text())
     assert (content["seed"], content["quick"], len(content["cells"]["margin"])) == (3, True, 8)
     assert content["parameters"]["V"] == [24]
-    assert (out / "sweep-margin.png").read_bytes().startswith(b"\x89PNG")
+    assert (out / "sweep-margin-quick.png").read_bytes().startswith(b"\x89PNG")
 
     # Another order, and a parameter at its default: the same cells.
     lines = store.read_text()
@@ -207,7 +207,7 @@ def test_failed_cells_are_named_and_the_exit_code_is_1(capsys: pytest.CaptureFix
     assert "4 cells done, 2 of them failed: attnembed.errors.InputError: `n_samples` must be even" in out
     rows = [line.split() for line in out.splitlines()[1:5]]
     assert [row[-1] == "failed" for row in rows] == [False, False, True, True]
-    errors = json.loads((tmp_path / "sweep-margin.json").read_text())["errors"]
+    errors = json.loads((tmp_path / "sweep-margin-quick.json").read_text())["errors"]
     assert [error["cell"]["n"] for error in errors] == [41, 41]
 
 

@@ -464,3 +464,12 @@ def test_resuming_keeps_the_best_model(tmp_path):
     resumed = train_structured(make_model(), TRAIN, rng=3, checkpoint=path, **options)
     assert resumed.best_epoch == 0
     assert_same(resumed.model, whole.model)
+
+
+@pytest.mark.parametrize("empty", ["arms", "step_sizes", "seeds"])
+def test_what_is_empty_in_a_comparison_is_named(empty):
+    options = {"arms": {"joint": {}}, "step_sizes": (0.1,), "seeds": np.arange(1), empty: np.arange(0)}
+    arms = options.pop("arms") if empty != "arms" else {}
+    options.pop("arms", None)
+    with pytest.raises(InputError, match=f"^`{empty}` must not be empty; give at least one$"):
+        compare_arms(arms, make_model, TRAIN, VALIDATION, TEST, n_epochs=1, **options)

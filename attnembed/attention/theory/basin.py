@@ -259,7 +259,7 @@ def large_step_size(model: Parameters, data: TokenDataset) -> LargeStepSize:
     needed = 2 * data.lengths.max() * math.log(data.n_samples / math.log(2))
     return LargeStepSize(
         hypotheses=(
-            Hypothesis("violations of Assumption 1", float(len(report.violations)), "<=", 0.0),
+            Hypothesis("Assumption 1 holds: number of violations", float(len(report.violations)), "<=", 0.0),
             Hypothesis("p_0 is zero: ||p_0||", float(np.linalg.norm(p)), "<=", 0.0),
             Hypothesis(
                 "E_0 v is zero: max |E_s.v| / (||E_s|| ||v||)",
@@ -306,7 +306,7 @@ def small_step_condition(model: Parameters, data: TokenDataset) -> SmallStepCond
     right = 2 * split.tau / math.sqrt(important.size) if important.size else math.inf
     return SmallStepCondition(
         hypotheses=(
-            Hypothesis("violations of Assumption 1", float(len(report.violations)), "<=", 0.0),
+            Hypothesis("Assumption 1 holds: number of violations", float(len(report.violations)), "<=", 0.0),
             *split.hypotheses,
             Hypothesis(
                 "irrelevant tokens are orthogonal to v: max |kappa_s| ||v|| / tau",

@@ -102,7 +102,7 @@ def divergence(model: Parameters, data: TokenDataset) -> Divergence:
                 ">",
                 float(rounding),
             ),
-            Hypothesis("number of tokens that are strictly top wherever they occur", float(tokens.size), ">=", 1.0),
+            Hypothesis("a token is strictly top wherever it occurs: number of them", float(tokens.size), ">=", 1.0),
         ),
         tokens=freeze(tokens.astype(np.int64)),
         dual_basis=freeze(dual),

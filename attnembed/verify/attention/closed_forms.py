@@ -13,7 +13,7 @@ from attnembed.attention.theory.orthogonal import (
     unequal_pair_margin,
 )
 from attnembed.margins import MarginResult, max_margin
-from attnembed.verify.registry import Evidence, claim
+from attnembed.verify.registry import Evidence, by_construction, claim
 
 _SOURCE = "Section 6, derived here"
 _PAGE = "derivations/orthogonal.md"
@@ -62,7 +62,9 @@ def general(rng: np.random.Generator) -> Evidence:
     kappa = np.array([8.0, 1.0, 1.0])
     beyond = orthogonal_margin(kappa, 3)
     control = deviation(beyond, solved(kappa, 3, 1.0, 1.0)) if not beyond.holds else 0.0
-    return Evidence(measured=worst, bound=1e-12, control=control, hypotheses={"every multiplier is positive": holds})
+    return Evidence(
+        measured=worst, tolerance=1e-12, control=control, hypotheses={"every multiplier is positive": holds}
+    )
 
 
 @claim(
@@ -79,7 +81,7 @@ def single(rng: np.random.Generator) -> Evidence:
     numerical = solved(np.array([kappa]), k, tau, W)
     return Evidence(
         measured=deviation(single_margin(kappa, k, tau=tau, W=W), numerical),
-        bound=1e-12,
+        tolerance=1e-12,
         control=deviation(single_margin(0.0, k, tau=tau, W=W), numerical),
     )
 
@@ -89,7 +91,7 @@ def single(rng: np.random.Generator) -> Evidence:
     statement="a balanced pair: gamma^2 = tau^2 (1/2 + 1/N) and p_mm.v = 0, whatever the step size and the frequency",
     tex=r"\gamma^2 = \tau^2(1/2 + 1/N),\quad p_{mm}\cdot v = 0",
     reference=_SOURCE,
-    hypotheses=("kappa_- = -kappa_+",),
+    hypotheses=(by_construction("kappa_- = -kappa_+", code="np.array([kappa, -kappa])"),),
     control="the same formula for an unbalanced pair",
     derivation=_PAGE,
 )
@@ -100,7 +102,7 @@ def balanced_pair(rng: np.random.Generator) -> Evidence:
         worst = max(worst, deviation(balanced_pair_margin(kappa, N), numerical), abs(float(numerical.p[-1])))
     return Evidence(
         measured=worst,
-        bound=1e-12,
+        tolerance=1e-12,
         control=deviation(balanced_pair_margin(1.0, N), solved(np.array([1.0, -0.5]), N, 1.0, 1.0)),
     )
 
@@ -119,7 +121,7 @@ def unequal_pair(rng: np.random.Generator) -> Evidence:
     numerical = solved(np.array([plus, minus]), N, tau, W)
     return Evidence(
         measured=deviation(unequal_pair_margin(plus, minus, N, tau=tau, W=W), numerical),
-        bound=1e-12,
+        tolerance=1e-12,
         control=deviation(unequal_pair_margin(plus, -minus, N, tau=tau, W=W), numerical),
     )
 
@@ -140,7 +142,7 @@ def private(rng: np.random.Generator) -> Evidence:
     closed, numerical = private_margin(kappa, sizes, tau=tau, W=W), solved(kappa, sizes, tau, W)
     return Evidence(
         measured=deviation(closed, numerical),
-        bound=1e-12,
+        tolerance=1e-12,
         control=deviation(orthogonal_margin(kappa, sum(sizes), tau=tau, W=W), numerical),
         hypotheses={"every multiplier is positive": closed.holds},
     )
@@ -168,4 +170,4 @@ def finite_width(rng: np.random.Generator) -> Evidence:
             norms.append(1 / max_margin((E[:M, None] - E[None, M:]).reshape(-1, d)).margin ** 2)
         errors.append(np.sqrt(np.mean((np.array(norms) - limit) ** 2)))
     slope = float(np.polyfit(np.log(dims), np.log(errors), 1)[0])
-    return Evidence(measured=abs(slope + 0.5), bound=0.15, control=abs(slope + 1), note=f"exponent {slope:.3f}")
+    return Evidence(measured=abs(slope + 0.5), tolerance=0.15, control=abs(slope + 1), note=f"exponent {slope:.3f}")

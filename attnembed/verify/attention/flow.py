@@ -52,7 +52,7 @@ def no_critical_point(rng: np.random.Generator) -> Evidence:
         control = max(control, -float(component[beaten].min() / np.abs(component).max()))
     return Evidence(
         measured=worst,
-        bound=1e-9,
+        tolerance=1e-9,
         control=control,
         hypotheses={
             "independent embeddings": growth.hypotheses[0].holds,
@@ -100,7 +100,7 @@ def loss_monotone(rng: np.random.Generator) -> Evidence:
     norm = float(np.linalg.norm(extremal.model.hessian_p(extremal.data), 2))
     return Evidence(
         measured=max(worst, _largest_increase(extremal, 1.99 / beta)),
-        bound=1e-12,
+        tolerance=1e-12,
         control=_largest_increase(extremal, 2.1 / beta),
         note=f"the Hessian reaches {norm / beta:.3f} beta",
     )
@@ -134,7 +134,12 @@ def _inside_basin(rng: np.random.Generator) -> Instance:
     tex=r"n(L_0 - L^*) < \min_i[\ell(\gamma_i^{(2)}) - \ell(\gamma_i^*)] \Rightarrow"
     r" L(p_t)-L^* \le \frac{1}{1/(L_0-L^*) + \gamma^2\kappa^2 t},\ a_{is_i^*}\to 1",
     reference="F3, derived here",
-    hypotheses=("unique top tokens", "the margin program is feasible", "the start lies inside the basin"),
+    hypotheses=(
+        "every top token is unique",
+        "the margin program is feasible",
+        "its solution is certified",
+        "n (L(p_0) - L*) < min [l(gamma^(2)) - l(gamma*)]",
+    ),
     control="kap five percent larger, and a start five percent outside, where each inequality is nearly attained",
     derivation="derivations/basin.md",
 )
@@ -180,7 +185,7 @@ def basin_selection(rng: np.random.Generator) -> Evidence:
         measured=max(ratio, late, slope, output, missing / 1e-9),
         bound=1.0 + 1e-9,
         control=min(late_ratio(pairs, 60.0, 1.05), 1.05 * slope, lowest_output(1.05 * inside)),
-        hypotheses={hypothesis.name: hypothesis.holds for hypothesis in condition.hypotheses},
+        hypotheses=condition.hypotheses,
         note=f"extremal ratios {late:.3f}, {slope:.3f}, {output:.3f}; 1 - attention at most {missing:.1e}",
     )
 
@@ -209,7 +214,7 @@ def max_margin_direction(rng: np.random.Generator) -> Evidence:
     mean = constraints.differences.mean(axis=0)
     return Evidence(
         measured=abs(growth_of_sine(margin.direction)),
-        bound=0.2,
+        tolerance=0.2,
         control=abs(growth_of_sine(mean / np.linalg.norm(mean))),
         hypotheses={"the margin program of the selection is feasible": margin.success},
     )
@@ -239,6 +244,6 @@ def kkt_certificate(rng: np.random.Generator) -> Evidence:
         residual = float(np.linalg.norm(contradiction.T @ error.certificate))
     return Evidence(
         measured=max(kkt_residual(D, margin.p, margin.dual), residual),
-        bound=1e-10,
+        tolerance=1e-10,
         control=kkt_residual(D, moved, margin.dual),
     )

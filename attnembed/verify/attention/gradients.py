@@ -37,7 +37,7 @@ def gradients_exact(rng: np.random.Generator) -> Evidence:
 
         worst = max(worst, error("E", grads.E), error("p", grads.p), error("v", grads.v))
         control = max(control, error("E", -np.outer(grads.E_factors[0], model.v)))
-    return Evidence(measured=worst, bound=1e-13, control=control)
+    return Evidence(measured=worst, tolerance=1e-13, control=control)
 
 
 @claim(
@@ -51,7 +51,7 @@ def gradients_exact(rng: np.random.Generator) -> Evidence:
 def gradient_factors(rng: np.random.Generator) -> Evidence:
     instance = ragged_instance(rng)
     A, B = instance.model.loss_and_grads(instance.data)[1].E_factors
-    return Evidence(measured=abs(B.sum()) / np.abs(B).sum(), bound=1e-14, control=abs(A.sum()) / np.abs(A).sum())
+    return Evidence(measured=abs(B.sum()) / np.abs(B).sum(), tolerance=1e-14, control=abs(A.sum()) / np.abs(A).sum())
 
 
 @claim(
@@ -77,4 +77,4 @@ def gradient_saturation(rng: np.random.Generator) -> Evidence:
         c = data.labels / data.n_samples * expit(-data.labels * f)
         textbook = -(c @ (a * (model.token_values - f[:, None]))) @ model.E
         control = max(control, truth.relative_error(textbook, 0.0))
-    return Evidence(measured=worst, bound=1e-10, control=control)
+    return Evidence(measured=worst, tolerance=1e-10, control=control)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -15,8 +16,12 @@ from attnembed.verify.attention.instances import Instance, orthogonal_instance
 from attnembed.verify.registry import Evidence, claim
 
 _HYPOTHESES = (
-    "every active row pulls towards the selection: C_k > 0",
+    "every active row pulls towards the selection",
+    "the margin program is feasible",
+    "its solution is certified",
     "p_mm is in the relative interior of its support's cone",
+    "rho was found",
+    "the support spans all constraints",
 )
 _SOURCE = "asymptotics of Section 5, derived here"
 _PAGE = "derivations/asymptotics.md"
@@ -50,11 +55,11 @@ class LateFlow:
             self.instance.model, self.instance.data, select(self.flow.model, self.instance.data)
         ).differences
 
-    def evidence(self, measured: float, bound: float, control: float, note: str = "") -> Evidence:
+    def evidence(self, **numbers: Any) -> Evidence:
         """Evidence with the hypotheses of the prediction."""
         hypotheses = {hypothesis.name: hypothesis.holds for hypothesis in self.late.hypotheses}
         hypotheses["the support spans all constraints"] = self.late.angle_is_exact
-        return Evidence(measured, bound, control, hypotheses=hypotheses, note=note)
+        return Evidence(hypotheses=hypotheses, **numbers)
 
 
 @claim(
@@ -70,7 +75,7 @@ def loss_gap_limit(rng: np.random.Generator) -> Evidence:
     run = LateFlow.draw(rng)
     scaled = float(np.exp(run.flow.log_time[-1]) * run.flow.loss_gap[-1])
     return run.evidence(
-        measured=abs(scaled * run.late.margin**2 - 1), bound=1e-6, control=abs(scaled * run.late.margin - 1)
+        measured=abs(scaled * run.late.margin**2 - 1), tolerance=1e-6, control=abs(scaled * run.late.margin - 1)
     )
 
 
@@ -89,7 +94,7 @@ def asymptote(rng: np.random.Generator) -> Evidence:
     scale = np.linalg.norm(run.late.rho)
     return run.evidence(
         measured=float(np.linalg.norm(p - run.late.p(log_time)) / scale),
-        bound=1e-5,
+        tolerance=1e-5,
         control=float(np.linalg.norm(p - log_time * run.late.p_mm) / scale),
     )
 
@@ -107,7 +112,7 @@ def dual_selected(rng: np.random.Generator) -> Evidence:
     run = LateFlow.draw(rng, log_time=30.0)
     return run.evidence(
         measured=kkt_residual(run.differences, run.late.p_mm, run.late.dual),
-        bound=1e-9,
+        tolerance=1e-9,
         control=kkt_residual(run.differences, run.late.p_mm, run.late.C),
     )
 
@@ -148,7 +153,7 @@ def angle_constant(rng: np.random.Generator) -> Evidence:
     gap, log_time = tangent**2 / (1 + tangent**2 + np.sqrt(1 + tangent**2)), run.flow.log_time[-1]
     constant = run.late.angle_constant
     return run.evidence(
-        measured=abs(gap * log_time**2 / constant - 1), bound=0.02, control=abs(gap * log_time / constant - 1)
+        measured=abs(gap * log_time**2 / constant - 1), tolerance=0.02, control=abs(gap * log_time / constant - 1)
     )
 
 
@@ -168,7 +173,7 @@ def conserved_component(rng: np.random.Generator) -> Evidence:
     inside = basis.T @ (basis @ change)
     return Evidence(
         measured=float(np.linalg.norm(change - inside) / np.linalg.norm(change)),
-        bound=1e-12,
+        tolerance=1e-12,
         control=float(np.linalg.norm(inside) / np.linalg.norm(change)),
     )
 
@@ -200,7 +205,7 @@ def transient_rate(rng: np.random.Generator) -> Evidence:
 
     return run.evidence(
         measured=max(off()),
-        bound=0.02,
+        tolerance=0.02,
         control=min(*off(1.1)[:2], abs(slowest / wrong - 1)),
         note=f"mu = {run.late.transient_rate:.3f} and {slow.late.transient_rate:.3f}",
     )
@@ -240,4 +245,4 @@ def attention_decay(rng: np.random.Generator) -> Evidence:
                 scaled = np.exp(run.flow.log_time[-1]) * attention[i, s]
                 worst = max(worst, abs(scaled / (limit * counts[i, s] / counts[i, winner]) - 1))
                 control = max(control, abs(scaled / limit - 1))
-    return run.evidence(measured=worst, bound=1e-4, control=control)
+    return run.evidence(measured=worst, tolerance=1e-4, control=control)

@@ -30,7 +30,7 @@ def step_in_span(rng: np.random.Generator) -> Evidence:
         basis = np.linalg.qr(np.stack(directions, axis=1))[0]
         return float(np.linalg.norm(change - change @ basis @ basis.T) / np.linalg.norm(change))
 
-    return Evidence(measured=outside(model.v, model.p), bound=1e-13, control=outside(model.v))
+    return Evidence(measured=outside(model.v, model.p), tolerance=1e-13, control=outside(model.v))
 
 
 @claim(
@@ -38,7 +38,7 @@ def step_in_span(rng: np.random.Generator) -> Evidence:
     statement="from p_0 = 0 and E^0 v = 0 one step gives E^0_s + (eta/2) alpha_s v exactly",
     tex=r"E^1_s = E^0_s + \tfrac{\eta}{2}\,\alpha_s v",
     reference="[WSOM25], Lemma 4.1",
-    hypotheses=("p_0 = 0", "E^0 v = 0"),
+    hypotheses=("p_0 is zero", "E_0 v is zero"),
     control="the same from p_0 != 0",
     derivation="derivations/one-step.md",
 )
@@ -55,9 +55,9 @@ def one_step_exact(rng: np.random.Generator) -> Evidence:
     prediction = one_step_prediction(start, instance.data, 5.0)
     return Evidence(
         measured=error(start),
-        bound=1e-14,
+        tolerance=1e-14,
         control=error(start.replace(p=instance.model.p)),
-        hypotheses={hypothesis.name: hypothesis.holds for hypothesis in prediction.hypotheses},
+        hypotheses=prediction.hypotheses,
     )
 
 
@@ -168,7 +168,7 @@ def alignment_linear(rng: np.random.Generator) -> Evidence:
         return float(np.linalg.norm(moved - step.slope * statistic) / np.linalg.norm(moved))
 
     return Evidence(
-        measured=residual(instance.data.signed_frequency), bound=1e-3, control=residual(instance.data.frequency)
+        measured=residual(instance.data.signed_frequency), tolerance=1e-3, control=residual(instance.data.frequency)
     )
 
 
@@ -197,8 +197,7 @@ def alpha_phi_delta(rng: np.random.Generator) -> Evidence:
         by_position, by_document = delta(share), delta((share > 0).astype(float))
     agree = np.allclose(by_position, data.posterior_difference, rtol=1e-12, atol=1e-15, equal_nan=True)
     return Evidence(
-        measured=residual(data.posterior_difference),
-        bound=1e-15,
+        measured=residual(data.posterior_difference) if agree else np.inf,
+        tolerance=1e-15,
         control=residual(by_document),
-        hypotheses={"posterior_difference is the difference of the posteriors": bool(agree)},
     )

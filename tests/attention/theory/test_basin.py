@@ -223,7 +223,7 @@ def test_large_step_size_is_sufficient(factor: float) -> None:
 def test_large_step_size_reports_what_fails() -> None:
     model, data = random_instance(np.random.default_rng(0))
     names = [h.name.split(":")[0] for h in large_step_size(model, data).failures]
-    assert names == ["violations of Assumption 1", "p_0 is zero", "E_0 v is zero"]
+    assert names == ["Assumption 1 holds", "p_0 is zero", "E_0 v is zero"]
     dependent = model.replace(p=np.zeros(model.dim), E=np.ones_like(model.E))
     assert "independent" in large_step_size(dependent, data).failures[-1].name
 
@@ -284,5 +284,5 @@ def test_small_step_measures_the_deviations() -> None:
 def test_small_step_needs_assumption_1() -> None:
     data = TokenDataset.from_tokens([[0, 2], [1, 2], [2, 2]], [1, -1, 1])
     condition = small_step_condition(AttentionModel(np.eye(3, 4), np.zeros(4), [0.0, 0.0, 0.0, 1.0]), data)
-    assert condition.failures[0].name == "violations of Assumption 1"
+    assert condition.failures[0].name == "Assumption 1 holds: number of violations"
     assert condition.failures[0].measured == 2  # token 2 is neither kind, and the third sequence has no important one

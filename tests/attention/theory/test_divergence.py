@@ -71,7 +71,7 @@ def test_dependent_embeddings_are_reported() -> None:
     assert not growth.holds
     assert [h.name.split(":")[0] for h in growth.failures] == [
         "independent embeddings",
-        "number of tokens that are strictly top wherever they occur",
+        "a token is strictly top wherever it occurs",
     ]
 
 
