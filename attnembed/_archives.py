@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -96,7 +97,7 @@ def _size(source: Source) -> int:
         return stream.seek(0, os.SEEK_END)
 
 
-def _members(source: Source) -> Iterator[tuple[str, Opened]]:
+def _members(source: Source) -> Generator[tuple[str, Opened], None, None]:
     """Visible regular members and how to open each; of a tar, each before the next is asked for."""
     with _explained(source):
         walk = _zip_members if archive_kind(source) == "zip" else _tar_members
@@ -127,8 +128,8 @@ def _tar_members(source: Source) -> Iterator[tuple[str, Opened]]:
     with unpacked(source) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
         while (info := archive.next()) is not None:
             if info.isreg() and not info.issparse():
-                yield info.name, lambda info=info: archive.extractfile(info)
-            archive.members.clear()  # else every header is kept
+                yield info.name, partial(archive.extractfile, info)
+            cast(Any, archive).members.clear()  # else every header is kept
         # A block of zeros ends an archive: without one the rest is missing.
         if cast(Any, archive.fileobj).tell() <= archive.offset:
             raise DataFileError(source.path, "ends too early: the tar archive is truncated")

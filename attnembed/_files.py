@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import errno
-import gzip
 import json
 import os
 import platform
 import tempfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -89,25 +87,6 @@ def read_npz(path: PathLike, names: tuple[str, ...]) -> dict[str, np.ndarray[Any
         if not isinstance(array, np.ndarray):  # a member without the header of an array comes as bytes
             raise DataFileError(path, f"holds no array under the name {name}")
     return arrays
-
-
-def read_lines(path: Path, encoding: str) -> Iterator[tuple[int, str]]:
-    """Numbered lines of a plain or gzip-compressed file, with their line ends."""
-    number = 0
-    try:
-        with open(path, "rb") as raw:
-            zipped = raw.peek(2)[:2] == b"\x1f\x8b"
-            for number, line in enumerate(gzip.GzipFile(fileobj=raw) if zipped else raw, start=1):
-                text = line.decode(encoding)
-                yield number, text.removeprefix("\ufeff") if number == 1 else text
-    except UnicodeError as error:
-        raise DataFileError(path, f"is not {encoding} text; pass its encoding", line=number) from error
-    except EOFError as error:
-        raise DataFileError(path, "ends too early: the gzip file is truncated", line=number + 1) from error
-    except (gzip.BadGzipFile, zlib.error) as error:
-        raise DataFileError(path, "is a damaged gzip file", line=number + 1) from error
-    except OSError as error:
-        raise DataFileError(path, f"cannot be read: {error.strerror or error}") from error
 
 
 def versions() -> dict[str, str]:

@@ -22,6 +22,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -46,6 +47,8 @@ _FOREIGN = {
     b"PAR1": "is a Parquet file, which is not supported; convert it to CSV",
     b"ARROW1": "is an Arrow file, which is not supported; convert it to CSV",
     b"SQLite format 3\0": "is an SQLite database, which is not supported; export a table as CSV",
+    b"\x89PNG\r\n": "is an image, not text",
+    b"\xff\xd8\xff": "is an image, not text",
     b"%PDF-": "is a PDF document, not text",
     b"\x89HDF\r\n": "is an HDF5 file, which is not supported",
     b"\x93NUMPY": "is a NumPy array, not text",
@@ -106,7 +109,16 @@ def as_source(path: PathLike) -> Source:
         return Source(file, lambda: io.BytesIO(content))
     if not stat.S_ISREG(mode):
         raise DataFileError(file, "is neither a file nor a pipe")
-    return Source(file, partial(open, file, "rb"))
+    return file_source(file)
+
+
+def file_source(path: Path) -> Source:
+    """A file that is known to be there."""
+
+    def opener() -> BinaryIO:
+        return open(path, "rb")
+
+    return Source(path, opener)
 
 
 def _drained(path: Path) -> bytes:
@@ -266,6 +278,16 @@ def check_encoding(encoding: str | None) -> None:
         raise InputError("encoding", expected, got=encoding, hint="convert the file to UTF-8")
 
 
+def has_mark(source: Source) -> bool:
+    """Whether the text begins with a byte order mark (or with zeros, which no encoding of single bytes does)."""
+    try:
+        with unpacked(source) as stream:
+            head = stream.peek(64)[:64]
+    except UNREADABLE as error:
+        raise DataFileError(source.path, reason(error, source), line=1) from error
+    return b"\0" in head or any(head.startswith(mark) for mark, _ in _MARKS)
+
+
 def _chosen(head: bytes, encoding: str | None, default: str, path: Path) -> tuple[str, int]:
     """The encoding of what begins with these bytes, and how many of them are the byte order mark."""
     for first, problem in _FOREIGN.items():
@@ -315,18 +337,14 @@ def read_lines(source: Source, encoding: str | None, *, default: str = "utf-8") 
             stream.read(skip)
             if _is_wide(name):
                 wide = _wide_lines(stream, name, source)
-                for number, text in enumerate(_at_returns(next(wide, "")), start=1):
-                    yield number, text
-                for number, text in enumerate(wide, start=number + 1):
+                for number, text in enumerate(chain(_at_returns(next(wide, "")), wide), start=1):
                     yield number, text
                 return
-            read = partial(stream.readline, MAX_LINE)
-            first = read()
-            for number, line in enumerate(_at_returns(first), start=1):
-                yield number, line.decode(name)
+            raw = iter(partial(stream.readline, MAX_LINE), b"")
+            first = next(raw, b"")
             if len(first) == MAX_LINE:
                 raise _too_long(source, 1)
-            for number, line in enumerate(iter(read, b""), start=number + 1):
+            for number, line in enumerate(chain(_at_returns(first), raw), start=1):
                 if len(line) == MAX_LINE:
                     raise _too_long(source, number)
                 yield number, line.decode(name)

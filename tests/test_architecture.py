@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parents[1] / "attnembed"
 LAYERS = (
     ("errors",),
     ("_validation", "results"),
-    ("_files", "_progress", "_store", "threads"),
+    ("_files", "_sources", "_archives", "_progress", "_store", "threads"),
     ("losses", "gibbs", "reference"),
     ("margins", "optim", "flow", "gradcheck"),
     ("attention", "structured"),

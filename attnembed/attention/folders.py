@@ -8,13 +8,12 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from attnembed import _archives
 from attnembed._archives import is_hidden, listed
-from attnembed._sources import Source, read_text
+from attnembed._sources import Source, file_source, read_text
 from attnembed._validation import check_choice
 from attnembed.attention.labels import Record
 from attnembed.errors import DataFileError
@@ -40,7 +39,7 @@ def folder_files(path: Path, split: str | None) -> list[LabelledFile]:
         if not folder.is_dir():
             raise DataFileError(folder, "is not there; a folder of reviews holds neg/ and pos/")
         found = sorted(file for file in folder.glob("*.txt") if not is_hidden(file.name))
-        files += [(Source(file, partial(open, file, "rb")), folder.name) for file in found]
+        files += [(file_source(file), folder.name) for file in found]
     return files
 
 
@@ -58,7 +57,7 @@ def archive_contents(source: Source, split: str | None, member: str | None) -> l
     if member is not None or not texts:
         return _archives.member(source, _chosen(source, list(found), split, member))
     # An archive may hold the folder at any depth, but only one of them is meant.
-    depth, root = min((match["root"].count("/"), match["root"]) for match in texts.values())
+    root = min((match["root"] for match in texts.values()), key=lambda root: (root.count("/"), root))
     parts = {match["part"] for match in texts.values() if match["root"] == root}
     if split is not None and split not in parts:
         raise DataFileError(_archives.shown(source, f"{root}{split}"), "is not there; the archive holds no such part")

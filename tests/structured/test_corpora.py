@@ -20,7 +20,7 @@ from matplotlib.image import imsave
 from numpy.testing import assert_allclose, assert_array_equal
 
 from attnembed.errors import DataFileError, InputTypeError
-from attnembed.structured import corpora
+from attnembed.structured import horses
 from attnembed.structured.corpora import Letters, Sentence, load_conll2000, load_horses, load_ocr, load_sentences
 
 rng = np.random.default_rng(0)
@@ -474,7 +474,7 @@ def test_resizing_averages_over_areas(shape: tuple[int, int]) -> None:
     # Written 32 times as large, the image divides into the areas without a rest.
     large = image.repeat(32, axis=0).repeat(32, axis=1)
     blocks = large.reshape(32, shape[0], 32, shape[1], 3)
-    assert_allclose(corpora._resized(image), blocks.mean(axis=(1, 3)), rtol=1e-12)
+    assert_allclose(horses._resized(image), blocks.mean(axis=(1, 3)), rtol=1e-12)
 
 
 def test_a_mask_of_one_half_is_the_horse(tmp_path: Path) -> None:
