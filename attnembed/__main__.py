@@ -51,6 +51,8 @@ def _fail(message: str) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    from attnembed.experiments.reading import add_reader_options
+
     parser = _Parser(prog="attnembed", description="Theorems about learning as executable code.")
     parser.add_argument("--version", action="version", version=f"attnembed {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -75,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     reproducing.add_argument("--quick", action="store_true", help="a smaller version, for a first look")
     reproducing.add_argument("--seed", type=int, default=0, metavar="N", help="seed (default 0)")
     reproducing.add_argument("--seeds", type=int, metavar="N", help="repetitions of the structured tasks")
+    add_reader_options(reproducing)
     reproducing.set_defaults(run=_reproduce)
 
     reporting = commands.add_parser("report", help="one HTML page of all claims and experiments, with their figures")
@@ -138,6 +141,7 @@ def _verify(options: argparse.Namespace) -> int:
 
 def _reproduce(options: argparse.Namespace) -> int:
     from attnembed.experiments import reproduce
+    from attnembed.experiments.reading import reader_options
 
     outcome = reproduce(
         options.name,
@@ -145,6 +149,7 @@ def _reproduce(options: argparse.Namespace) -> int:
         out=options.out,
         quick=options.quick,
         repetitions=options.seeds,
+        reader=reader_options(options),
         rng=options.seed,
     )
     print(outcome)

@@ -124,15 +124,25 @@ def _zip_members(source: Source) -> Iterator[tuple[str, Opened]]:
             yield info.filename, opened
 
 
+class _Header(tarfile.TarInfo):
+    """A header that is an error where it is damaged or missing; tarfile takes either for the end of the archive."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Header:
+        try:
+            return super().frombuf(buf, encoding, errors)
+        except tarfile.HeaderError as error:
+            if buf.count(0) == tarfile.BLOCKSIZE:  # a block of zeros does end it
+                raise
+            raise tarfile.ReadError(str(error)) from error
+
+
 def _tar_members(source: Source) -> Iterator[tuple[str, Opened]]:
-    with unpacked(source) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
+    with unpacked(source) as stream, tarfile.open(fileobj=stream, mode="r|", tarinfo=_Header) as archive:
         while (info := archive.next()) is not None:
             if info.isreg() and not info.issparse():
                 yield info.name, partial(archive.extractfile, info)
             cast(Any, archive).members.clear()  # else every header is kept
-        # A block of zeros ends an archive: without one the rest is missing.
-        if cast(Any, archive.fileobj).tell() <= archive.offset:
-            raise DataFileError(source.path, "ends too early: the tar archive is truncated")
 
 
 @contextmanager

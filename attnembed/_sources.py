@@ -233,7 +233,7 @@ def reason(error: BaseException, source: Source) -> str:
         return f"cannot be read: {error.strerror}"
     if isinstance(error, MemoryError):
         return "needs more memory than there is"
-    kind = "archive"
+    kind = "or truncated archive"
     if isinstance(error, (OSError, EOFError, zlib.error, lzma.LZMAError)):
         with suppress(OSError, DataFileError), source.opener() as stream:
             kind = f"{_packing(stream.read(10)) or 'compressed'} file"
@@ -302,9 +302,9 @@ def _chosen(head: bytes, encoding: str | None, default: str, path: Path) -> tupl
         forms = f'encoding="{name}-le" or encoding="{name}-be"'
         raise DataFileError(path, f"begins without the byte order mark of {name}; pass {forms}")
     if name is None and b"\0" in head:
-        kinds = {head[1::2].count(0): "utf-16-le", head[::2].count(0): "utf-16-be"}
-        if 2 * max(kinds) > len(head) // 2:
-            wide = kinds[max(kinds)]
+        nulls = head[::2].count(0), head[1::2].count(0)
+        if min(nulls) == 0 and 4 * max(nulls) > len(head):
+            wide = "utf-16-be" if nulls[0] else "utf-16-le"
             raise DataFileError(path, f'looks like UTF-16 without a byte order mark; pass encoding="{wide}"')
     return encoding or default, 0
 

@@ -18,11 +18,12 @@ from attnembed._validation import check_choice
 from attnembed.attention.labels import Record
 from attnembed.errors import DataFileError
 
-__all__ = ["LabelledFile", "archive_contents", "folder_files", "text_records"]
+__all__ = ["LabelledFile", "archive_contents", "archive_parts", "folder_files", "text_records"]
 
 LabelledFile = tuple[Source, str]  # a text and the name of its folder, "neg" or "pos"
 
 _TEXT = re.compile(r"(?P<root>(?:.*?/)??)(?:(?P<part>train|test)/)?(?P<label>neg|pos)/[^/]+\.txt")
+_PARTS = ("train", "test")
 _DATA_SUFFIXES = {".tsv", ".csv", ".txt", ".tab", ".json", ".jsonl", ".ndjson"}
 _PACKED_SUFFIXES = {".gz", ".bz2", ".xz"}
 _ABOUT = {"readme", "license", "licence", "notes", "description", "changelog", "citation"}
@@ -33,7 +34,7 @@ def folder_files(path: Path, split: str | None) -> list[LabelledFile]:
     if split is None:
         parts = [part for part in (path / "train", path / "test") if part.is_dir()] or [path]
     else:
-        parts = [path / check_choice("split", split, ("train", "test"))]
+        parts = [path / check_choice("split", split, _PARTS)]
     files: list[LabelledFile] = []
     for folder in (part / label for part in parts for label in ("neg", "pos")):
         if not folder.is_dir():
@@ -46,7 +47,7 @@ def folder_files(path: Path, split: str | None) -> list[LabelledFile]:
 def archive_contents(source: Source, split: str | None, member: str | None) -> list[LabelledFile] | Source:
     """What an archive holds: the texts of its folders, all in memory, or the one file of reviews."""
     if split is not None:
-        check_choice("split", split, ("train", "test"))
+        check_choice("split", split, _PARTS)
 
     def kept(name: str) -> bool:
         match = _TEXT.fullmatch(name)
@@ -61,7 +62,7 @@ def archive_contents(source: Source, split: str | None, member: str | None) -> l
     parts = {match["part"] for match in texts.values() if match["root"] == root}
     if split is not None and split not in parts:
         raise DataFileError(_archives.shown(source, f"{root}{split}"), "is not there; the archive holds no such part")
-    wanted: Sequence[str | None] = [split] if split else [part for part in ("train", "test") if part in parts] or [None]
+    wanted: Sequence[str | None] = [split] if split else [part for part in _PARTS if part in parts] or [None]
     files: list[LabelledFile] = []
     for part in wanted:
         for label in ("neg", "pos"):
@@ -69,6 +70,16 @@ def archive_contents(source: Source, split: str | None, member: str | None) -> l
             for name in sorted(names, key=lambda name: PurePosixPath(name).name):
                 files.append((_held(source, name, found[name] or b""), label))
     return files
+
+
+def archive_parts(source: Source) -> tuple[str, ...]:
+    """("train", "test") of an archive that holds both, as folders or as files; () of anything else."""
+    if not _archives.archive_kind(source):
+        return ()
+    names = _archives.scan(source, lambda _: False)
+    folders = {match["part"] for name in names if (match := _TEXT.fullmatch(name))}
+    files = {part for part in _PARTS for name in names if _is_data(PurePosixPath(name.casefold()), part)}
+    return _PARTS if (folders or files) == set(_PARTS) else ()
 
 
 def _held(source: Source, name: str, content: bytes) -> Source:

@@ -182,7 +182,7 @@ def iter_reviews(
     if delimiter is not None and (not isinstance(delimiter, str) or len(delimiter) != 1 or delimiter in '\r\n"'):
         raise InputError("delimiter", "must be one character", got=repr(delimiter))
     scheme = check_labels(labels)
-    columns = Columns.checked(text_column, label_column, where, header)
+    columns = Columns.checked(text_column, label_column, where, header, scheme)
     check_encoding(encoding)
     found = _find(path, format, split, member)
     given = {

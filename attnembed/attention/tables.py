@@ -14,7 +14,7 @@ from typing import Any
 
 from attnembed._sources import MAX_LINE, Source, read_lines, read_text
 from attnembed._validation import check_integer
-from attnembed.attention.labels import LABEL_VALUES, Record, canonical, shown
+from attnembed.attention.labels import LABEL_VALUES, Record, Scheme, canonical, shown
 from attnembed.errors import DataFileError, InputError, InputTypeError
 
 __all__ = ["Columns", "Where", "json_records", "row_records"]
@@ -45,11 +45,20 @@ class Columns:
     label: Column | None = None
     where: Mapping[Column, tuple[str, ...]] | None = None
     header: bool | None = None
+    labels: Collection[str] = LABEL_VALUES  # by which the column of labels is known
 
     @classmethod
-    def checked(cls, text: Column | None, label: Column | None, where: Where | None, header: bool | None) -> Columns:
+    def checked(
+        cls,
+        text: Column | None,
+        label: Column | None,
+        where: Where | None,
+        header: bool | None,
+        scheme: Scheme | None,
+    ) -> Columns:
+        labels = LABEL_VALUES if scheme is None else frozenset(scheme)
         if where is None:
-            return cls(text, label, None, header)
+            return cls(text, label, None, header, labels)
         if not isinstance(where, Mapping):
             raise InputTypeError("where", "must map columns to the values to keep", got=type(where).__name__)
         wanted = {}
@@ -62,7 +71,7 @@ class Columns:
             if not values:
                 raise InputError("where", "must name at least one value per column", got=f"none for {column!r}")
             wanted[column] = tuple(map(_spelled, values))
-        return cls(text, label, wanted, header)
+        return cls(text, label, wanted, header, labels)
 
     @property
     def named(self) -> bool:
@@ -214,7 +223,7 @@ class _Layout:
     def of(cls, path: Path, line: int, first: list[str], kind: str, delimiter: str, columns: Columns) -> _Layout:
         cells = [cell.strip() for cell in first]
         folded = [cell.casefold() for cell in cells]
-        labelled = [canonical(cell) in LABEL_VALUES for cell in cells]
+        labelled = [canonical(cell) in columns.labels for cell in cells]
         hint = _other_delimiter(delimiter.join(first), kind, delimiter)
         if len(cells) == 1 and (hint or columns.label is None):
             if _SVMLIGHT.fullmatch(cells[0]):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from attnembed._files import PathLike, replacing, versions, write_json
 from attnembed._validation import check_choice, check_integer
+from attnembed.attention.reviews import ReaderOptions
 from attnembed.errors import DataFileError, InputError
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class Request:
     """What an experiment is asked for: a data path (or None), a quick version, a seed, a folder for partial work.
 
     ``repetitions`` (folds or seeds; None: the experiment's own number) and ``executor`` are read by those that consist
-    of many runs.
+    of many runs, ``reader`` (the options of `load_reviews`) by those that read reviews.
     """
 
     data: Path | None
@@ -39,6 +40,7 @@ class Request:
     out: Path
     repetitions: int | None = None
     executor: Executor | None = None
+    reader: ReaderOptions = field(default_factory=ReaderOptions)
 
 
 @dataclass(frozen=True)
@@ -56,12 +58,16 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A registered experiment; one that is ``long`` takes more than minutes at full size."""
+    """A registered experiment; one that is ``long`` takes more than minutes at full size.
+
+    ``reads_reviews`` says that it takes the options of `load_reviews`.
+    """
 
     name: str
     summary: str
     run: Callable[[Request], Outcome] = field(repr=False)
     long: bool = False
+    reads_reviews: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,12 +92,12 @@ _registry: dict[str, Experiment] = {}
 
 
 def experiment(
-    name: str, summary: str, *, long: bool = False
+    name: str, summary: str, *, long: bool = False, reads_reviews: bool = False
 ) -> Callable[[Callable[[Request], Outcome]], Callable[[Request], Outcome]]:
     """Register a function as the experiment ``name``."""
 
     def register(run: Callable[[Request], Outcome]) -> Callable[[Request], Outcome]:
-        _registry[name] = Experiment(name, summary, run, long)
+        _registry[name] = Experiment(name, summary, run, long, reads_reviews)
         return run
 
     return register
@@ -112,21 +118,28 @@ def reproduce(
     quick: bool = False,
     repetitions: int | None = None,
     executor: Executor | None = None,
+    reader: ReaderOptions | None = None,
     rng: int = 0,
 ) -> Written:
     """Run an experiment and write OUT/NAME.png (or NAME-*.png) and OUT/NAME.json, and OUT/NAME.md where it has tables.
 
     The JSON holds the numbers, the parameters, the seed and the versions. ``data`` defaults to the folder named by
     the variable ATTNEMBED_DATA. The structured tasks take ``repetitions`` and any `concurrent.futures.Executor`, keep
-    their runs in OUT/NAME-runs.jsonl and go on from there when started again.
+    their runs in OUT/NAME-runs.jsonl and go on from there when started again. The reviews take the options of
+    `load_reviews` as ``reader``, such as ``{"where": {"source": "imdb"}}``.
     """
     check_choice("name", name, [entry.name for entry in experiments()])
     seed = check_integer("rng", rng, minimum=0)
     if data is None and os.environ.get(DATA_VARIABLE):
         data = os.environ[DATA_VARIABLE]
+    if reader and not _registry[name].reads_reviews:
+        takers = ", ".join(entry.name for entry in experiments() if entry.reads_reviews)
+        raise InputError(next(iter(reader)), f"belongs to {takers}", got=f"experiment {name}")
     folder = output_folder(out)
     start = time.perf_counter()
-    request = Request(None if data is None else Path(data), bool(quick), seed, folder, repetitions, executor)
+    request = Request(
+        None if data is None else Path(data), bool(quick), seed, folder, repetitions, executor, reader or {}
+    )
     outcome = _registry[name].run(request)
     files = []
     if outcome.text:

@@ -16,13 +16,15 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.stats import spearmanr
 
-from attnembed._files import read_npz, write_npz
+from attnembed._files import PathLike, read_npz, write_npz
 from attnembed._progress import Progress
+from attnembed._sources import as_source
 from attnembed.attention.data import TokenDataset
 from attnembed.attention.flow import gradient_flow
+from attnembed.attention.folders import archive_parts
 from attnembed.attention.model import AttentionModel
 from attnembed.attention.one_step import one_step
-from attnembed.attention.reviews import iter_reviews
+from attnembed.attention.reviews import ReaderOptions, iter_reviews
 from attnembed.attention.text import Tokenizer, count_reviews, drop_empty
 from attnembed.attention.training import TrainResult, split_dataset, train
 from attnembed.errors import DataFileError
@@ -41,36 +43,52 @@ MIN_DOCUMENTS = 50
 
 @dataclass(frozen=True, eq=False)
 class Corpus:
-    """Reviews as counts over one vocabulary, with texts at ``source``; ``test`` is None where they come in one part."""
+    """Reviews as counts over one vocabulary; ``test`` is None where they come in one part.
+
+    ``source`` says where the texts of the last part are, and how to read them.
+    """
 
     train: TokenDataset
     test: TokenDataset | None
-    source: tuple[Path, str | None]
+    source: tuple[PathLike, ReaderOptions]
 
     def split(self, rng: np.random.Generator) -> tuple[TokenDataset, TokenDataset]:
         """Training and test reviews; where there is no test part, a fifth of each class is drawn and held out."""
         return (self.train, self.test) if self.test is not None else split_dataset(self.train, 0.2, rng=rng)
 
 
-def load_corpus(path: Path, known: tuple[tuple[str, ...], ...], *, vocabulary: int, cache: Path) -> Corpus:
-    """Count the reviews under ``path``: a file, a folder with one of the ``known`` files, or an aclImdb folder."""
+def load_corpus(
+    path: Path,
+    known: tuple[tuple[str, ...], ...],
+    *,
+    vocabulary: int,
+    cache: Path,
+    reader: ReaderOptions | None = None,
+) -> Corpus:
+    """Count the reviews under ``path``: a file, a folder with one of the ``known`` files, or an aclImdb folder.
+
+    ``reader`` holds options of `load_reviews`.
+    """
     tokenizer = Tokenizer(max_vocabulary=vocabulary)
-    parts = _parts(path, known)
+    reader = reader or {}
+    parts = _parts(path, known, reader)
     data = []
     with Progress("counting reviews", total=len(parts)) as progress:
         for k, (source, split) in enumerate(parts):
-            progress.update(k, source.name)
-            options: Any = {} if split is None else {"split": split}
+            progress.update(k, Path(source).name)
+            options: ReaderOptions = {**reader, **({} if split is None else {"split": split})}
             counted = count_reviews(source, tokenizer, cache=cache, **options)
             counts, labels, _ = drop_empty(counted.counts, counted.labels)
             data.append(TokenDataset.from_counts(counts, labels, vocab=counted.vocabulary))
-    return Corpus(data[0], data[1] if len(data) == 2 else None, parts[-1])
+    return Corpus(data[0], data[1] if len(data) == 2 else None, (source, options))
 
 
-def _parts(path: Path, known: tuple[tuple[str, ...], ...]) -> list[tuple[Path, str | None]]:
+def _parts(path: Path, known: tuple[tuple[str, ...], ...], reader: ReaderOptions) -> list[tuple[PathLike, str | None]]:
     """The files of the training and the test part, or the one file that holds all."""
-    if path.is_file():
-        return [(path, None)]
+    if not path.is_dir():
+        source = as_source(path)
+        parts = () if "member" in reader else archive_parts(source)
+        return [(source, part) for part in parts or (None,)]
     for names in known:
         if all((path / name).is_file() for name in names):
             return [(path / name, None) for name in names]
@@ -207,8 +225,7 @@ def example_reviews(
     index = {word: s for s, word in enumerate(corpus.train.vocab or ())}
     tokenizer = Tokenizer()
     found: dict[float, list[ExampleReview]] = {1.0: [], -1.0: []}
-    source, split = corpus.source
-    options: Any = {} if split is None else {"split": split}
+    source, options = corpus.source
     u, g = model.token_scores, model.token_values
     for text, label in iter_reviews(source, **options):
         if len(text) > 8 * length or len(found[label]) >= per_class:
@@ -344,7 +361,7 @@ def study(request: Request, name: str, known: tuple[tuple[str, ...], ...], **ove
     }
     path = require_data(request, f"the {name} reviews")
     vocabulary, cache = parameters["vocabulary"], request.out / "cache"
-    corpus = load_corpus(path, known, vocabulary=vocabulary, cache=cache)
+    corpus = load_corpus(path, known, vocabulary=vocabulary, cache=cache, reader=request.reader)
     runs = []
     with Progress("repetitions", total=parameters["repetitions"]) as progress:
         for k in range(parameters["repetitions"]):
@@ -447,13 +464,17 @@ def _draw_panels(axes: Any, stepped: Picture, trained: Picture, name: str) -> No
     axes[0].set_yscale("symlog", linthresh=float(np.quantile(np.abs(stepped.values), 0.75)))
 
 
-@experiment("imdb", "E_s.v and E_s.p against the posterior difference on IMDB reviews, or any labelled text (--data)")
+@experiment(
+    "imdb",
+    "E_s.v and E_s.p against the posterior difference on IMDB reviews, or any labelled text (--data)",
+    reads_reviews=True,
+)
 def imdb(request: Request) -> Outcome:
     """The 25,000 + 25,000 movie reviews of Maas et al. (ACL 2011)."""
     return study(request, "imdb", (("imdb_train.tsv.gz", "imdb_test.tsv.gz"),))
 
 
-@experiment("yelp", "the same picture on Yelp reviews, or any labelled text (--data)")
+@experiment("yelp", "the same picture on Yelp reviews, or any labelled text (--data)", reads_reviews=True)
 def yelp(request: Request) -> Outcome:
     """Yelp reviews with one or two stars against those with four or five."""
     known = (

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from attnembed._archives import is_hidden
 from attnembed._files import PathLike, read_npz
+from attnembed._sources import is_folder
 from attnembed.errors import DataFileError
 from attnembed.structured._places import locate, regular
 from attnembed.structured.data import GridDataset
@@ -48,7 +49,7 @@ def load_horses(path: PathLike) -> tuple[GridDataset, GridDataset]:
     ((2, 32, 32, 3), (1, 32, 32))
     """
     source = locate(path, (_FILE, *_MASKS))
-    if source.is_dir():
+    if is_folder(source):
         return _from_folders(source, source.parent / _MASKS[source.name])
     arrays = read_npz(regular(source), tuple(f"{array}_{part}" for part in ("train", "test") for array in "xy"))
     for name, array in arrays.items():
