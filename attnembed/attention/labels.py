@@ -39,6 +39,8 @@ SCHEMES: dict[str, dict[str, float]] = {
     "0-4": _scale([0, 1], [2], [3, 4]),  # the five classes of the Stanford Sentiment Treebank
     "1-10": _scale([1, 2, 3, 4], [5, 6], [7, 8, 9, 10]),  # Maas et al., ACL 2011
 }
+# Without a 0, labels like 1, 2 and 3 may as well be the lower stars: such a scheme has to be named.
+_NEEDED = {"0-4": "0"}
 LABEL_VALUES = frozenset().union(*SCHEMES.values())
 
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)")
@@ -98,10 +100,11 @@ def find_scheme(path: Path, records: Iterable[Record]) -> Scheme:
             hint = f'pass your own, such as labels={{{_quoted(label)}: 1, "...": -1}}'
             problem = f"has the labels {shown(seen)}, which fit none of {', '.join(SCHEMES)}; {hint}"
             raise DataFileError(file, problem, line=line)
-    for scheme in fitting.values():
-        if {-1.0, 1.0} <= {scheme[label] for label in seen}:
+    for name, scheme in fitting.items():
+        if {-1.0, 1.0} <= {scheme[label] for label in seen} and _NEEDED.get(name) in (None, *seen):
             return scheme
-    raise DataFileError(path, f"must hold both classes; its labels are {shown(seen) or 'missing'}")
+    hint = "; say what they mean with labels=" if len(seen) > 1 else ""
+    raise DataFileError(path, f"must hold both classes; its labels are {shown(seen) or 'missing'}{hint}")
 
 
 def signed(path: Path, records: Iterable[Record], scheme: Scheme, dropped: list[int]) -> Iterator[tuple[str, float]]:

@@ -43,8 +43,8 @@ def load_conll2000(path: PathLike, *, encoding: str | None = None) -> tuple[tupl
     >>> import tempfile
     >>> from pathlib import Path
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     _ = Path(folder, "train.txt").write_text("He PRP B-NP\nran VBD B-VP\n\nStop VB B-VP\n")
-    ...     _ = Path(folder, "test.txt").write_text("Go VB B-VP\n")
+    ...     _ = Path(folder, "train.txt").write_text("He PRP B-NP\\nran VBD B-VP\\n\\nStop VB B-VP\\n")
+    ...     _ = Path(folder, "test.txt").write_text("Go VB B-VP\\n")
     ...     train, test = load_conll2000(folder)
     >>> len(train), test[0].words
     (2, ('Go',))
@@ -83,7 +83,7 @@ def load_sentences(
     >>> from pathlib import Path
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     file = Path(folder, "train.txt")
-    ...     _ = file.write_text("He PRP B-NP\nran VBD B-VP\n. . O\n\nStop VB B-VP\n")
+    ...     _ = file.write_text("He PRP B-NP\\nran VBD B-VP\\n. . O\\n\\nStop VB B-VP\\n")
     ...     sentences = load_sentences(file)
     >>> sentences[0]
     Sentence(words=('He', 'ran', '.'), pos=('PRP', 'VBD', '.'), chunks=('B-NP', 'B-VP', 'O'))
