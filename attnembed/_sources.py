@@ -37,6 +37,7 @@ MAX_HELD = 1 << 31  # bytes of what has to be held in memory: the content of a p
 PIPE_PATIENCE = 2.0  # seconds to wait for somebody to open the other end of a named pipe
 
 _BUFFER = 1 << 15
+_SMALL = 1 << 16  # bytes of a file that is read at once, as thousands of reviews are
 _STANDARD_INPUT = re.compile(r"/dev/(stdin|fd/\d+)|/proc/[^/]+/fd/\d+")
 ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 # First bytes of what people pass by mistake -> what it is. None of them is the beginning of a text.
@@ -55,6 +56,7 @@ _FOREIGN = {
     b"\xd0\xcf\x11\xe0": "is an Office document; save it as CSV",
     **dict.fromkeys(ZIP, "is a zip archive; unpack it first"),
 }
+_FOREIGN_HEAD = re.compile(b"|".join(map(re.escape, _FOREIGN)))
 _MARKS = (  # the longer ones first: the mark of UTF-32 begins with that of UTF-16
     (b"\xff\xfe\0\0", "utf-32-le"),
     (b"\0\0\xfe\xff", "utf-32-be"),
@@ -201,7 +203,7 @@ def _packing(head: bytes) -> str:
     """How what begins with these bytes is compressed; "" where it is not."""
     if head[:2] == b"\x1f\x8b":
         return "gzip"
-    if re.match(rb"BZh[1-9](1AY&SY|\x17rE8P\x90)", head):
+    if head[:3] == b"BZh" and re.match(rb"BZh[1-9](1AY&SY|\x17rE8P\x90)", head):
         return "bzip2"
     return "xz" if head[:6] == b"\xfd7zXZ\0" else ""
 
@@ -245,6 +247,10 @@ def reason(error: BaseException, source: Source) -> str:
 def read_bytes(source: Source) -> bytes:
     """All bytes of a source, decompressed: for what is held in memory as a whole."""
     try:
+        with source.opener() as raw:
+            content = raw.read(_SMALL)
+        if len(content) < _SMALL and not _packing(content):
+            return content
         with unpacked(source) as stream:
             return read_at_most(stream, MAX_HELD, source)
     except UNREADABLE as error:
@@ -290,9 +296,8 @@ def has_mark(source: Source) -> bool:
 
 def _chosen(head: bytes, encoding: str | None, default: str, path: Path) -> tuple[str, int]:
     """The encoding of what begins with these bytes, and how many of them are the byte order mark."""
-    for first, problem in _FOREIGN.items():
-        if head.startswith(first):
-            raise DataFileError(path, problem)
+    if found := _FOREIGN_HEAD.match(head):
+        raise DataFileError(path, _FOREIGN[found[0]])
     name = None if encoding is None else codecs.lookup(encoding).name
     for mark, marked in _MARKS:
         # "utf-16" leaves the byte order to the mark, as "utf-16-le" and no name at all may have one too.
@@ -309,15 +314,13 @@ def _chosen(head: bytes, encoding: str | None, default: str, path: Path) -> tupl
     return encoding or default, 0
 
 
-def read_text(source: Source, encoding: str | None, *, default: str = "utf-8", fallback: str | None = None) -> str:
-    """The whole text, without a byte order mark; in the encoding ``fallback`` where it is not in ``default``."""
+def read_text(source: Source, encoding: str | None) -> str:
+    """The whole text, without a byte order mark."""
     content = read_bytes(source)
-    name, skip = _chosen(content[:64], encoding, default, source.path)
+    name, skip = _chosen(content[:64], encoding, "utf-8", source.path)
     try:
         return content[skip:].decode(name)
     except UnicodeError as error:
-        if fallback is not None and encoding is None and not skip:
-            return content.decode(fallback)
         good = content[skip:][: getattr(error, "start", 0)]
         ends = good.decode(name, "replace").count("\n") if _is_wide(name) else good.count(b"\n")
         raise _undecodable(source, name, 1 + ends) from error

@@ -6,6 +6,7 @@ Hidden files are not texts: a disk that a Mac has touched holds a ``._0_9.txt`` 
 from __future__ import annotations
 
 import io
+import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
@@ -39,8 +40,11 @@ def folder_files(path: Path, split: str | None) -> list[LabelledFile]:
     for folder in (part / label for part in parts for label in ("neg", "pos")):
         if not folder.is_dir():
             raise DataFileError(folder, "is not there; a folder of reviews holds neg/ and pos/")
-        found = sorted(file for file in folder.glob("*.txt") if not is_hidden(file.name))
-        files += [(file_source(file), folder.name) for file in found]
+        try:
+            names = sorted(name for name in os.listdir(folder) if name.endswith(".txt") and not is_hidden(name))
+        except OSError as error:
+            raise DataFileError(folder, f"cannot be read: {error.strerror or error}") from error
+        files += [(file_source(folder / name), folder.name) for name in names]
     return files
 
 
