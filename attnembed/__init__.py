@@ -16,6 +16,7 @@ from attnembed.attention.model import AttentionModel
 from attnembed.attention.one_step import one_step
 from attnembed.attention.reviews import load_reviews
 from attnembed.attention.selection import margin_constraints, select
+from attnembed.attention.svmlight import load_counts
 from attnembed.attention.text import Tokenizer
 from attnembed.attention.training import train
 from attnembed.attention.two_layer import TwoLayerModel
@@ -25,6 +26,7 @@ from attnembed.optim import SGD, Adam
 from attnembed.structured.chain import chain_log_partition, chain_marginals, chain_sample, chain_viterbi
 from attnembed.structured.compare import compare_arms
 from attnembed.structured.constraints import bio_constraints
+from attnembed.structured.corpora import load_horses, load_ocr, load_sentences
 from attnembed.structured.data import ChainDataset, GridDataset, make_chain_dataset, make_grid_dataset
 from attnembed.structured.grid import grid_decode, grid_map
 from attnembed.structured.model import ChainCRF, GridCRF
@@ -67,7 +69,11 @@ __all__ = [
     "grid_decode",
     "grid_map",
     "lenet",
+    "load_counts",
+    "load_horses",
+    "load_ocr",
     "load_reviews",
+    "load_sentences",
     "make_balanced_dataset",
     "make_chain_dataset",
     "make_grid_dataset",

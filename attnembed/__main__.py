@@ -120,6 +120,8 @@ def _values(text: str) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
+    from attnembed.experiments.reading import add_reader_options
+
     parser = _Parser(prog="attnembed", description="Theorems about learning as executable code.")
     parser.add_argument("--version", action="version", version=f"attnembed {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -157,6 +159,7 @@ def _parser() -> argparse.ArgumentParser:
     reproducing.add_argument(
         "--name", dest="data_name", metavar="WORD", default="", help="what to call the reviews, in titles and files"
     )
+    add_reader_options(reproducing)
     reproducing.set_defaults(run=_reproduce)
 
     reporting = commands.add_parser("report", help="one HTML page of all claims and experiments, with their figures")
@@ -247,6 +250,7 @@ def _check_ids(subject: str, ids: Sequence[str]) -> None:
 
 def _reproduce(options: argparse.Namespace) -> int:
     from attnembed.experiments import experiments, reproduce
+    from attnembed.experiments.reading import reader_options
 
     ignored = next(entry.ignores for entry in experiments() if entry.name == options.name)
     for option, what, value in (("--data", "data", options.data), ("--seeds", "repetitions", options.seeds)):
@@ -258,6 +262,7 @@ def _reproduce(options: argparse.Namespace) -> int:
         out=options.out,
         quick=options.quick,
         repetitions=options.seeds,
+        reader=reader_options(options),
         rng=options.seed,
         data_name=options.data_name,
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import gzip
 import hashlib
 import io
 import json
@@ -14,7 +13,6 @@ import stat
 import sys
 import tempfile
 import time
-import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -299,25 +297,6 @@ def parse_json(path: PathLike, text: str | bytes, *, what: str = "", line: int |
         raise DataFileError(
             path, f"holds {what} that is not valid JSON" if what else "is not valid JSON", line=line
         ) from error
-
-
-def read_lines(path: Path, encoding: str) -> Iterator[tuple[int, str]]:
-    """Numbered lines of a plain or gzip-compressed file, with their line ends."""
-    number = 0
-    try:
-        with open(path, "rb") as raw:
-            zipped = raw.peek(2)[:2] == b"\x1f\x8b"
-            for number, line in enumerate(gzip.GzipFile(fileobj=raw) if zipped else raw, start=1):
-                text = line.decode(encoding)
-                yield number, text.removeprefix("\ufeff") if number == 1 else text
-    except UnicodeError as error:
-        raise DataFileError(path, f"is not {encoding} text; pass its encoding", line=number) from error
-    except EOFError as error:
-        raise DataFileError(path, "ends too early: the gzip file is truncated", line=number + 1) from error
-    except (gzip.BadGzipFile, zlib.error) as error:
-        raise DataFileError(path, "is a damaged gzip file", line=number + 1) from error
-    except OSError as error:
-        raise DataFileError(path, f"cannot be read: {error.strerror or error}") from error
 
 
 def versions() -> dict[str, str]:

@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parents[1] / "attnembed"
 LAYERS = (
     ("errors", "_deprecation", "_version"),
     ("_validation", "_frozen", "_sparse", "results"),
-    ("_cells", "_files", "_identity", "_progress", "_store", "_workers", "threads"),
+    ("_archives", "_cells", "_files", "_identity", "_progress", "_sources", "_store", "_workers", "threads"),
     ("losses", "gibbs", "reference"),
     ("margins", "optim", "schedules", "flow", "gradcheck"),
     ("fit", "_checkpoint"),

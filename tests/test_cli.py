@@ -91,6 +91,10 @@ def test_verify_exits_with_1_when_a_claim_fails(
         (("reproduce", "alignment", "--seed", "-3"), "argument --seed: must be at least 0; got -3"),
         (("reproduce", "alignment", "--name", "mine"), "belongs to imdb, reviews, yelp; got 'mine' for alignment"),
         (("reproduce", "reviews", "--data", __file__, "--name", "../mine"), "must be a word"),
+        (("reproduce", "selection", "--encoding", "utf-8"), "`encoding` belongs to imdb, reviews, yelp"),
+        (("reproduce", "imdb", "--data", __file__, "--where", "source"), "COLUMN=VALUE"),
+        (("reproduce", "imdb", "--data", __file__, "--labels", "good=2"), "LABEL=SIGN"),
+        (("reproduce", "imdb", "--data", __file__, "--format", "xml"), "--format"),
         (("report",), "--out"),
         (("report", "--out", __file__), "test_cli.py"),
         (("report", "--out", "unused", "--seed", "-3"), "argument --seed: must be at least 0; got -3"),
@@ -138,6 +142,61 @@ def test_reviews_have_the_name_that_they_are_given(capsys: pytest.CaptureFixture
     assert (code, text) == (2, "")
     assert "some.tsv: holds too few reviews" in err
     assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "words"),
+    [
+        (b"text,label,source\na,1,x\nb,0,y\nc,0,x\n", (), "pass where={'source': 'x'}"),
+        (b"text,label,source\na,1,x\nb,0,y\nc,0,x\n", ("--where", "source=z"), "'source' holds 'x', 'y'"),
+        (b"label;text\n1;a\n", (), 'pass delimiter=";"'),
+        ("1\tcaf\u00e9\n0\tb\n".encode("latin-1"), ("--format", "tsv"), "pass its encoding"),
+    ],
+)
+def test_what_is_wrong_with_reviews_is_said_in_one_line(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, content: bytes, options: tuple[str, ...], words: str
+) -> None:
+    file = tmp_path / "reviews.csv"
+    file.write_bytes(content)
+    code, out, err = run(capsys, "reproduce", "imdb", "--data", str(file), *options, "--out", str(tmp_path / "out"))
+    assert (code, out) == (2, "")
+    assert len(err.splitlines()) == 1
+    assert words in err
+
+
+@pytest.mark.parametrize(
+    ("content", "arguments"),
+    [
+        ("text,label,source\ngood,1,x\nugly,1,y\nbad,0,z\n", ("--where", "source=x", "source=z")),
+        ("text,label,source\ngood,1,x\nbad,0,y\n", ("--where",)),
+        ("a,b,c\n0,good,1\n0,bad,0\n", ("--text-column", "b", "--label-column", "c")),
+        ("0,good,1\n0,bad,0\n", ("--text-column", "1", "--label-column", "2")),
+        ("label;text\n1;good\n0;bad\n", ("--delimiter", ";")),
+        ("label\ttext\n1\tgood\n0\tbad\n", ("--delimiter", "tab")),
+        ("1\tgood\n0\tbad\n", ("--format", "tsv")),
+        ("joy,good\nfear,bad\nawe,so so\n", ("--labels", "joy=+1", "fear=-1", "awe=0")),
+        ("2,good\n1,bad\n", ("--labels", "1/2", "--encoding", "ascii")),
+    ],
+)
+def test_options_of_the_reader(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str, arguments: tuple[str, ...]
+) -> None:
+    from attnembed.attention.reviews import load_reviews
+    from attnembed.experiments import registry, reviews
+
+    file = tmp_path / "reviews.csv"
+    file.write_text(content)
+    read = []
+
+    def fake(request: registry.Request, *_: object, **__: object) -> registry.Outcome:
+        corpus = reviews.load_corpus(file, (), vocabulary=9, cache=tmp_path / "cache", reader=request.reader)
+        read.append((corpus.train.n_samples, load_reviews(corpus.source[0], **corpus.source[1])))
+        return registry.Outcome({}, {}, {})
+
+    monkeypatch.setattr(reviews, "study", fake)
+    assert main(["reproduce", "imdb", "--data", str(file), *arguments, "--out", str(tmp_path / "out")]) == 0
+    ((size, (documents, labels)),) = read
+    assert (size, documents, labels.tolist()) == (2, ["good", "bad"], [1, -1])
 
 
 def test_a_folder_that_cannot_be_written_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

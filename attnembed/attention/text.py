@@ -254,7 +254,7 @@ def count_reviews(
     if found is not None:
         tokenizer._vocabulary = found.vocabulary
         return found
-    result = _count_file(path, tokenizer, options, "rebuilt" if entry.exists() else "written")
+    result = _count_file(source, tokenizer, options, "rebuilt" if entry.exists() else "written")
     _write_entry(entry, result)
     return result
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from attnembed._files import PathLike, make_folder, replacing, versions, write_json
 from attnembed._validation import check_choice, check_integer
+from attnembed.attention.reviews import ReaderOptions
 from attnembed.errors import DataFileError, DataNotGivenError, InputError, InputTypeError
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ class Request:
     """What an experiment is asked for: a data path (or None), a quick version, a seed, a folder for partial work.
 
     ``repetitions`` (folds or seeds; None: the experiment's own number) and ``executor`` are read by those that consist
-    of many runs, ``data_name`` (what to call the data; empty: the experiment's own name) by those that take any.
+    of many runs; ``data_name`` (what to call the data; empty: the experiment's own name) and ``reader`` (the options of
+    `load_reviews`) by those that read reviews.
     """
 
     data: Path | None
@@ -47,6 +49,7 @@ class Request:
     repetitions: int | None = None
     executor: Executor | None = None
     data_name: str = ""
+    reader: ReaderOptions = field(default_factory=ReaderOptions)
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ class Experiment:
     long : it takes more than minutes at full size
     files : groups of names; a folder that holds all of one group has the data of the experiment. Empty: it needs none
     ignores : what it does not read of its `Request`: "data", "repetitions"
-    takes_name : it takes any data of its kind, and a name for them
+    reads_reviews : it takes any reviews, a name for them, and the options of `load_reviews`
     any_file : a report runs it on a file whose name no experiment knows
     """
 
@@ -83,7 +86,7 @@ class Experiment:
     long: bool = False
     ignores: tuple[str, ...] = ()
     files: tuple[tuple[str, ...], ...] = ()
-    takes_name: bool = False
+    reads_reviews: bool = False
     any_file: bool = False
 
     def knows(self, path: Path) -> bool:
@@ -122,13 +125,13 @@ def experiment(
     long: bool = False,
     ignores: tuple[str, ...] = (),
     files: tuple[tuple[str, ...], ...] = (),
-    takes_name: bool = False,
+    reads_reviews: bool = False,
     any_file: bool = False,
 ) -> Callable[[Callable[[Request], Outcome]], Callable[[Request], Outcome]]:
     """Register a function as the experiment ``name``; `Experiment` says what the options mean."""
 
     def register(run: Callable[[Request], Outcome]) -> Callable[[Request], Outcome]:
-        _registry[name] = Experiment(name, summary, run, long, ignores, files, takes_name, any_file)
+        _registry[name] = Experiment(name, summary, run, long, ignores, files, reads_reviews, any_file)
         return run
 
     return register
@@ -149,6 +152,7 @@ def reproduce(
     quick: bool = False,
     repetitions: int | None = None,
     executor: Executor | None = None,
+    reader: ReaderOptions | None = None,
     rng: int = 0,
     data_name: str = "",
 ) -> Written:
@@ -157,7 +161,8 @@ def reproduce(
     The JSON holds the numbers, the parameters, the seed and the versions. ``data`` defaults to the folder named by
     the variable ATTNEMBED_DATA. The structured tasks take ``repetitions`` and any `concurrent.futures.Executor`, keep
     their runs in OUT/NAME-runs.jsonl and go on from there when started again. The reviews take ``data_name``, what to
-    call the data in titles and file names. What is ``quick`` says so in its figures and tables, and its files are
+    call the data in titles and file names, and the options of `load_reviews` as ``reader``, such as
+    ``{"where": {"source": "imdb"}}``. What is ``quick`` says so in its figures and tables, and its files are
     called NAME-quick: it is for a first look and never replaces the results of a full run.
 
     Raises
@@ -177,9 +182,12 @@ def reproduce(
         check_integer("repetitions", repetitions, minimum=1)
     entry = _registry[name]
     _check_data_name(entry, data_name)
+    if reader and not entry.reads_reviews:
+        takers = ", ".join(other.name for other in experiments() if other.reads_reviews)
+        raise InputError(next(iter(reader)), f"belongs to {takers}", got=f"experiment {name}")
     folder = output_folder(out)
     start = time.perf_counter()
-    request = Request(_data_path(data), bool(quick), seed, folder, repetitions, executor, data_name)
+    request = Request(_data_path(data), bool(quick), seed, folder, repetitions, executor, data_name, reader or {})
     outcome = entry.run(request)
     ending = QUICK_ENDING if quick else ""
     base, text = outcome.name or name, outcome.text
@@ -216,8 +224,8 @@ _DATA_NAME = re.compile(r"\w[\w.+-]*")
 def _check_data_name(entry: Experiment, data_name: Any) -> None:
     if not isinstance(data_name, str):
         raise InputTypeError("data_name", "must be text", got=type(data_name).__name__)
-    if data_name and not entry.takes_name:
-        takers = ", ".join(other.name for other in experiments() if other.takes_name)
+    if data_name and not entry.reads_reviews:
+        takers = ", ".join(other.name for other in experiments() if other.reads_reviews)
         raise InputError("data_name", f"belongs to {takers}", got=f"{data_name!r} for {entry.name}")
     if data_name and not _DATA_NAME.fullmatch(data_name):
         hint = "use letters, digits, dots and hyphens, as files get this name"

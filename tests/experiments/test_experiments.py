@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -278,12 +279,12 @@ def test_shuffled_labels_give_no_picture(tmp_path: Path) -> None:
     assert abs(numbers["test_accuracy.attention"]["mean"] - 0.5) < 0.2
 
 
-@pytest.mark.parametrize("layout", ["folder", "pair"])
+@pytest.mark.parametrize("layout", ["folder", "archive", "pair"])
 def test_reviews_in_training_and_test_parts(tmp_path: Path, layout: str) -> None:
     for k, part in enumerate(("train", "test")):
         write_reviews(tmp_path / f"imdb_{part}.tsv", n=300, seed=k)
         rows = [line.split("\t") for line in (tmp_path / f"imdb_{part}.tsv").read_text().splitlines()]
-        if layout == "folder":
+        if layout != "pair":
             for j, (label, text) in enumerate(rows):
                 file = tmp_path / "aclImdb" / part / ("pos" if label == "1" else "neg") / f"{j}.txt"
                 file.parent.mkdir(parents=True, exist_ok=True)
@@ -293,7 +294,12 @@ def test_reviews_in_training_and_test_parts(tmp_path: Path, layout: str) -> None
 
             with gzip.open(tmp_path / f"imdb_{part}.tsv.gz", "wt") as stream:
                 stream.writelines("\t".join(row) + "\n" for row in rows)
-    numbers = reproduce("imdb", data=tmp_path, out=tmp_path / "out", quick=True).numbers
+    data = tmp_path
+    if layout == "archive":
+        data = tmp_path / "aclImdb_v1.tar.gz"
+        with tarfile.open(data, "w:gz") as archive:
+            archive.add(tmp_path / "aclImdb", "aclImdb")
+    numbers = reproduce("imdb", data=data, out=tmp_path / "out", quick=True).numbers
     assert numbers["test_reviews"] == 300
     assert numbers["test_accuracy.attention"]["mean"] > 0.97
 

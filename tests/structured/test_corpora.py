@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
+import lzma
 import os
 import pickle
 import pickletools
 import tempfile
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,9 +22,11 @@ from hypothesis import strategies as st
 from matplotlib.image import imsave
 from numpy.testing import assert_allclose, assert_array_equal
 
-from attnembed.errors import DataFileError, InputTypeError
-from attnembed.structured import corpora
+from attnembed import _sources
+from attnembed.errors import DataFileError, InputError, InputTypeError
+from attnembed.structured import horses
 from attnembed.structured.corpora import Letters, Sentence, load_conll2000, load_horses, load_ocr, load_sentences
+from attnembed.structured.features import WindowFeatures
 
 rng = np.random.default_rng(0)
 LENGTHS = [3, 1, 4]
@@ -341,8 +346,14 @@ def test_training_and_test_sentences(tmp_path: Path, inner: str) -> None:
 BAD_SENTENCES: dict[str, tuple[bytes, int | None, str]] = {
     "empty": (b"", None, "is empty"),
     "only blank lines": (b"\n\n", None, "is empty"),
-    "two columns": (b"a NN O\n\nb NN\n", 3, "a word, its POS tag and its chunk tag; got 'b NN'"),
-    "four columns": (b"a NN O O\n", 1, "got 'a NN O O'"),
+    "one column": (b"a\n", 1, "a word and its tag, .*; got 'a'"),
+    "five columns": (b"a NN O O O\n", 1, "a word and its tag, with its POS tag or .*; got 'a NN O O O'"),
+    "fewer columns": (b"a NN O\n\nb NN\n", 3, "2 columns where the first line has 3; got 'b NN'"),
+    "more columns": (b"a O\n\nb NN O\n", 3, "3 columns where the first line has 2; got 'b NN O'"),
+    "only document marks": (b"-DOCSTART- -X- O O\n\n", None, "is empty"),
+    "half a character of UTF-16": (b"\xff\xfea\0 \0O\0\n\0b", 2, "is not utf-16-le text"),
+    "UTF-8 by its mark, and damaged": (b"\xef\xbb\xbfa O\nb\xe9 O\n", 2, "is not utf-8 text"),
+    "zip": (b"PK\3\4" + bytes(30), None, "is a zip archive; unpack it first"),
     "not a chunk tag": (b"a NN O\nb NN NP\n", 2, "a chunk tag O, B-type or I-type; got 'NP'"),
     "a tag without type": (b"a NN B-\n", 1, "got 'B-'"),
     "truncated": (gzip.compress(b"a NN O\n")[:-5], 2, "truncated"),
@@ -357,6 +368,85 @@ def test_bad_sentences_are_named_with_their_line(tmp_path: Path, case: str) -> N
     with pytest.raises(DataFileError, match=words) as caught:
         load_sentences(path)
     assert caught.value.line == line
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32", "utf-16-be", "latin-1", "cp1252"])
+def test_encodings_of_sentences(tmp_path: Path, encoding: str) -> None:
+    """UTF-8, UTF-16 and latin-1 are told apart; all others have to be named."""
+    path = tmp_path / "train.txt"
+    words = ("caf\xe9", "na\xefve", "\u20ac" if encoding != "latin-1" else "\xa3")
+    path.write_bytes("".join(f"{word} NN B-NP\n" for word in words).encode(encoding))
+    expected = (Sentence(words, ("NN",) * 3, ("B-NP",) * 3),)
+    assert load_sentences(path, encoding=encoding) == expected
+    if encoding == "utf-16-be":
+        with pytest.raises(DataFileError, match=r'looks like UTF-16 .*; pass encoding="utf-16-be"'):
+            load_sentences(path)
+        path.write_bytes(b"\xfe\xff" + path.read_bytes())
+    if encoding != "cp1252":
+        assert load_sentences(path) == expected
+
+
+def test_the_encoding_of_both_parts(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        (tmp_path / f"{part}.txt").write_bytes("\u0436 NN O\n".encode("koi8-r"))
+    train, test = load_conll2000(tmp_path, encoding="koi8-r")
+    assert train == test == (Sentence(("\u0436",), ("NN",), ("O",)),)
+    with pytest.raises(InputError, match="`encoding` must name a text encoding"):
+        load_sentences(tmp_path, encoding="klingon")
+
+
+CONLL2003 = """-DOCSTART- -X- -X- O
+
+EU NNP B-NP B-ORG
+rejects VBZ B-VP O
+-DOCSTART- -X- O O
+German JJ B-NP B-MISC
+"""
+
+
+def test_other_numbers_of_columns(tmp_path: Path) -> None:
+    path = tmp_path / "eng.train"
+    path.write_text(CONLL2003)
+    first, second = load_sentences(path)
+    assert first == Sentence(("EU", "rejects"), ("NNP", "VBZ"), ("B-ORG", "O"))
+    assert second == Sentence(("German",), ("JJ",), ("B-MISC",))
+    assert [sentence.chunks for sentence in load_sentences(path, tag_column=2)] == [("B-NP", "B-VP"), ("B-NP",)]
+    with pytest.raises(DataFileError, match=r"line 3: has no column 4; got 'EU NNP"):
+        load_sentences(path, tag_column=4)
+    with pytest.raises(InputError, match="`tag_column` must be at least 1"):
+        load_sentences(path, tag_column=0)
+    path.write_text("-DOCSTART-\tO\n\nEU\tB-ORG\nrejects\tO\n")
+    assert load_sentences(path) == (Sentence(("EU", "rejects"), ("_", "_"), ("B-ORG", "O")),)
+    assert WindowFeatures().fit(load_sentences(path)).transform(load_sentences(path))[0].shape == (2, 28)
+
+
+@pytest.mark.parametrize("suffix", [".bz2", ".xz"])
+def test_other_compressions(tmp_path: Path, suffix: str) -> None:
+    pack = {".bz2": bz2.compress, ".xz": lzma.compress}[suffix]
+    (tmp_path / f"train.txt{suffix}").write_bytes(pack(b"a NN O\r"))  # with the line end of old Macs
+    assert load_sentences(tmp_path / f"train.txt{suffix}") == (Sentence(("a",), ("NN",), ("O",)),)
+    (tmp_path / f"letter.data{suffix}").write_bytes(pack(text(rows())))
+    assert_same(load_ocr(tmp_path / f"letter.data{suffix}"))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes")
+def test_pipes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    for load, content, size in ((load_sentences, b"a NN O\xe9\n"[:-2] + b"\n", 1), (load_ocr, text(rows()), 3)):
+        writer = threading.Thread(target=path.write_bytes, args=[content])
+        writer.start()
+        assert len(load(path)) == size
+        writer.join()
+    monkeypatch.setattr(_sources, "PIPE_PATIENCE", 0.05)
+    with pytest.raises(DataFileError, match="a pipe through which nothing came"):
+        load_sentences(path)
+    for name, load in (("a.npz", load_ocr), ("a.pickle", load_ocr), ("a.npz", load_horses)):
+        place = tmp_path / name
+        if not place.exists():
+            os.mkfifo(place)
+        with pytest.raises(DataFileError, match="must be a regular file"):
+            load(place)
 
 
 pieces = st.one_of(
@@ -431,6 +521,10 @@ def picture_folders(root: Path, n: int, names: tuple[str, str], suffix: str = ".
         imsave(root / names[0] / f"horse{k:03}{suffix}", small.repeat(2, axis=0).repeat(3, axis=1))
         imsave(root / names[1] / f"horse{k:03}.png", np.stack(3 * [mask.repeat(2, 0).repeat(3, 1)], axis=2))
     (root / names[0] / "notes.txt").write_text("not an image")
+    for folder in names:  # what a Mac and Windows leave
+        (root / folder / f"._horse000{suffix}").write_bytes(b"\0\5\x16\7")
+        (root / folder / "Thumbs.db").write_bytes(b"\0")
+    (root / names[0] / ".hidden.png").write_bytes(b"")
     return root
 
 
@@ -474,7 +568,7 @@ def test_resizing_averages_over_areas(shape: tuple[int, int]) -> None:
     # Written 32 times as large, the image divides into the areas without a rest.
     large = image.repeat(32, axis=0).repeat(32, axis=1)
     blocks = large.reshape(32, shape[0], 32, shape[1], 3)
-    assert_allclose(corpora._resized(image), blocks.mean(axis=(1, 3)), rtol=1e-12)
+    assert_allclose(horses._resized(image), blocks.mean(axis=(1, 3)), rtol=1e-12)
 
 
 def test_a_mask_of_one_half_is_the_horse(tmp_path: Path) -> None:
@@ -533,6 +627,9 @@ def test_real_sentences(data_folder: Path) -> None:
     assert [len(part) for part in (train, test)] == [8936, 2012]
     assert [sum(len(sentence.words) for sentence in part) for part in (train, test)] == [211727, 47377]
     assert len({tag for sentence in train for tag in sentence.chunks}) == 22
+    with gzip.open(data_folder / "conll2000" / "train.txt.gz", "rt", encoding="latin-1") as stream:
+        rows = [line.split(" ") for line in stream.read().split("\n") if line]
+    assert [[*row] for sentence in train for row in zip(*sentence)] == rows
 
 
 def test_real_horses(data_folder: Path) -> None:

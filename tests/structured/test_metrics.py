@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.testing import assert_allclose
 
-from attnembed.errors import InputError
+from attnembed.errors import InputError, InputTypeError
 from attnembed.structured.metrics import (
     ChunkScore,
     chunk_f1,
@@ -190,7 +190,15 @@ BAD: list[tuple[Any, tuple[Any, Any], str]] = [
     (chunk_f1, ([["O", "B-"]], [["O", "O"]]), "got 'B-' at 1"),
     (chunk_f1, ([["E-NP"]], [["O"]]), "got 'E-NP' at 0"),
     (chunk_f1, ([[3]], [["O"]]), "got 3 at 0"),
-    (chunk_f1, (["B-NP"], ["B-NP"]), "got 'B' at 0"),
+    (chunk_f1, (["B-NP"], ["B-NP"]), r"`true` must hold sentences, each a list of tags; got str at 0; .*: \[tags\]"),
+    (chunk_f1, (["O", "O"], ["O", "O"]), "`true` must hold sentences"),
+    (chunk_f1, ([["O"]], ["O"]), "`predicted` must hold sentences, each a list of tags; got str at 0"),
+    (chunk_f1, ("OO", "OO"), "`true` must be a list of sequences; got str"),
+    (chunk_f1, ([["O"]], None), "`predicted` must be a list of sequences; got NoneType"),
+    (chunk_f1, (iter([["O"]]), [["O"]]), "`true` must be a list of sequences"),
+    (chunk_f1, ([3], [3]), "`true` must hold sentences, each a list of tags; got int at 0"),
+    (letter_accuracy, (3, 3), "`true` must be a list of sequences; got int"),
+    (word_accuracy, ([[1]], iter([[1]])), "`predicted` must be a list of sequences"),
     (letter_accuracy, ([[1]], [[1], [2]]), r"one entry per sequence \(1\); got 2"),
     (letter_accuracy, ([[1, 2]], [[1]]), r"`predicted` must have shape \(2,\); got shape \(1,\); as in sequence 0"),
     (letter_accuracy, ([[1], []], [[1], []]), "must hold integers|at least one label"),
@@ -208,3 +216,15 @@ BAD: list[tuple[Any, tuple[Any, Any], str]] = [
 def test_bad_labelings_are_named(metric: Any, arguments: tuple[Any, Any], words: str) -> None:
     with pytest.raises(InputError, match=words):
         metric(*arguments)
+
+
+@pytest.mark.parametrize("tags", ["O", "", 3, None])
+def test_tags_of_one_sentence_are_a_list(tags: Any) -> None:
+    with pytest.raises(InputTypeError, match="`tags` must be a list of tags"):
+        chunk_spans(tags)
+
+
+def test_arrays_of_tags_are_sentences() -> None:
+    tags = np.array([["B-NP", "I-NP"], ["O", "B-VP"]])
+    assert chunk_f1(tags, tags) == chunk_f1(tags.tolist(), [list(row) for row in tags])
+    assert chunk_f1(tuple(map(tuple, tags)), list(tags)).n_correct == 2
