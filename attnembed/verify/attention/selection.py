@@ -153,7 +153,8 @@ def tie(rng: np.random.Generator) -> Evidence:
         ([[0, 1, 1, 2], [3, 4]], AttentionModel(E, near, [1.0, 1.0, 0.0, -1.0, 0.0, 0.0]), [1, -1]),
         ([[0, 1, 1, 2], [2, 3], [4]], AttentionModel(third, far, [1.0, 1.0, 0.5, 0.0]), [1, 1, -1]),
     )
-    worst, control, hypotheses = 0.0, np.inf, {}
+    worst, control = 0.0, np.inf
+    hypotheses: dict[str, bool] = {}
     for tokens, model, labels in cases:
         data = TokenDataset.from_tokens(tokens, labels)
         before = tie_invariant(model, data, 0, 1)
