@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import inspect
 import pkgutil
 import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 import attnembed
+from attnembed import flow, theory
 from attnembed.api_page import api_page
+from attnembed.attention import passes, selection
 from attnembed.verify import claims_page
+from attnembed.verify.attention import extremal
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -35,12 +42,173 @@ def test_public_names_have_an_example(name: str) -> None:
         assert any(">>>" in text for text in texts), f"{name} has no example"
 
 
+NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d*)?(?:e[-+]?\d+)?(?!\w)")
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_python_blocks_run(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_python_blocks_run_and_print_what_they_say(page: Path) -> None:
     blocks = re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
-    namespace: dict[str, object] = {}
+    namespace: dict[str, Any] = {}
     for block in blocks:
-        exec(compile(block, str(page), "exec"), namespace)
+        printed = run(block, page, namespace)
+        for number, line in enumerate(block.splitlines(), start=1):
+            comment = re.search(r"print\(.*\)  # (.*)$", line)
+            if comment and NUMBER.search(comment[1]):
+                problem = difference(comment[1], printed.get(number, ""))
+                assert not problem, f"{page.name}: {line.strip()}: {problem}"
+
+
+def run(block: str, page: Path, namespace: dict[str, Any]) -> dict[int, str]:
+    """Execute a block; what each of its lines printed, by line number."""
+    printed: dict[int, str] = {}
+
+    def record(*values: object) -> None:
+        frame = inspect.currentframe()
+        assert frame is not None
+        assert frame.f_back is not None
+        line = frame.f_back.f_lineno
+        printed[line] = f"{printed.get(line, '')} {' '.join(map(str, values))}"
+
+    namespace["print"] = record
+    exec(compile(block, str(page), "exec"), namespace)
+    return printed
+
+
+def difference(comment: str, output: str) -> str:
+    """Why the numbers of a comment are not those of the output, in its order, to their last digit; "" if they are."""
+    found = iter(NUMBER.findall(output))
+    for stated in NUMBER.findall(comment):
+        mantissa, _, exponent = stated.partition("e")
+        unit = 10.0 ** (int(exponent or 0) - len(mantissa.partition(".")[2]))
+        if not any(abs(float(x) - float(stated)) <= 1.01 * unit * (0.5 if "." in mantissa else 0.51) for x in found):
+            return f"{stated} is not among what is printed,{output}"
+    return ""
+
+
+def test_a_stale_comment_is_found() -> None:
+    assert difference("50 and 49.8", " 50.0 49.8012") == ""
+    assert difference("56, 4.6 and 2.4 degrees", " t = 1e+02: 56.0 degrees t = 1e+12: 4.6 degrees t = 1e+26: 2.4") == ""
+    assert difference("50 and 49.7", " 50.0 49.8012") == "49.7 is not among what is printed, 50.0 49.8012"
+    assert difference("0.43", " 0.4172")
+    assert difference("1 and 2", " 2 1")
+
+
+# Figures in prose: each is computed here, and the sentence that states it must be in the page.
+
+
+def selecting_tutorial() -> tuple[attnembed.AttentionModel, attnembed.TokenDataset]:
+    """The model after one step and the data of the tutorial."""
+    data = attnembed.make_balanced_dataset(n_samples=60, length=6, n_positive=2, n_negative=2, n_irrelevant=16, rng=0)
+    start = attnembed.AttentionModel.random(data.vocab_size, 64, cls_scale=0.0, rng=0)
+    return attnembed.one_step(start, data, step_size=100.0).model, data
+
+
+def window() -> Iterator[tuple[str, str]]:
+    """Where selection starts to fail on Family(20, 30), what the sufficient conditions promise, and the table."""
+
+    def family(step_size: float) -> theory.Family:
+        return theory.Family(20, 30, step_size=step_size)
+
+    low, high = 600.0, 630.0
+    while high - low > 0.5:
+        middle = (low + high) / 2
+        low, high = (middle, high) if family(middle).limit().attention_shared > 0.5 else (low, middle)
+    small = theory.small_step_condition(attnembed.AttentionModel(*family(1.0).parameters()), family(1.0).dataset())
+    large = theory.large_step_size(attnembed.AttentionModel(*family(0.0).parameters()), family(0.0).dataset())
+    promised, (digits, power) = small.right / small.left, f"{large.step_size:.1e}".split("e+")
+    yield "docs/faq.md", f"promised below {promised:.0f}, and selection fails only from about {low:.0f} on"
+    yield (
+        "docs/derivations/failure-window.md",
+        f"F5 promises selection for $\\eta<{promised:.0f}$, F4 for $\\eta>{digits}\\cdot10^{int(power)}$",
+    )
+    for step_size in (758, 1263, 1895, 2526, 3158):
+        state = family(step_size).limit(70.0)
+        assert state.attention_shared < 1e-30
+        row = f"| {step_size} | $<10^{{-30}}$ | {state.loss:.4f} | {state.loss - state.loss_gap:.4f} |"
+        yield "docs/derivations/failure-window.md", row
+
+
+def angles() -> Iterator[tuple[str, str]]:
+    """The angle to the max-margin direction along the tutorial's flow."""
+    model, data = selecting_tutorial()
+    flow = attnembed.gradient_flow(model, data, until=60.0)
+    direction = attnembed.max_margin(attnembed.margin_constraints(model, data, flow.selection).differences).direction
+    shown = []
+    for log_time in (np.log(1e2), np.log(1e12), 60.0):
+        p = flow.path[np.searchsorted(flow.log_time, log_time - 1e-9)]
+        along = p @ direction
+        shown.append(np.degrees(np.arctan2(np.linalg.norm(p - along * direction), along)))
+    first, second, third = (f"{x:.2g}" for x in shown)
+    yield "docs/faq.md", f"it is {first} degrees at $t = 10^2$, {second} at $10^{{12}}$ and {third} at $e^{{60}}$"
+    yield "docs/numerics.md", f"the direction is {first} degrees off at $t = 10^2$ and {second} at"
+
+
+def cost() -> Iterator[tuple[str, str]]:
+    """What the long run in log time costs."""
+    model, data = selecting_tutorial()
+    early, late = (attnembed.gradient_flow(model, data, until=until).nfev for until in (np.log(1e4), 400.0))
+    assert 100 < late - early < 1000
+    yield "docs/how-to-choose.md", "From $t = 10^4$ to $e^{400}$ costs a few hundred evaluations"
+
+
+def constants() -> Iterator[tuple[str, str]]:
+    """Limits that the pages quote from the modules."""
+    yield "docs/numerics.md", f"scores and values span at most {passes._LINEAR_SPAN:.0f}"
+    assert (passes._SMALLEST_SHARE, passes._SMALLEST_ANCHOR, passes._NEAR) == (1e-3, 1e-3, 1e-2)
+    yield "docs/numerics.md", "$\\sum_s |B_s|$ above $10^{-3}$ of the same product"
+    yield "docs/numerics.md", "as it keeps a thousandth of"
+    yield "docs/numerics.md", "one per cent of the range of the values"
+    assert (flow._SHORT, selection.ROUNDING) == (1e-30, 1e-12)
+    yield "docs/numerics.md", "An end below $10^{-30}$ is integrated in units of itself"
+    yield "docs/numerics.md", "by no more than $10^{-12}$ of $\\sum_j|E_{sj}v_j|$"
+    yield "docs/derivations/basin.md", "by no more than $10^{-12}$ of"
+
+
+def small_margins() -> Iterator[tuple[str, str]]:
+    """Where double precision ends: random rows, and nearly opposite pairs, of small margins beside their length."""
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        flat = rng.standard_normal((40, 6))
+        for rows in (flat, np.repeat(flat[:6], 2, axis=0) * np.resize([[1.0], [-1.0]], (12, 1))):
+            assert solved(rows, 1e-7)
+            assert not solved(rows, 1e-11)
+    yield "docs/faq.md", "from $10^{-7}$ of it down to $10^{-10}$ it depends on the rows"
+
+
+def solved(rows: np.ndarray, margin: float) -> bool:
+    """Whether the program of these rows, each ``margin`` long in one more dimension, has a certified solution."""
+    try:
+        return attnembed.max_margin(np.hstack([rows, np.full((len(rows), 1), margin)])).success
+    except attnembed.NotSeparableError:
+        return False
+
+
+def near_equality() -> Iterator[tuple[str, str]]:
+    """How near to equality the bounds come, and the examples of the derivations."""
+    curved = extremal.curved(1000.0)
+    norm = np.linalg.norm(curved.model.hessian_p(curved.data), 2) / curved.model.smoothness_p(curved.data)
+    yield "docs/derivations/smoothness.md", f"{norm:.3f} of $\\beta$ for $G=1000$"
+    consistent = 2 * np.sqrt((1 + 2 / 30) / 15) / (2 / np.sqrt(16))
+    yield "docs/derivations/small-step.md", f"With $M_+=15$, $k=30$ that is {consistent:.2f} of the condition's"
+    E = [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0.5, 0], [0, 0, 0, 1]]
+    model = attnembed.AttentionModel(np.array(E, dtype=float), [3.0, 2.0, -6.0, 0.0], [1.0, 1.0, -1.0, 0.0])
+    data = attnembed.TokenDataset.from_tokens([[0, 1, 2], [2, 3], [4]], [1, 1, -1])
+    path = attnembed.gradient_flow(model, data, until=60.0)
+    first, second = path.model.attention(data).toarray()[0, :2]
+    ell = np.log1p(np.exp([1.0, -1.0, 0.5]))  # l(gamma^(2)) = l(-1), l(gamma*) = l(1) and l(-1/2)
+    step = min(ell[0] - ell[1], ell[0] - ell[2])
+    yield "docs/derivations/ties.md", f"They keep ${first:.3f}$ and ${second:.3f}$ for ever"
+    yield "docs/derivations/ties.md", f"n(L_0-L^*)={3 * path.loss_gap[0]:.3f}$ is below"
+    yield "docs/derivations/ties.md", f"={step:.3f}$, so together"
+
+
+@pytest.mark.parametrize(
+    "figures", [window, angles, cost, constants, small_margins, near_equality], ids=lambda figures: figures.__name__
+)
+def test_figures_in_prose_are_those_of_the_code(figures: Callable[[], Iterator[tuple[str, str]]]) -> None:
+    for page, sentence in figures():
+        text = " ".join((ROOT / page).read_text(encoding="utf-8").split())
+        assert " ".join(sentence.split()) in text, f"{page} does not say: {sentence}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

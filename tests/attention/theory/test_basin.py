@@ -25,6 +25,7 @@ from attnembed.attention.theory import (
 from attnembed.errors import InputError
 from attnembed.losses import logistic
 from attnembed.margins import max_margin
+from attnembed.verify.attention.extremal import led_astray
 from tests.attention.theory.instances import as_model, random_instance, unit_model
 from tests.strategies import AttentionProblem, attention_problems
 
@@ -262,6 +263,23 @@ def test_above_it_some_start_does_not() -> None:
         holds, attention = adverse_limit(step_size)
         assert not holds
         assert attention < 1e-9
+
+
+@pytest.mark.parametrize(("factor", "selects"), [(0.99, True), (1.1, False)])
+def test_the_constant_of_the_small_step_is_nearly_attained(factor: float, selects: bool) -> None:
+    # Fifteen positive tokens at kappa/2 against one at -kappa, thirty irrelevant tokens each: 2 tau / sqrt(M) by hand.
+    full, reduced = led_astray(15, 30, factor * 2 / np.sqrt(16), along=30.0)
+    condition = small_step_condition(full.model, full.data)
+    assert condition.right == pytest.approx(0.5, rel=1e-12)
+    assert condition.holds == selects
+    # Four dimensions do: the gradient stays in their span.
+    gradients = [instance.model.loss_and_grads(instance.data)[1] for instance in (full, reduced)]
+    lengths = [np.log(np.linalg.norm(grads.scaled_p)) + grads.log_scale for grads in gradients]
+    assert lengths[0] == pytest.approx(lengths[1], rel=1e-9)
+    flow = gradient_flow(reduced.model, reduced.data, clock="arclength", until=300.0, rtol=1e-7, atol=1e-9)
+    assert flow.success
+    assert (flow.top_attention[-1] > 0.999) == selects
+    assert (flow.top_attention[-1] < 1e-30) != selects
 
 
 def test_small_step_measures_the_deviations() -> None:

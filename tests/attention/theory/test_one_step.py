@@ -136,6 +136,21 @@ def test_gaussian_bound_holds_with_its_probability() -> None:
     assert violations(1.7) > 20
 
 
+def test_each_gaussian_event_is_nearly_as_likely_as_allowed() -> None:
+    # What max |g|, ||p_0|| and max |p_0.E_s| exceed one time in ten, over the bounds: below 1, and not far below.
+    rng, V, d, delta = np.random.default_rng(8), 100, 1000, 0.1
+    data = TokenDataset.from_tokens(np.arange(V)[:, None], np.resize([1, -1], V))
+    ratios = []
+    for _ in range(100):
+        model = AttentionModel.random(V, d, rng=rng)
+        bound = gaussian_one_step_bound(data, model.v, 1.0, embedding_scale=d**-0.5, cls_scale=d**-0.5, delta=delta)
+        measured = np.abs(model.token_values).max(), np.linalg.norm(model.p), np.abs(model.token_scores).max()
+        ratios.append(np.array(measured) / (bound.G0, bound.cls_norm, bound.rho))
+    reached = np.quantile(ratios, 1 - delta, axis=0)
+    assert (reached < 1).all()
+    assert (reached > [0.7, 0.9, 0.65]).all(), reached
+
+
 def test_error_shrinks_like_one_over_root_d() -> None:
     rng = np.random.default_rng(5)
     data = make_balanced_dataset(n_samples=20, length=6, n_irrelevant=16, rng=rng)
