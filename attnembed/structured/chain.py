@@ -20,7 +20,6 @@ from attnembed.errors import InputError, InputTypeError
 from attnembed.results import Record
 from attnembed.structured.constraints import add_ends
 from attnembed.structured.forward_backward import (
-    LONGEST_IN_SINGLE,
     Posterior,
     no_labeling,
     posterior,
@@ -45,8 +44,10 @@ __all__ = [
 Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.integer[Any]]
 
-# Rounding a score of this size in single precision costs 2e-6.
+# Rounding a score of this size in single precision costs 2e-6. The errors decide only between labelings that are equal to
+# their sum, which over this many positions stays below the rounding of a potential or two.
 _LARGEST_IN_SINGLE = 64.0
+_LONGEST_IN_SINGLE = 128
 
 
 # --- packed core: unary (N, K) in packed order, no checks -------------------------------------------------------
@@ -113,7 +114,7 @@ def _best_prefixes(unary: Floats, pairwise: Floats, packing: Packing) -> Floats:
 
 def max_sum_dtype(unary: Floats, pairwise: Floats, packing: Packing) -> Any:
     """The precision in which the best labeling is found: single only for short chains of small scores."""
-    short = unary.dtype == np.float32 and len(packing.offsets) - 1 <= LONGEST_IN_SINGLE
+    short = unary.dtype == np.float32 and len(packing.offsets) - 1 <= _LONGEST_IN_SINGLE
     small = short and all(largest(values) <= _LARGEST_IN_SINGLE for values in (unary, pairwise))
     return np.float32 if small else np.float64
 

@@ -32,7 +32,7 @@ _CACHED = 2**16
 # Single precision rounds each factor by 6e-8 of itself, and the same factor at every position by the same amount. Over
 # more positions than this, with arguments of exp beyond this, or in sums over more labels than this, the marginals
 # would be off by more than 1e-6.
-LONGEST_IN_SINGLE = 32
+_LONGEST_IN_SINGLE = 32
 _DEEPEST_IN_SINGLE = 32.0
 _LABELS_IN_SINGLE = 512
 
@@ -148,7 +148,7 @@ def posterior(unary: Floats, pairwise: Floats, packing: Packing, *, resolution: 
     """
     columns = np.ascontiguousarray(unary.T)
     dtypes: list[Any] = [np.float64]
-    short = len(packing.offsets) - 1 <= LONGEST_IN_SINGLE and len(columns) <= _LABELS_IN_SINGLE
+    short = len(packing.offsets) - 1 <= _LONGEST_IN_SINGLE and len(columns) <= _LABELS_IN_SINGLE
     if columns.dtype == np.float32 and short:
         dtypes.insert(0, np.float32)
     result = None

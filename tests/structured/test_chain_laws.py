@@ -285,6 +285,19 @@ def test_a_hinge_is_never_negative():
         assert chain_objective("ssvm", unary, pairwise, labels).value >= 0
 
 
+@pytest.mark.parametrize("sticky", [0.0, 3.0, 30.0])
+@pytest.mark.parametrize("length", [32, 128, 129])
+def test_viterbi_in_single_precision_is_the_maximum_to_the_rounding_of_a_step(length, sticky):
+    rng = np.random.default_rng(length)
+    for _ in range(20):
+        unary = rng.normal(size=(length, 5)) + rng.choice([0, 10, -50])
+        pairwise = (rng.normal(size=(5, 5)) / 10 + sticky * np.eye(5)).astype(np.float32)
+        unary = (unary / rng.choice([1, 1, 20]) + rng.random()).astype(np.float32)
+        wide = unary.astype(float), pairwise.astype(float)
+        found, best = (chain_score(*wide, chain_viterbi(*x)) for x in ((unary, pairwise), wide))
+        assert found >= best - 2 * np.finfo(np.float32).eps * (np.abs(unary).max() + np.abs(pairwise).max())
+
+
 def test_viterbi_where_every_step_costs():
     """Each position has two labels that differ by 2e-7 only, and each step costs a million."""
     length, twin = 4000, 2.0**-22
