@@ -67,7 +67,7 @@ def results() -> dict[str, Any]:
     choice = ae.select(flow.model, data)
     constraints = ae.margin_constraints(flow.model, data, choice.top)
     states: list[TrainState] = []
-    trained = ae.train(model, data, epochs=2, callback=lambda state: states.append(state), rng=0)
+    trained = ae.train(model, data, n_epochs=2, callback=lambda state: states.append(state), rng=0)
     chains = ae.make_chain_dataset(4, 5, rng=0)
     U, W = np.zeros((5, 3)), np.zeros((3, 3))
     return {

@@ -300,5 +300,5 @@ def test_byte_order_makes_no_difference(dtype: str) -> None:
     assert model.E.tolist() == E.tolist()
     assert model.p.dtype == model.E.dtype
     data = ae.TokenDataset.from_tokens([[0, 2], [1, 2]], [1, -1])
-    assert ae.train(model, data, epochs=2, rng=0).success
+    assert ae.train(model, data, n_epochs=2, rng=0).success
     assert ae.TokenDataset.from_tokens(np.array([[0, 2], [1, 2]], dtype=">i8"), [1, -1]).counts.nnz == 4
