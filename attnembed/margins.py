@@ -18,6 +18,7 @@ from scipy.linalg import qr, solve_triangular
 from scipy.optimize import nnls
 
 from attnembed._validation import FloatArray, as_integer_array, as_real_array, check_shape, freeze
+from attnembed.enclosures import Rows, margin_enclosure
 from attnembed.errors import InputError, NotSeparableError
 from attnembed.results import Result, Status
 
@@ -54,17 +55,26 @@ class MarginResult(Result):
     kkt_residual: float
     rounds: int
 
+    def enclosure(self) -> tuple[float, float]:
+        """(low, high) with low <= margin <= high for the very rows that were given, every rounding error counted.
 
-class _Rows(Protocol):
+        Derived in docs/derivations/enclosures.md.
+
+        >>> low, high = max_margin([[0.1, 0.3], [0.7, -0.2]]).enclosure()
+        >>> bool(low <= high <= low * (1 + 1e-14))
+        True
+        """
+        return margin_enclosure(self._rows, self.p, self.dual)
+
+    @property
+    def _rows(self) -> _Rows:
+        return self.__dict__["_given"]
+
+
+class _Rows(Rows, Protocol):
     """The rows of D, which need not exist as a matrix: D p, some of the rows, and their lengths (or bounds of them)."""
 
     name: str
-    shape: tuple[int, int]
-    sizes: Array
-
-    def price(self, p: Array) -> Array: ...
-
-    def take(self, index: Indices) -> Array: ...
 
 
 class _DenseRows:
@@ -80,6 +90,9 @@ class _DenseRows:
 
     def take(self, index: Indices) -> Array:
         return self.matrix[index]
+
+    def exact(self, index: Indices) -> tuple[Array, ...]:
+        return (self.matrix[index],)
 
 
 class _PairRows:
@@ -103,6 +116,9 @@ class _PairRows:
 
     def take(self, index: Indices) -> Array:
         return self.E[self.first[index]] - self.E[self.second[index]]
+
+    def exact(self, index: Indices) -> tuple[Array, ...]:
+        return self.E[self.first[index]], -self.E[self.second[index]]
 
 
 def max_margin(differences: ArrayLike) -> MarginResult:
@@ -318,7 +334,7 @@ def _certified(rows: _Rows, p: Array, values: Array, dual: Array, rounds: int, t
         status = Status.MAX_ITERATIONS if trouble else Status.FAILED
         trouble = trouble or f"the rows cancel to 1/{cancellation:.0e} of their length, too close to rounding"
         message = f"not certified: KKT residual {residual:.1e} after round {rounds}; {trouble}"
-    return MarginResult(
+    result = MarginResult(
         status=status,
         message=message,
         p=freeze(p),
@@ -329,6 +345,8 @@ def _certified(rows: _Rows, p: Array, values: Array, dual: Array, rounds: int, t
         kkt_residual=residual,
         rounds=rounds,
     )
+    object.__setattr__(result, "_given", rows)  # for `enclosure`; no field, as it is no part of the answer
+    return result
 
 
 def _not_separable(rows: _Rows, work: Indices, weights: ArrayLike) -> NotSeparableError:
