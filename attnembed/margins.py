@@ -17,9 +17,11 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import qr, solve_triangular
 from scipy.optimize import nnls
 
-from attnembed._validation import FloatArray, as_integer_array, as_real_array, check_shape, freeze
+from attnembed._validation import FloatArray, as_integer_array, as_real_array, check_choice, check_shape, freeze
 from attnembed.enclosures import Rows, margin_enclosure
 from attnembed.errors import InputError, NotSeparableError
+from attnembed.margin_norms import NORMS, Norm, dual_norm, solve_linear
+from attnembed.margin_norms import norm as vector_norm
 from attnembed.results import Result, Status
 
 __all__ = ["MarginResult", "kkt_residual", "max_margin", "max_margin_pairs"]
@@ -44,7 +46,8 @@ class MarginResult(Result):
     ``p`` (d,) is argmin ||p||^2 subject to D p >= 1, ``direction`` = p / ||p||, ``margin`` = 1 / ||p|| =
     min_k d_k.direction, ``dual`` (m,) >= 0 with p = D^T dual and ||p||^2 = sum(dual), ``support`` the rows with a
     positive dual. p is unique; the dual is not where the support is one of several. ``kkt_residual`` is what the
-    function of that name computes, ``rounds`` the number of working sets solved.
+    function of that name computes, ``rounds`` the number of working sets solved. In another ``norm`` than "l2" the
+    direction has norm 1 in that one, ``kkt_residual`` is the relative duality gap, and p = D^T dual does not hold.
     """
 
     p: Array
@@ -54,6 +57,7 @@ class MarginResult(Result):
     support: Indices
     kkt_residual: float
     rounds: int
+    norm: str = "l2"
 
     def enclosure(self) -> tuple[float, float]:
         """(low, high) with low <= margin <= high for the very rows that were given, every rounding error counted.
@@ -64,6 +68,8 @@ class MarginResult(Result):
         >>> bool(low <= high <= low * (1 + 1e-14))
         True
         """
+        if self.norm != "l2":
+            raise InputError("norm", "must be 'l2' for an enclosure", got=repr(self.norm))
         return margin_enclosure(self._rows, self.p, self.dual)
 
     @property
@@ -121,12 +127,14 @@ class _PairRows:
         return self.E[self.first[index]], -self.E[self.second[index]]
 
 
-def max_margin(differences: ArrayLike) -> MarginResult:
-    """The max-margin direction of the rows of ``differences``: argmin ||p||^2 subject to D p >= 1.
+def max_margin(differences: ArrayLike, *, norm: Norm = "l2") -> MarginResult:
+    """The max-margin direction of the rows of ``differences``: argmin ||p|| subject to D p >= 1.
 
     Parameters
     ----------
     differences : (m, d) rows d_k = E_{s*} - E_s in any unit; they may repeat, depend on each other and differ in length
+    norm : of p. "l2" belongs to gradient flow, "linf" to sign descent and "l1" to coordinate descent; in the last two
+        p need not be unique, and ``dual`` has sum(dual) = ||p|| and dual norm ||D^T dual||_* = 1
 
     Returns
     -------
@@ -148,7 +156,8 @@ def max_margin(differences: ArrayLike) -> MarginResult:
     >>> result.p.round(12) + 0.0, round(result.margin, 12), result.support
     (array([0.5, 0. ]), 2.0, array([0, 1]))
     """
-    return _solve(_DenseRows(differences))
+    rows = _DenseRows(differences)
+    return _solve(rows) if check_choice("norm", norm, NORMS) == "l2" else _solve_linear(rows, norm)
 
 
 def max_margin_pairs(E: ArrayLike, pairs: ArrayLike) -> MarginResult:
@@ -265,6 +274,34 @@ def _solve(rows: _Rows) -> MarginResult:
         if stalled == PATIENCE or rounds == MAX_ROUNDS:
             trouble = f"{violated.size} rows are still violated"
     return _certified(rows, p, values, dual, rounds, trouble)
+
+
+def _solve_linear(rows: _DenseRows, name: Norm) -> MarginResult:
+    """The program in another norm. Whether there is a solution at all does not depend on the norm."""
+    euclidean = _solve(rows)  # raises unless the rows are separable
+    D = rows.matrix
+    x, w = solve_linear(D, name)
+    margin, bound = float((D @ x).min()), dual_norm(D.T @ w, name)
+    if not margin > 0:
+        return dataclasses.replace(
+            euclidean, status=Status.FAILED, message=f"the linear program in {name} found no positive margin", norm=name
+        )
+    gap = abs(bound - margin) / margin
+    p, dual = x / margin, w / bound
+    sign = Status.CONVERGED if gap <= LOOSEST else Status.FAILED
+    support = np.flatnonzero(dual)
+    return MarginResult(
+        status=sign,
+        message=f"{'' if sign.ok else 'not '}certified: duality gap {gap:.1e}, {support.size} of {dual.size} rows in the support",
+        p=freeze(p),
+        direction=freeze(p / vector_norm(p, name)),
+        margin=margin,
+        dual=freeze(dual),
+        support=freeze(support),
+        kkt_residual=gap,
+        rounds=1,
+        norm=name,
+    )
 
 
 def _largest(values: Array, count: int) -> Indices:
