@@ -4,8 +4,8 @@ For a norm with dual norm ||.||_* the margin and its certificate are the two sid
 
     gamma = max_{||x|| <= 1} min_k d_k.x = min_{w >= 0, sum w = 1} ||D^T w||_*,
 
-and p = x / gamma is the point of least norm with D p >= 1. Solved by HiGHS (scipy.optimize.linprog), whose answer counts
-only once both sides have been evaluated again.
+and p = x / gamma is the point of least norm with D p >= 1. Solved by HiGHS (scipy.optimize.linprog), whose answer
+counts only once both sides have been evaluated again.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ def dual_norm(x: Floats, name: str) -> float:
     return norm(x, _DUAL[name])
 
 
-def solve_linear(D: Floats, name: Literal["linf", "l1"]) -> tuple[Floats, Floats]:
-    """x (d,) of norm <= 1 with the largest min_k d_k.x, and the convex weights w (m,) of the other side; NaN if HiGHS fails.
+def solve_linear(D: Floats, name: Norm) -> tuple[Floats, Floats]:
+    """x (d,) of norm <= 1 with the largest min_k d_k.x, and the convex weights w (m,) of the other side.
 
-    Rows of any unit: the program is solved for the rows over their largest entry.
+    Rows of any unit: the program is solved for the rows over their largest entry. Both are NaN where HiGHS fails.
     """
     m, d = D.shape
     scale = float(np.abs(D).max())
@@ -57,14 +57,14 @@ def solve_linear(D: Floats, name: Literal["linf", "l1"]) -> tuple[Floats, Floats
     else:  # x = a - b with a, b >= 0 and sum(a + b) <= 1
         variables, left = 2 * d, np.hstack([-A, A, column])
         extra = np.append(np.ones(2 * d), 0.0)[None]
-        bounds = [(0.0, None)] * (2 * d)
+        bounds = [(0.0, np.inf)] * (2 * d)
     matrix = left if extra is None else np.vstack([left, extra])
     right = np.zeros(m) if extra is None else np.append(np.zeros(m), 1.0)
     result = linprog(
         np.append(np.zeros(variables), -1.0),
         A_ub=sp.csr_array(matrix),
         b_ub=right,
-        bounds=[*bounds, (None, None)],
+        bounds=[*bounds, (-np.inf, np.inf)],
         method="highs",
         options={"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10},
     )

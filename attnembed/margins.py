@@ -288,11 +288,12 @@ def _solve_linear(rows: _DenseRows, name: Norm) -> MarginResult:
         )
     gap = abs(bound - margin) / margin
     p, dual = x / margin, w / bound
-    sign = Status.CONVERGED if gap <= LOOSEST else Status.FAILED
+    status = Status.CONVERGED if gap <= LOOSEST else Status.FAILED
     support = np.flatnonzero(dual)
+    verdict = "certified" if status.ok else "not certified"
     return MarginResult(
-        status=sign,
-        message=f"{'' if sign.ok else 'not '}certified: duality gap {gap:.1e}, {support.size} of {dual.size} rows in the support",
+        status=status,
+        message=f"{verdict}: duality gap {gap:.1e}, {support.size} of {dual.size} rows in the support",
         p=freeze(p),
         direction=freeze(p / vector_norm(p, name)),
         margin=margin,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -165,7 +166,7 @@ _DATASETS: Mapping[str, Callable[[Draw, Ints, tuple[int, int], int], TokenDatase
     "any": _any,
     "balanced": _balanced,
     "iid": _iid,
-    "zipf": lambda *arguments: _balanced(*arguments, zipf=True),
+    "zipf": partial(_balanced, zipf=True),
     "several": _several,
     "ties": _ties,
     "heavy": _heavy,

@@ -50,10 +50,11 @@ def _simpler(problem: Any) -> Iterator[Any]:
         return
     if not isinstance(problem, Problem):
         return
-    steps = {AttentionModel: _attention, ChainCRF: _chain}.get(type(problem.model))
-    if steps is None:
-        return
-    tried = steps(problem.model, problem.data)
+    tried: Iterator[Any] = iter(())
+    if isinstance(problem.model, AttentionModel):
+        tried = _attention(problem.model, problem.data)
+    elif isinstance(problem.model, ChainCRF):
+        tried = _chain(problem.model, problem.data)
     while True:
         try:
             yield Problem(*next(tried))
@@ -63,10 +64,10 @@ def _simpler(problem: Any) -> Iterator[Any]:
             return
 
 
-def _attempt(make: Callable[[], Any]) -> Iterator[Any]:
-    """What ``make`` returns, or nothing where the package refuses it."""
+def _datasets(counts: Any, labels: Any) -> Iterator[TokenDataset]:
+    """The data set of these counts, or nothing where it is none (an empty sequence, one class)."""
     try:
-        yield make()
+        yield TokenDataset.from_counts(counts, labels)
     except AttnembedError:
         return
 
@@ -75,11 +76,11 @@ def _attention(model: AttentionModel, data: TokenDataset) -> Iterator[tuple[Atte
     counts, labels = data.counts.toarray(), data.labels
     for i in range(data.n_samples):
         kept = np.arange(data.n_samples) != i
-        for smaller in _attempt(lambda kept=kept: TokenDataset.from_counts(counts[kept], labels[kept])):
+        for smaller in _datasets(counts[kept], labels[kept]):
             yield model, smaller
     for s in range(data.vocab_size):
         kept = np.arange(data.vocab_size) != s
-        for smaller in _attempt(lambda kept=kept: TokenDataset.from_counts(counts[:, kept], labels)):
+        for smaller in _datasets(counts[:, kept], labels):
             yield model.replace(E=model.E[kept]), smaller
     for j in range(model.dim if model.dim > 1 else 0):
         kept = np.arange(model.dim) != j
@@ -88,7 +89,7 @@ def _attention(model: AttentionModel, data: TokenDataset) -> Iterator[tuple[Atte
         for value in sorted({0, 1, counts[i, s] // 2} - {counts[i, s]}):
             fewer = counts.copy()
             fewer[i, s] = value
-            for smaller in _attempt(lambda fewer=fewer: TokenDataset.from_counts(fewer, labels)):
+            for smaller in _datasets(fewer, labels):
                 yield model, smaller
     for name in ("p", "v", "E"):
         for array in _rounder(getattr(model, name)):

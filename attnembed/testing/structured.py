@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from attnembed.structured.data import ChainDataset, GridDataset
 from attnembed.structured.model import ChainCRF, GridCRF
 from attnembed.structured.networks import Conv2D, Dense, Layer, Network, ReLU, Tanh
-from attnembed.testing.numbers import Array, check_range, digits, draw_matrix, integers
+from attnembed.testing.numbers import BOOLEANS, Array, check_range, digits, draw_matrix, integers
 from attnembed.testing.problem import Problem
 
 __all__ = ["chains", "grids", "networks", "potentials"]
@@ -31,7 +31,7 @@ def potentials(
     """
     L, K = draw(integers(*check_range("length", length))), draw(integers(*check_range("n_labels", n_labels)))
     unary, pairwise = draw_matrix(draw, (L, K), scale), draw_matrix(draw, (K, K), scale)
-    if forbidden and draw(st.booleans()):
+    if forbidden and draw(BOOLEANS):
         pairwise[draw(integers(0, K - 1)), draw(integers(1, K - 1))] = -np.inf
         unary[draw(integers(0, L - 1)), draw(integers(1, K - 1))] = -np.inf
         pairwise[:, 0] = np.where(np.isfinite(pairwise[:, 0]), pairwise[:, 0], 0.0)
@@ -44,7 +44,8 @@ def networks(draw: st.DrawFn, n_inputs: int, n_outputs: int, *, hidden: tuple[in
     width = draw(integers(*check_range("hidden", hidden, least=0)))
     layers: list[Layer] = [Dense(n_inputs, n_outputs)]
     if width:
-        layers = [Dense(n_inputs, width), draw(st.sampled_from([Tanh(), ReLU()])), Dense(width, n_outputs)]
+        between: Layer = Tanh() if draw(BOOLEANS) else ReLU()
+        layers = [Dense(n_inputs, width), between, Dense(width, n_outputs)]
     network = Network.create(layers, rng=0)
     return network.with_params({name: draw_matrix(draw, value.shape) for name, value in network.params.items()})
 
@@ -91,7 +92,7 @@ def grids(
     K, C = draw(integers(*check_range("n_labels", n_labels))), draw(integers(*check_range("n_channels", n_channels)))
     network = Network.create([Conv2D(C, K, 1)], rng=0)
     network = network.with_params({name: draw_matrix(draw, value.shape) for name, value in network.params.items()})
-    shape = (2, K, K) if draw(st.booleans()) else (K, K)
+    shape = (2, K, K) if draw(BOOLEANS) else (K, K)
     model = GridCRF(network, draw_matrix(draw, shape), pairwise_scale=draw(st.sampled_from([1.0, 0.1, 10.0])))
     labels = draw(digits(K, n * H * W))
     return Problem(model, GridDataset(draw_matrix(draw, (n, H, W, C)), labels.reshape(n, H, W)))
