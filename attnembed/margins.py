@@ -18,8 +18,11 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import qr, solve_triangular
 from scipy.optimize import nnls
 
-from attnembed._validation import FloatArray, as_integer_array, as_real_array, check_shape, freeze
+from attnembed._validation import FloatArray, as_integer_array, as_real_array, check_choice, check_shape, freeze
+from attnembed.enclosures import Rows, margin_enclosure
 from attnembed.errors import InputError, NotSeparableError
+from attnembed.margin_norms import NORMS, Norm, dual_norm, solve_linear
+from attnembed.margin_norms import norm as vector_norm
 from attnembed.results import Result, Status
 
 __all__ = ["MarginResult", "kkt_residual", "max_margin", "max_margin_pairs"]
@@ -44,7 +47,8 @@ class MarginResult(Result):
     ``p`` (d,) is argmin ||p||^2 subject to D p >= 1, ``direction`` = p / ||p||, ``margin`` = 1 / ||p|| =
     min_k d_k.direction, ``dual`` (m,) >= 0 with p = D^T dual and ||p||^2 = sum(dual), ``support`` the rows with a
     positive dual. p is unique; the dual is not where the support is one of several. ``kkt_residual`` is what the
-    function of that name computes, ``rounds`` the number of working sets solved.
+    function of that name computes, ``rounds`` the number of working sets solved. In another ``norm`` than "l2" the
+    direction has norm 1 in that one, ``kkt_residual`` is the relative duality gap, and p = D^T dual does not hold.
     """
 
     p: Array
@@ -54,18 +58,30 @@ class MarginResult(Result):
     support: Indices
     kkt_residual: float
     rounds: int
+    norm: str = "l2"
+
+    def enclosure(self) -> tuple[float, float]:
+        """(low, high) with low <= margin <= high for the very rows that were given, every rounding error counted.
+
+        Derived in docs/derivations/enclosures.md.
+
+        >>> low, high = max_margin([[0.1, 0.3], [0.7, -0.2]]).enclosure()
+        >>> bool(low <= high <= low * (1 + 1e-14))
+        True
+        """
+        if self.norm != "l2":
+            raise InputError("norm", "must be 'l2' for an enclosure", got=repr(self.norm))
+        return margin_enclosure(self._rows, self.p, self.dual)
+
+    @property
+    def _rows(self) -> _Rows:
+        return self.__dict__["_given"]
 
 
-class _Rows(Protocol):
+class _Rows(Rows, Protocol):
     """The rows of D, which need not exist as a matrix: D p, some of the rows, and their lengths (or bounds of them)."""
 
     name: str
-    shape: tuple[int, int]
-    sizes: Array
-
-    def price(self, p: Array) -> Array: ...
-
-    def take(self, index: Indices) -> Array: ...
 
 
 class _DenseRows:
@@ -81,6 +97,9 @@ class _DenseRows:
 
     def take(self, index: Indices) -> Array:
         return self.matrix[index]
+
+    def exact(self, index: Indices) -> tuple[Array, ...]:
+        return (self.matrix[index],)
 
 
 class _PairRows:
@@ -105,13 +124,18 @@ class _PairRows:
     def take(self, index: Indices) -> Array:
         return self.E[self.first[index]] - self.E[self.second[index]]
 
+    def exact(self, index: Indices) -> tuple[Array, ...]:
+        return self.E[self.first[index]], -self.E[self.second[index]]
 
-def max_margin(differences: ArrayLike) -> MarginResult:
-    """The max-margin direction of the rows of ``differences``: argmin ||p||^2 subject to D p >= 1.
+
+def max_margin(differences: ArrayLike, *, norm: Norm = "l2") -> MarginResult:
+    """The max-margin direction of the rows of ``differences``: argmin ||p|| subject to D p >= 1.
 
     Parameters
     ----------
     differences : (m, d) rows d_k = E_{s*} - E_s in any unit; they may repeat, depend on each other and differ in length
+    norm : of p. "l2" belongs to gradient flow, "linf" to sign descent and "l1" to coordinate descent; in the last two
+        p need not be unique, and ``dual`` has sum(dual) = ||p|| and dual norm ||D^T dual||_* = 1
 
     Returns
     -------
@@ -133,7 +157,8 @@ def max_margin(differences: ArrayLike) -> MarginResult:
     >>> result.p.round(12) + 0.0, round(result.margin, 12), result.support
     (array([0.5, 0. ]), 2.0, array([0, 1]))
     """
-    return _solve(_DenseRows(differences))
+    rows = _DenseRows(differences)
+    return _solve(rows) if check_choice("norm", norm, NORMS) == "l2" else _solve_linear(rows, norm)
 
 
 def max_margin_pairs(E: ArrayLike, pairs: ArrayLike) -> MarginResult:
@@ -252,6 +277,35 @@ def _solve(rows: _Rows) -> MarginResult:
     return _certified(rows, p, values, dual, rounds, trouble)
 
 
+def _solve_linear(rows: _DenseRows, name: Norm) -> MarginResult:
+    """The program in another norm. Whether there is a solution at all does not depend on the norm."""
+    euclidean = _solve(rows)  # raises unless the rows are separable
+    D = rows.matrix
+    x, w = solve_linear(D, name)
+    margin, bound = float((D @ x).min()), dual_norm(D.T @ w, name)
+    if not margin > 0:
+        return dataclasses.replace(
+            euclidean, status=Status.FAILED, message=f"the linear program in {name} found no positive margin", norm=name
+        )
+    gap = abs(bound - margin) / margin
+    p, dual = x / margin, w / bound
+    status = Status.CONVERGED if gap <= LOOSEST else Status.FAILED
+    support = np.flatnonzero(dual)
+    verdict = "certified" if status.ok else "not certified"
+    return MarginResult(
+        status=status,
+        message=f"{verdict}: duality gap {gap:.1e}, {support.size} of {dual.size} rows in the support",
+        p=freeze(p),
+        direction=freeze(p / vector_norm(p, name)),
+        margin=margin,
+        dual=freeze(dual),
+        support=freeze(support),
+        kkt_residual=gap,
+        rounds=1,
+        norm=name,
+    )
+
+
 def _largest(values: Array, count: int) -> Indices:
     """Where the ``count`` largest values are, in order of place."""
     if count >= values.size:
@@ -319,7 +373,7 @@ def _certified(rows: _Rows, p: Array, values: Array, dual: Array, rounds: int, t
         status = Status.MAX_ITERATIONS if trouble else Status.FAILED
         trouble = trouble or f"the rows cancel to 1/{cancellation:.0e} of their length, too close to rounding"
         message = f"not certified: KKT residual {residual:.1e} after round {rounds}; {trouble}"
-    return MarginResult(
+    result = MarginResult(
         status=status,
         message=message,
         p=freeze(p),
@@ -330,6 +384,8 @@ def _certified(rows: _Rows, p: Array, values: Array, dual: Array, rounds: int, t
         kkt_residual=residual,
         rounds=rounds,
     )
+    object.__setattr__(result, "_given", rows)  # for `enclosure`; no field, as it is no part of the answer
+    return result
 
 
 def _not_separable(rows: _Rows, work: Indices, weights: ArrayLike) -> NotSeparableError:
