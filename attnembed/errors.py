@@ -71,7 +71,7 @@ class DataFileError(AttnembedError, ValueError):
 
     def __init__(self, path: str | os.PathLike[str], problem: str, *, line: int | None = None) -> None:
         self.path, self.problem, self.line = Path(path), problem, line
-        place = (str(path) or "''") + ("" if line is None else f", line {line}")
+        place = (os.fspath(path) or "''") + ("" if line is None else f", line {line}")
         super().__init__(f"{place}: {problem}")
 
 

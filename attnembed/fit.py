@@ -113,8 +113,8 @@ class Trainee(ABC):
         """Go on from the checkpoint whose arrays are now in place."""
 
 
-@dataclass(frozen=True, eq=False)
-class Fitted(Generic[T]):
+@dataclass(frozen=True, eq=False, repr=False)
+class Fitted(Record, Generic[T]):
     """How a training ended; ``kept`` holds the arrays of the best epoch."""
 
     trainee: T

@@ -194,6 +194,7 @@ def test_options_of_the_reader(
         return registry.Outcome({}, {}, {})
 
     monkeypatch.setattr(reviews, "study", fake)
+    monkeypatch.setattr(reviews, "_FEWEST_REVIEWS", (1, 1))
     assert main(["reproduce", "imdb", "--data", str(file), *arguments, "--out", str(tmp_path / "out")]) == 0
     ((size, (documents, labels)),) = read
     assert (size, documents, labels.tolist()) == (2, ["good", "bad"], [1, -1])

@@ -20,15 +20,15 @@ from attnembed.attention.data import TokenDataset
 from attnembed.attention.flow import _ClsField
 from attnembed.attention.model import AttentionModel
 from attnembed.errors import InputError
-from attnembed.results import Result, Status
+from attnembed.results import Record, Result, Status
 
 __all__ = ["DescentResult", "DescentState", "normalised_descent"]
 
 Vector = NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False)
-class DescentState:
+@dataclass(frozen=True, eq=False, repr=False)
+class DescentState(Record):
     """What a callback of `normalised_descent` receives: the number of steps so far, p (d,) and L - L*."""
 
     step: int

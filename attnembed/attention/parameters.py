@@ -61,7 +61,7 @@ def check_scores(u: Floats, g: Floats, dtype: Any = np.float64) -> None:
 
 
 def check_sizes(model: Parameters) -> None:
-    """Raise where the theory and the flow would overflow: they form products of up to six entries."""
+    """Raise where the flow would overflow: it forms products of up to six entries."""
     for name in ("E", "p", "v"):
         largest = float(np.abs(getattr(model, name)).max())
         if not largest <= _LARGEST_ENTRY:

@@ -44,8 +44,8 @@ __all__ = [
 Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.integer[Any]]
 
-# Rounding a score of this size in single precision costs 2e-6. The errors decide only between labelings that are equal to
-# their sum, which over this many positions stays below the rounding of a potential or two.
+# Rounding a score of this size in single precision costs 2e-6. The errors decide only between labelings that are equal
+# to their sum, which over this many positions stays below the rounding of a potential or two.
 _LARGEST_IN_SINGLE = 64.0
 _LONGEST_IN_SINGLE = 128
 

@@ -121,7 +121,7 @@ def compare_arms(
             raise InputError("arms", "must leave the budget alone", got=f"{', '.join(taken)} in {name!r}")
     for name, choices in (("arms", arms), ("step_sizes", step_sizes), ("seeds", seeds)):
         if len(choices) == 0:
-            raise InputError(name, "must not be empty")
+            raise InputError(name, "must not be empty", hint="give at least one")
     base = Adam(step_size=1e-3) if optimizer is None else check_optimizer("optimizer", optimizer)
     out = []
     for name, options in arms.items():

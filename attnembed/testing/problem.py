@@ -60,9 +60,11 @@ def as_code(value: Any) -> str:
         return f"{made}.with_params({{{params}}})"
     if isinstance(value, ChainDataset):
         inputs = ", ".join(_array(x) for x in value.split(value.inputs))
-        return f"ae.ChainDataset([{inputs}], {[y.tolist() for y in value.split(value.labels)]})"
+        labels = None if value.labels is None else [y.tolist() for y in value.split(value.labels)]
+        return f"ae.ChainDataset([{inputs}], {labels})"
     if isinstance(value, GridDataset):
-        return f"ae.GridDataset({_array(value.images)}, np.array({value.labels.tolist()}))"
+        masks = "None" if value.labels is None else f"np.array({value.labels.tolist()})"
+        return f"ae.GridDataset({_array(value.images)}, {masks})"
     if isinstance(value, tuple):
         return "(" + "".join(f"{as_code(part)}, " for part in value).rstrip() + ")"
     return repr(value)

@@ -97,7 +97,7 @@ def _attention(model: AttentionModel, data: TokenDataset) -> Iterator[tuple[Atte
 
 
 def _chain(model: ChainCRF, data: ChainDataset) -> Iterator[tuple[ChainCRF, ChainDataset]]:
-    inputs, labels = data.split(data.inputs), data.split(data.labels)
+    inputs, labels = data.split(data.inputs), data.split(data.known_labels)
     for i in range(len(data) if len(data) > 1 else 0):
         yield model, data.subset(np.flatnonzero(np.arange(len(data)) != i))
     for i, y in enumerate(labels):

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnembed.attention.data import TokenDataset, check_data
-from attnembed.attention.parameters import Parameters, check_model, check_scores, check_sizes
+from attnembed.attention.parameters import Parameters, check_model, check_scores
 from attnembed.attention.selection import ROUNDING
 from attnembed.losses import logistic, logistic_derivative
 
@@ -32,7 +32,6 @@ def parameters(model: Parameters, data: TokenDataset) -> tuple[Floats, Floats, F
     E, p, v = (np.asarray(array, dtype=np.float64) for array in (model.E, model.p, model.v))
     with np.errstate(over="ignore", invalid="ignore"):
         check_scores(E @ p, E @ v)
-    check_sizes(model)
     return E, p, v
 
 
