@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # scipy 1.17.1 scipy.spatial.distance: on uint8 vectors the functions of two vectors subtract and multiply in uint8,
-# cdist casts to float64 first. The distance of 100 and 200 is 156 by euclidean, cityblock and chebyshev (156 again in
-# uint8 by the last one), 100 by cdist. cosine of (100, 100) and (200, 0) is 0 instead of 0.29.
+# cdist casts to float64 first. The distance of 100 and 200 is 156 by euclidean, cityblock and chebyshev and 100 by
+# cdist. cosine of (100, 100) and (200, 0) is 0 instead of 0.29.
 set -euo pipefail
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
