@@ -93,10 +93,16 @@ def _path(text: str) -> str:
     return text
 
 
-def _subjects() -> Iterable[str]:
+@_checked
+def _subject(text: str) -> str:
     from attnembed.verify.registry import SUBJECTS
 
-    return (*SUBJECTS, "all")
+    if _is_file(text):
+        return text
+    try:
+        return check_choice("name", text, (*SUBJECTS, "all"))
+    except InputError as error:
+        raise InputError("name", f"{error.expected}, or a file FILE.py", got=error.got) from error
 
 
 def _experiments() -> Iterable[str]:
@@ -134,14 +140,43 @@ def _parser() -> argparse.ArgumentParser:
 
     verifying = commands.add_parser("verify", help="measure the claims; exit code 1 if one fails")
     verifying.add_argument(
-        "subject", type=_chosen(_subjects), nargs="?", default="all", help="attention, structured or all (default)"
+        "subject",
+        type=_subject,
+        nargs="?",
+        default="all",
+        metavar="SUBJECT",
+        help="attention, structured, all (default), or a Python file with claims of your own",
     )
     verifying.add_argument("--ids", nargs="+", metavar="ID", help="only these claims")
     verifying.add_argument("--json", type=_path, metavar="FILE", help="also write the report as JSON")
     verifying.add_argument(
+        "--instances", type=_integer(1), metavar="N", help="random instances of each claim (default 20)"
+    )
+    verifying.add_argument(
         "--seed", type=_integer(0), default=0, metavar="N", help="seed of the random instances (default 0)"
     )
+    verifying.add_argument(
+        "--instance", type=_integer(0), metavar="SEED", help="only the instance of this seed, as a report names it"
+    )
+    verifying.add_argument("--workers", type=_integer(1), metavar="N", help="processes (default: one per core)")
     verifying.set_defaults(run=_verify)
+
+    falsifying = commands.add_parser(
+        "falsify", help="search for a counterexample to a statement; exit code 1 if one is found, printed as a script"
+    )
+    falsifying.add_argument(
+        "target", metavar="FILE.py::NAME", help="a function of a problem that returns True, False, a ratio or Evidence"
+    )
+    falsifying.add_argument(
+        "--max-examples", type=_integer(1), default=1000, metavar="N", help="instances at most (default 1000)"
+    )
+    falsifying.add_argument("--seed", type=_integer(0), default=0, metavar="N", help="seed of the search (default 0)")
+    falsifying.set_defaults(run=_falsify)
+
+    showing = commands.add_parser("show", help="one claim: statement, hypotheses, control, and the code it is about")
+    showing.add_argument("id", metavar="ID", help="one of those of `attnembed list`")
+    showing.add_argument("--claims", type=_path, metavar="FILE.py", help="a file with claims of your own")
+    showing.set_defaults(run=_show)
 
     reproducing = commands.add_parser("reproduce", help="run an experiment; writes figures (PNG) and numbers (JSON)")
     reproducing.add_argument(
@@ -166,6 +201,10 @@ def _parser() -> argparse.ArgumentParser:
     reporting.add_argument("--out", type=_path, metavar="DIR", required=True, help="writes DIR/report.html")
     reporting.add_argument(
         "--data", type=_path, metavar="PATH", help="folder or file of real data (default: $ATTNEMBED_DATA)"
+    )
+    reporting.add_argument("--claims", type=_path, metavar="FILE.py", help="a file with claims of your own, as well")
+    reporting.add_argument(
+        "--instances", type=_integer(1), default=20, metavar="N", help="random instances of each claim (default 20)"
     )
     reporting.add_argument("--quick", action="store_true", help="smaller versions of the experiments")
     reporting.add_argument("--seed", type=_integer(0), default=0, metavar="N", help="seed of everything (default 0)")
@@ -226,26 +265,81 @@ def _verify(options: argparse.Namespace) -> int:
     from attnembed._files import write_json
     from attnembed.verify import verify
 
+    entries = _claims_of(options.subject)
     if options.ids:
-        _check_ids(options.subject, options.ids)
-    report = verify(options.subject, ids=options.ids, rng=options.seed)
+        _check_ids(options.subject, entries, options.ids)
+    if options.instance is not None and options.instances is not None:
+        raise InputError("--instance", "is one instance", got=f"--instances {options.instances} too")
+    report = verify(
+        entries,
+        ids=options.ids,
+        instances=1 if options.instance is not None else options.instances or 20,
+        rng=options.seed if options.instance is None else options.instance,
+        workers=_workers(options),
+    )
     print(report)
     if options.json:
         write_json(options.json, report.to_dict())
     return 0 if report.passed else 1
 
 
-def _check_ids(subject: str, ids: Sequence[str]) -> None:
+def _is_file(text: str) -> bool:
+    return text.endswith(".py") or os.sep in text
+
+
+def _claims_of(subject: str) -> tuple[Any, ...]:
+    """The claims of a subject, or those of a file."""
+    from attnembed.verify import claims
+    from attnembed.verify.files import load_claims
+
+    return load_claims(subject) if _is_file(subject) else claims(subject)
+
+
+def _workers(options: argparse.Namespace) -> int:
+    """The processes to use: those asked for, or one per core where the work is worth starting them."""
+    few = options.instance is not None or (options.ids is not None and len(options.ids) < 4)
+    return int(options.workers or (1 if few or (options.instances or 20) < 4 else os.cpu_count() or 1))
+
+
+def _check_ids(subject: str, entries: Iterable[Any], ids: Sequence[str]) -> None:
     from attnembed.verify import claims
 
-    everywhere = {name: entry.subject for entry in claims() for name in (entry.id, entry.id.split("/")[1])}
-    known = {name for entry in claims(subject) for name in (entry.id, entry.id.split("/")[1])}
+    everywhere = {name: entry.subject for entry in claims() for name in (entry.id, entry.short_id)}
+    known = {name for entry in entries for name in (entry.id, entry.short_id)}
     for id in ids:
         if id not in everywhere:
             raise InputError("--ids", "must name registered claims", got=repr(id), hint="see `attnembed list`")
         if id not in known:
             got = f"{id!r}, one of {everywhere[id]}"
             raise InputError("--ids", f"must name claims of {subject}", got=got, hint="or leave the subject out")
+
+
+def _falsify(options: argparse.Namespace) -> int:
+    from attnembed.verify.files import load_function
+    from attnembed.verify.instances import check_problem_parameter
+
+    predicate = load_function(options.target)
+    check_problem_parameter(predicate)
+    try:
+        from attnembed.testing import falsify
+    except ImportError as error:
+        return _fail(str(error))
+    found = falsify(predicate, max_examples=options.max_examples, rng=options.seed)
+    if found is None:
+        print(f"no counterexample among {options.max_examples} instances")
+        return 0
+    print(found)
+    return 1
+
+
+def _show(options: argparse.Namespace) -> int:
+    from attnembed.verify.files import load_claims
+    from attnembed.verify.show import find_claim, show
+
+    if options.claims:
+        load_claims(options.claims)
+    print(show(find_claim(options.id)))
+    return 0
 
 
 def _reproduce(options: argparse.Namespace) -> int:
@@ -298,7 +392,15 @@ def _sweep(options: argparse.Namespace) -> int:
 def _report(options: argparse.Namespace) -> int:
     from attnembed.report import write_report
 
-    outcome = write_report(options.out, data=options.data, quick=options.quick, rng=options.seed)
+    outcome = write_report(
+        options.out,
+        data=options.data,
+        quick=options.quick,
+        rng=options.seed,
+        claims_file=options.claims,
+        instances=options.instances,
+        workers=os.cpu_count() or 1,
+    )
     print(outcome)
     return 0 if outcome.passed else 1
 

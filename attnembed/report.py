@@ -28,6 +28,8 @@ from attnembed.errors import DataFileError, DataNotGivenError
 from attnembed.experiments import Experiment, experiments, reproduce
 from attnembed.experiments.registry import number_rows, requested_data, unavailable
 from attnembed.verify import Claim, ClaimResult, Report, by_construction, claims, verify
+from attnembed.verify.files import claims_file as file_of
+from attnembed.verify.files import load_claims
 from attnembed.verify.page import capitalised
 from attnembed.verify.registry import place
 from attnembed.verify.run import LOOSE, VERDICTS, hypothesis_name
@@ -78,6 +80,9 @@ def write_report(
     data: PathLike | None = None,
     quick: bool = False,
     rng: int = 0,
+    claims_file: PathLike | None = None,
+    instances: int = 20,
+    workers: int = 1,
     callback: Callable[[str, int, int], object] | None = None,
 ) -> WrittenReport:
     """Measure every claim, run every experiment, and write OUT/report.html, with the experiments' own files beside it.
@@ -89,6 +94,8 @@ def write_report(
         page is written anyway
     quick : smaller versions of the experiments; those that would take an hour are always run so
     rng : the seed of everything
+    claims_file : a Python file with claims of your own, which are measured after those of the package
+    instances, workers : as in `verify`
     callback : ``callback(part, done, total)`` before each part: "claims", then the experiments by name
 
     Raises
@@ -99,6 +106,8 @@ def write_report(
         if OUT cannot be written, or ``data`` does not exist.
     """
     seed, start = check_integer("rng", rng, minimum=0), time.perf_counter()
+    if claims_file is not None:
+        load_claims(claims_file)
     source = requested_data(data)
     folder = _writable(Path(out))
     entries, runs = experiments(), []
@@ -110,13 +119,16 @@ def write_report(
                 callback(part, done, 1 + len(entries))
 
         begin("claims", 0)
-        report = verify("all", rng=seed)
+        report = verify("all", instances=instances, rng=seed, workers=workers)
         for done, entry in enumerate(entries, start=1):
             begin(entry.name, done)
             runs.append(_run(entry, source, out=folder, quick=quick or entry.long, rng=seed))
     options = ["--seed", str(seed), *(["--quick"] if quick else []), *(["--data", str(data)] if data else [])]
     path, seconds = folder / "report.html", time.perf_counter() - start
-    page = _page(report, claims(), runs, options, f"attnembed report --out {shlex.quote(str(out))}", seconds)
+    command = f"attnembed report --out {shlex.quote(str(out))}"
+    command += f" --claims {shlex.quote(str(claims_file))}" if claims_file is not None else ""
+    command += f" --instances {instances}" if instances != 20 else ""
+    page = _page(report, claims(), runs, options, command, seconds)
     with replacing(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return WrittenReport(path, report, tuple(runs), seconds)
@@ -193,7 +205,7 @@ def _page(
         versions=", ".join(f"{name} {version}" for name, version in known.items()),
         command=f"{command} {shared}",
         rows=_join(_fill(_ROW, mark=_MARKS[result.verdict], **_texts(result)) for _, result in pairs),
-        claims=_join(_claim(entry, result, report.seed) for entry, result in pairs),
+        claims=_join(_claim(entry, result) for entry, result in pairs),
         runs=_join(_experiment(run, shared) for run in runs),
     )
 
@@ -220,6 +232,7 @@ def _texts(result: ClaimResult) -> dict[str, str]:
         "ratio": "–" if exact else f"{result.ratio:.3g}",
         "kind": result.kind.capitalize(),
         "about": "~" if exact else "",
+        "held": f"{result.held}/{result.instances}",
         **numbers,
     }
 
@@ -243,7 +256,7 @@ def _hypotheses(entry: Claim, result: ClaimResult) -> Iterable[_Html]:
         )
 
 
-def _claim(entry: Claim, result: ClaimResult, seed: int) -> _Html:
+def _claim(entry: Claim, result: ClaimResult) -> _Html:
     hypotheses = _join(_hypotheses(entry, result))
     if result.error:
         caught = "not measured"
@@ -269,10 +282,18 @@ def _claim(entry: Claim, result: ClaimResult, seed: int) -> _Html:
             [_fill('<p class="reason">$text</p>', text=_sentence(text)) for text in (result.reason,) if text]
             + [_fill('<p class="quiet">$text</p>', text=_sentence(text)) for text in notes]
         ),
-        command=f"attnembed verify --ids {result.id} --seed {seed}",
+        counts=capitalised(result.counts),
+        command=_again(entry, result),
         seconds=f"{result.seconds:.2f}",
         **_texts(result),
     )
+
+
+def _again(entry: Claim, result: ClaimResult) -> str:
+    """The command that measures the instance that is shown."""
+    file = file_of(entry)
+    about = f"{shlex.quote(file)} " if file is not None else ""
+    return f"attnembed verify {about}--ids {result.id} --instance {result.instance}"
 
 
 def _sentence(text: str) -> str:
@@ -344,8 +365,9 @@ _PAGE = """<!DOCTYPE html>
 <header>
 <h1>attnembed: theorems about learning, measured</h1>
 <p class="lead $verdict">$good of $count claims hold, with their negative controls caught. $experiments.</p>
-<p>A claim is measured on a random instance. Smaller is better: the measured value must stay within its limit, and the
-negative control, the same measurement where the statement does not apply, must not. The limit is a bound, which is
+<p>A claim is measured on random instances, and the numbers are those of the worst. Smaller is better: the measured
+value must stay within its limit on all of them, and the negative control, the same measurement where the statement does
+not apply, must not on one at least. An instance on which a hypothesis does not hold is skipped. The limit is a bound, which is
 part of the statement and has a ratio, or a tolerance (~) for what rounding or finite time may leave.</p>
 <ul class="meanings">
 $meanings
@@ -365,7 +387,8 @@ $meanings
 <table class="summary">
 <caption>Every claim. The ratio is measured over bound; ~ is a tolerance.</caption>
 <thead><tr><th scope="col">Claim</th><th scope="col" class="wide">Measured</th><th scope="col" class="wide">Bound</th>
-<th scope="col">Ratio</th><th scope="col" class="wide">Control</th><th scope="col">Verdict</th></tr></thead>
+<th scope="col">Ratio</th><th scope="col" class="wide">Control</th><th scope="col" class="wide">Held</th>
+<th scope="col">Verdict</th></tr></thead>
 <tbody>
 $rows
 </tbody>
@@ -385,7 +408,7 @@ $runs
 """
 
 _ROW = """<tr><th scope="row"><a href="#$anchor">$id</a></th><td class="wide">$measured</td>
-<td class="wide">$about$bound</td><td>$ratio</td><td class="wide">$control</td>
+<td class="wide">$about$bound</td><td>$ratio</td><td class="wide">$control</td><td class="wide">$held</td>
 <td class="$verdict">$mark $verdict</td></tr>"""
 
 _CLAIM = """<article id="$anchor" class="card">
@@ -397,9 +420,11 @@ $formula
 <div><dt>$kind</dt><dd>$bound</dd></div>
 <div><dt>Ratio</dt><dd>$ratio</dd></div>
 <div><dt>Control</dt><dd>$control</dd></div>
+<div><dt>Held</dt><dd>$held</dd></div>
 </dl>
 $notes
 <dl class="facts">
+<dt>Instances</dt><dd>$counts</dd>
 <dt>Hypotheses</dt><dd>$hypotheses</dd>
 <dt>Negative control</dt><dd>$controlled; $caught</dd>
 $source

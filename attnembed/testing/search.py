@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from hypothesis import HealthCheck, Phase, find, settings, target
 from hypothesis import strategies as st
-from hypothesis.errors import NoSuchExample, UnsatisfiedAssumption
+from hypothesis.errors import NoSuchExample, Unsatisfiable, UnsatisfiedAssumption
 
 from attnembed._progress import Progress
 from attnembed._validation import RNGLike, as_rng, check_integer
@@ -24,6 +24,8 @@ from attnembed.errors import InputError, InputTypeError
 from attnembed.testing.attention import problems as attention_problems
 from attnembed.testing.problem import Problem, as_code
 from attnembed.testing.simplify import simplified
+from attnembed.verify.evidence import Evidence
+from attnembed.verify.instances import problem_parameter
 
 __all__ = ["Counterexample", "falsify"]
 
@@ -69,8 +71,9 @@ def falsify(
     Parameters
     ----------
     predicate : ``predicate(problem)`` returns True or False, a ratio measured/bound (above 1 is a violation, and the
-        search climbs it), or None where a hypothesis of the statement does not hold
-    problems : a Hypothesis strategy; `problems()` of the attention model by default
+        search climbs it), or None where a hypothesis of the statement does not hold. Or `Evidence`, as a claim does
+    problems : a Hypothesis strategy; by default that of the predicate's annotation ``Annotated[Problem, strategy]``,
+        else `problems()` of the attention model
     max_examples : how many instances at most, before shrinking
     rng : seed of the search
     timeout : seconds after which no further instance is tried (the best violation so far is returned)
@@ -91,6 +94,8 @@ def falsify(
     """
     if not callable(predicate):
         raise InputTypeError("predicate", "must be a function of one problem", got=type(predicate).__name__)
+    if problems is None:
+        problems = problem_parameter(predicate)[1]
     strategy = attention_problems() if problems is None else problems
     if not isinstance(strategy, st.SearchStrategy):
         raise InputTypeError("problems", "must be a Hypothesis strategy", got=type(problems).__name__)
@@ -108,7 +113,7 @@ def falsify(
         run.report = progress.update
         try:
             smallest = find(strategy, run.violates, settings=options, random=random.Random(seed))
-        except (NoSuchExample, _StopSearch):
+        except (NoSuchExample, Unsatisfiable, _StopSearch):
             smallest = run.last
     if run.error is not None:
         raise run.error
@@ -117,7 +122,7 @@ def falsify(
             raise InputError(
                 "predicate",
                 "must apply to some of the instances",
-                got=f"None for all {run.tried}",
+                got=f"None for all {run.tried}" if run.tried else "a strategy that drew none within its hypotheses",
                 hint="let `problems` draw instances inside the hypotheses",
             )
         return None
@@ -146,17 +151,13 @@ class _Search:
         self.tried += 1
         self.report(self.tried)
         try:
-            value = self.predicate(problem)
+            value = _plain(self.predicate(problem))
             verdict = _judge(value)
         except UnsatisfiedAssumption:
             raise
         except Exception as error:
-            text = f"{type(error).__name__}: {error}" if not isinstance(error, InputError) else str(error)
-            self.error = InputError(
-                "predicate",
-                "must return True, False, a ratio or None for every problem",
-                got=f"{text.splitlines()[0] if text else type(error).__name__} on\n{as_code(problem)}",
-            )
+            self.error = _refusal(error)
+            self.error.add_note(f"on problem = {as_code(problem)}")
             self.error.__cause__ = error
             raise _StopSearch from error
         if verdict is None:
@@ -171,13 +172,39 @@ class _Search:
     def quiet(self, problem: Any) -> bool | None:
         """Whether a problem violates the statement; None where it does not apply or something is raised."""
         try:
-            return _judge(self.predicate(problem))
+            return _judge(_plain(self.predicate(problem)))
         except Exception:
             return None
 
     def ratio(self, problem: Any) -> float:
-        value = self.predicate(problem)
+        value = _plain(self.predicate(problem))
         return float("nan") if isinstance(value, (bool, np.bool_)) else float(value)
+
+
+class _AnswerError(Exception):
+    """A predicate returned something that says neither yes nor no."""
+
+
+def _refusal(error: Exception) -> InputError:
+    """A predicate that raises, or answers with something else, in one line."""
+    if isinstance(error, _AnswerError):
+        got, hint = str(error), "compare, as in `return measured <= bound`"
+    else:
+        text = " ".join(str(error).split())
+        got = f"{type(error).__name__}: {text}" if text else type(error).__name__
+        hint = "return None where the statement does not apply"
+    return InputError("predicate", "must return True, False, a ratio, Evidence or None", got=got, hint=hint)
+
+
+def _plain(value: Any) -> Any:
+    """What Evidence says: None outside the hypotheses, a ratio where there is one, else whether it is within."""
+    if not isinstance(value, Evidence):
+        return value
+    if not all(value.held.values()):
+        return None
+    if not np.isfinite(value.measured) or value.limit <= 0:
+        return bool(np.isfinite(value.measured) and value.measured <= value.limit)
+    return value.measured / value.limit
 
 
 def _judge(value: Any) -> bool | None:
@@ -188,7 +215,7 @@ def _judge(value: Any) -> bool | None:
         return not value
     if isinstance(value, (int, float, np.integer, np.floating)) and not np.isnan(value):
         return bool(value > 1)
-    raise InputTypeError("predicate", "must return True, False, a ratio or None", got=repr(value))
+    raise _AnswerError(repr(value))
 
 
 # --- the script -------------------------------------------------------------------------------------------------

@@ -3,7 +3,8 @@
 from attnembed.verify.evidence import Evidence, by_construction
 from attnembed.verify.page import claims_page
 from attnembed.verify.registry import Claim, claim, claims
-from attnembed.verify.run import ClaimResult, Report, verify
+from attnembed.verify.run import verify
+from attnembed.verify.verdict import ClaimResult, Report
 
 __all__ = [
     "Claim", "ClaimResult", "Evidence", "Report", "by_construction", "claim", "claims", "claims_page", "verify",

@@ -1,7 +1,7 @@
 """The registry of claims: a theorem as a statement, its hypotheses, a measurement, a limit and a negative control.
 
-A claim is a function of a random generator that returns `Evidence`. Smaller is better: a claim passes when its
-hypotheses hold on the instance and ``measured`` is at most its bound (or tolerance). Its *negative control* is the same
+A claim is a function of a random generator, or of a problem that the package draws, that returns `Evidence`. Smaller
+is better: a claim holds on an instance where its hypotheses do and ``measured`` is at most its bound (or tolerance). Its *negative control* is the same
 measurement on a variant that the theorem does not cover (a wrong formula, a broken hypothesis); it must exceed that
 limit, or the measurement could not have told right from wrong.
 
@@ -14,7 +14,8 @@ import importlib
 import inspect
 import linecache
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -24,6 +25,7 @@ import numpy as np
 from attnembed._validation import RNGLike, check_choice
 from attnembed.errors import InputError, InputTypeError
 from attnembed.verify.evidence import Evidence, by_construction
+from attnembed.verify.instances import problem_parameter
 
 __all__ = ["Claim", "Evidence", "by_construction", "claim", "claims"]
 
@@ -36,7 +38,7 @@ _PACKAGE = Path(__file__).parents[1]
 
 _ID = re.compile(r"[^\W\d_][\w-]*(/\w[\w.+-]*)+")
 
-Measure = Callable[[np.random.Generator], Evidence]
+Measure = Callable[[np.random.Generator], Evidence] | Callable[[Any], Evidence]
 
 
 @dataclass(frozen=True)
@@ -61,16 +63,26 @@ class Claim:
         """The id without its subject."""
         return self.id.partition("/")[2]
 
-    def check(self, rng: RNGLike = 0) -> None:
+    @property
+    def takes_problem(self) -> bool:
+        """Whether the claim is measured on a `Problem` that is drawn for it, not with a generator."""
+        return problem_parameter(self.measure)[0]
+
+    @property
+    def problems(self) -> Any:
+        """The Hypothesis strategy that draws the problems; None for `problems()` of `attnembed.testing`."""
+        return problem_parameter(self.measure)[1]
+
+    def check(self, rng: RNGLike = 0, *, instances: int = 20) -> None:
         """Measure the claim, and raise AssertionError with the whole story unless it passes.
 
         For tests: ``@pytest.mark.parametrize("claim", ae.claims("mine"), ids=str)``.
 
-        >>> claims("attention")[1].check(rng=0)
+        >>> claims("attention")[1].check(rng=0, instances=2)
         """
         from attnembed.verify.run import verify
 
-        report = verify([self], rng=rng)
+        report = verify([self], instances=instances, rng=rng)
         if not report.passed:
             story = [self.statement, *(f"hypothesis: {text}" for text in self.hypotheses), f"control: {self.control}"]
             raise AssertionError("\n".join([f"{self.id} {report.results[0].verdict}", *story, str(report)]))
@@ -91,7 +103,9 @@ def claim(
 ) -> Callable[[Measure], Measure]:
     """Declare a statement as a claim, so that `claims` lists it and `verify` measures it; a decorator.
 
-    The function takes a `numpy.random.Generator`, draws an instance with it, and returns `Evidence`.
+    The function takes a `numpy.random.Generator`, draws an instance with it, and returns `Evidence`. Or it takes a
+    ``problem`` that is drawn for it: any of the attention model where it is annotated as `attnembed.testing.Problem`,
+    one that a Hypothesis strategy draws where it is ``Annotated[Problem, strategy]``.
 
     Parameters
     ----------
@@ -115,7 +129,7 @@ def claim(
     ... def square(rng):
     ...     x = rng.standard_normal(100)
     ...     return Evidence(measured=max(-(x**2)), tolerance=0.0, control=max(-(x**3)))
-    >>> claims("readme")[0].check(rng=0)
+    >>> claims("readme")[0].check(rng=0, instances=3)
     """
     _check_id(id)
     texts = {"statement": statement, "control": control, "tex": tex, "reference": reference, "derivation": derivation}
@@ -158,6 +172,18 @@ def claims(subject: str = EVERY) -> tuple[Claim, ...]:
     return tuple(entry for name in wanted for entry in _registry.values() if entry.subject == name)
 
 
+@contextmanager
+def unchanged_on_error() -> Iterator[None]:
+    """Leave the registry as it was where what runs inside raises."""
+    before = dict(_registry)
+    try:
+        yield
+    except BaseException:
+        _registry.clear()
+        _registry.update(before)
+        raise
+
+
 # --- what a declaration must satisfy --------------------------------------------------------------------------------
 
 
@@ -194,8 +220,8 @@ def _check_measure(id: str, measure: Any) -> None:
         signature.bind(None)
     except TypeError as error:
         got = f"{getattr(measure, '__name__', 'it')}{signature}"
-        hint = "give it one parameter, rng"
-        raise InputTypeError("measure", f"of {id} must take a generator", got=got, hint=hint) from error
+        hint = "give it one parameter, rng or problem"
+        raise InputTypeError("measure", f"of {id} must take a generator or a problem", got=got, hint=hint) from error
     returned = _returned(measure)
     if isinstance(returned, type) and returned is not Any and not _may_be_evidence(returned):
         got = f"a function that returns {'None' if returned is type(None) else returned.__name__}"

@@ -1,12 +1,11 @@
-"""Measuring claims: `verify` runs them, a `Report` holds their verdicts."""
+"""Measuring claims: `verify` measures each on many instances, and a `Report` holds the verdicts."""
 
 from __future__ import annotations
 
-import json
 import math
 import time
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,181 +13,225 @@ import numpy as np
 
 from attnembed._files import versions
 from attnembed._progress import Progress
-from attnembed._validation import RNGLike
+from attnembed._validation import RNGLike, check_integer
+from attnembed._workers import own_processes, run_all
 from attnembed.errors import InputError, InputTypeError
-from attnembed.results import to_plain
 from attnembed.verify.evidence import Evidence, by_construction
+from attnembed.verify.files import claims_file, load_claims
+from attnembed.verify.instances import draw_problem
 from attnembed.verify.registry import EVERY, Claim, claims
+from attnembed.verify.verdict import LOOSE, VERDICTS, ClaimResult, Report
 
 __all__ = ["LOOSE", "VERDICTS", "ClaimResult", "Report", "hypothesis_name", "verify"]
 
-VERDICTS = {
-    "passed": "the hypotheses hold on the instance, the measured value is within its limit, and the negative control "
-    "is not",
-    "failed": "the measured value exceeds its limit, or the measurement raised an error",
-    "blind": "the negative control was not caught: the same measurement, where the statement does not apply, stayed "
-    "within its limit too, so that it cannot tell right from wrong",
-    "vacuous": "a hypothesis does not hold on the instance, so that the statement was not tested",
-}
-LOOSE = 1e-3  # a bound that is met by more than this factor says little
-
-
-@dataclass(frozen=True)
-class ClaimResult:
-    """A claim's verdict on its instance.
-
-    Attributes
-    ----------
-    passed : the hypotheses hold and ``measured`` <= ``bound``
-    bound : the limit of ``measured``; ``kind`` says whether it is a "bound" or a "tolerance"
-    ratio : measured / bound, the tightness of a bound; NaN for a tolerance
-    control_failed : the negative control exceeded its bound, as it must
-    hypotheses : for each hypothesis that was measured, whether it holds
-    unmeasured : the declared hypotheses that were not measured, those aside that hold by construction
-    error : what the measurement raised, if it did
-    note : a remark of the measurement
-    """
-
-    id: str
-    statement: str
-    passed: bool
-    measured: float
-    bound: float
-    ratio: float
-    control: float
-    control_failed: bool
-    hypotheses: dict[str, bool]
-    seconds: float
-    note: str = ""
-    kind: str = "bound"
-    control_bound: float = math.nan
-    error: str = ""
-    unmeasured: tuple[str, ...] = ()
-
-    @property
-    def verdict(self) -> str:
-        """One word: passed, failed, blind (the negative control was not caught) or vacuous (a hypothesis fails)."""
-        if not self.error and not all(self.hypotheses.values()):
-            return "vacuous"
-        return "failed" if not self.passed else "passed" if self.control_failed else "blind"
-
-    @property
-    def reason(self) -> str:
-        """Why the verdict is not "passed", in a sentence without its full stop; empty if it is."""
-        if self.error:
-            return self.error
-        broken = [name for name, holds in self.hypotheses.items() if not holds]
-        if broken:
-            return f"hypothesis fails: {'; '.join(broken)}"
-        if not self.passed:
-            if not math.isfinite(self.measured):
-                return f"measured {self.measured} is not finite"
-            relation = "exceeds" if self.measured > self.bound else "is not within"
-            return f"measured {self.measured:.4g} {relation} the {self.kind} {self.bound:.4g}"
-        if not self.control_failed:
-            return f"the negative control, {self.control:.4g}, does not exceed {self.control_bound:.4g}"
-        return ""
-
-    @property
-    def loose(self) -> bool:
-        """Whether ``measured`` stays so far below a bound that passing says little of it."""
-        return self.verdict == "passed" and self.kind == "bound" and self.ratio < LOOSE
-
-
-@dataclass(frozen=True)
-class Report:
-    """All verdicts of one run, with its seed and versions."""
-
-    results: tuple[ClaimResult, ...]
-    seed: int
-    versions: dict[str, str]
-
-    @property
-    def passed(self) -> bool:
-        """Whether every claim passed and every negative control failed; a claim that is vacuous has not passed."""
-        return bool(self.results) and all(result.verdict == "passed" for result in self.results)
-
-    @property
-    def n_passed(self) -> int:
-        """How many claims passed, with their negative controls caught."""
-        return sum(result.verdict == "passed" for result in self.results)
-
-    def __str__(self) -> str:
-        width = max([len("claim"), *(len(result.id) for result in self.results)])
-        lines = [
-            f"{'claim':<{width}}  {'measured':>10}  {'bound':>10}  {'ratio':>9}  {'control':>10}  verdict  seconds"
-        ]
-        for result in self.results:
-            exact = result.kind == "tolerance"
-            bound = f"{'~' if exact else ''}{result.bound:.3e}"
-            ratio = "-" if exact else f"{result.ratio:.2e}"
-            lines.append(
-                f"{result.id:<{width}}  {result.measured:>10.3e}  {bound:>10}  {ratio:>9}  "
-                f"{result.control:>10.3e}  {result.verdict:<7}  {result.seconds:>7.2f}"
-            )
-            if result.reason:
-                lines.append(f"{'':<{width}}  {' '.join(result.reason.split())}")
-            if result.unmeasured and not result.error:
-                lines.append(f"{'':<{width}}  hypothesis not measured: {'; '.join(result.unmeasured)}")
-        if any(result.kind == "tolerance" for result in self.results):
-            lines.append("~: a tolerance, for what rounding or finite time leaves; no ratio")
-        loose = [result.id for result in self.results if result.loose]
-        if loose:
-            lines.append(f"loose, measured below {LOOSE:g} of the bound: {', '.join(loose)}")
-        seen = {result.verdict for result in self.results} - {"passed"}
-        lines += [f"{verdict}: {meaning}" for verdict, meaning in VERDICTS.items() if verdict in seen]
-        total = sum(result.seconds for result in self.results)
-        lines.append(
-            f"{self.n_passed} of {len(self.results)} claims hold, with their negative controls caught, in {total:.1f} s"
-        )
-        return "\n".join(lines)
-
-    def to_json(self) -> str:
-        """The report as JSON text: ``results`` (a list), ``passed``, ``seed`` and ``versions``."""
-        return json.dumps(to_plain(self.to_dict()), indent=2)
-
-    def to_dict(self) -> dict[str, object]:
-        """The report as plain values; the ratio of a tolerance is None."""
-        return {
-            "passed": self.passed,
-            "seed": self.seed,
-            "versions": self.versions,
-            "results": [_plain(result) for result in self.results],
-        }
-
-
-def _plain(result: ClaimResult) -> dict[str, Any]:
-    ratio = None if result.kind == "tolerance" else to_plain(result.ratio)
-    return {**to_plain(result), "ratio": ratio, "verdict": result.verdict, "reason": result.reason}
+_PER_JOB = 4  # instances that another process measures at a time
 
 
 def verify(
-    subject: str | Iterable[Claim] = EVERY, *, ids: str | Iterable[str] | None = None, rng: RNGLike = 0
+    subject: str | Claim | Iterable[Claim] = EVERY,
+    *,
+    ids: str | Iterable[str] | None = None,
+    instances: int = 20,
+    rng: RNGLike = 0,
+    workers: int = 1,
 ) -> Report:
     """Measure the claims of a subject, or only those named by ``ids``, and their negative controls.
 
-    ``subject`` may also be the claims themselves. An id may leave out its subject where no other claim has its name.
-    Each claim has a generator of its own, made from the seed and the claim's id: the numbers of a claim do not depend
-    on which others run. A claim that raises has failed; the others are measured all the same.
+    Parameters
+    ----------
+    subject : a subject, "all", or the claims themselves
+    ids : an id may leave out its subject where no other claim has its name
+    instances : on how many random instances each claim is measured. An instance on which a hypothesis does not hold
+        is skipped, and a claim of which all are skipped is vacuous; the negative control must be caught on one
+    rng : the seed: that of the first instance, from which those of the others are made. The generator of an instance
+        depends on its seed and the claim's id alone, not on which others run: the worst instance of a result is
+        measured again by ``verify(ids=result.id, instances=1, rng=result.instance)``
+    workers : processes that share the work; a program that asks for more than one must be guarded by
+        ``if __name__ == "__main__":``
+
+    A claim that raises has failed; the others are measured all the same.
 
     Raises
     ------
     InputError
         for a subject or an id that is not registered, an id that several claims share, and where nothing is named.
 
-    >>> report = verify(ids=["attention/gradient-factors"], rng=0)
-    >>> report.passed, report.results[0].control_failed
-    (True, True)
+    >>> report = verify(ids=["attention/gradient-factors"], instances=3, rng=0)
+    >>> result = report.results[0]
+    >>> report.passed, result.control_failed, result.held, result.verdict
+    (True, True, 3, 'passed')
     """
     given = _given(subject)
     selected = given if ids is None else _named(given, ids, subject)
+    check_integer("instances", instances, minimum=1)
+    check_integer("workers", workers, minimum=1)
     seed = _seed(rng)
-    results = []
-    with Progress("claims", total=len(selected)) as progress:
-        for k, entry in enumerate(selected):
-            progress.update(k, entry.id)
-            results.append(_run(entry, np.random.default_rng([seed, zlib.crc32(entry.id.encode())])))
+    seeds = instance_seeds(seed, instances)
+    found: dict[str, dict[int, Measured]] = {entry.id: {} for entry in selected}
+    with Progress("claims", total=len(selected) * instances) as progress:
+        done = 0
+        for id, outcomes in _measured(selected, seeds, workers):
+            found[id].update((outcome.seed, outcome) for outcome in outcomes)
+            done += len(outcomes)
+            progress.update(done, id)
+    results = [_summary(entry, [found[entry.id][one] for one in seeds]) for entry in selected]
     return Report(tuple(results), seed, versions())
+
+
+def instance_seeds(seed: int, instances: int) -> list[int]:
+    """The seeds of the instances: the given one, then others made from it, all different."""
+    seeds = {seed: None}
+    k = 0
+    while len(seeds) < instances:
+        k += 1
+        seeds.setdefault(int(np.random.SeedSequence([seed, k]).generate_state(1)[0]))
+    return list(seeds)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a claim measured on the instance of a seed, or the error that it raised there, or why there is none."""
+
+    seed: int
+    evidence: Evidence | None
+    seconds: float
+    error: str = ""
+    absent: str = ""
+
+    @property
+    def skipped(self) -> bool:
+        """Whether nothing was tested: a hypothesis does not hold, or there is no instance."""
+        return bool(self.absent) or (self.evidence is not None and not all(self.evidence.held.values()))
+
+    @property
+    def holds(self) -> bool:
+        """Whether the statement was tested and is true."""
+        found = self.evidence
+        return bool(
+            found is not None and not self.skipped and math.isfinite(found.measured) and found.measured <= found.limit
+        )
+
+    @property
+    def caught(self) -> bool:
+        """Whether the negative control exceeds what it must."""
+        return self.evidence is not None and not self.skipped and self.evidence.control > self.control_bound
+
+    @property
+    def control_bound(self) -> float:
+        """What the negative control must exceed."""
+        if self.evidence is None:
+            return math.nan
+        return self.evidence.limit if self.evidence.control_bound is None else self.evidence.control_bound
+
+    @property
+    def badness(self) -> tuple[bool, bool, float]:
+        """Order of the instances, the worst being the largest: errors, violations, then by the excess."""
+        if self.evidence is None or self.skipped:
+            return bool(self.error), False, -math.inf
+        excess = _ratio(self.evidence.measured, self.evidence.limit)
+        if math.isnan(excess):  # no measurement is near or far from a limit below zero
+            excess = self.evidence.measured - self.evidence.limit
+        return False, not self.holds, math.inf if math.isnan(excess) else excess
+
+
+def _measured(selected: Iterable[Claim], seeds: list[int], workers: int) -> Iterator[tuple[str, list[Measured]]]:
+    """What the claims measure on the instances, as it comes: here, or in other processes that can find the claim."""
+    here, elsewhere = [], []
+    for entry in selected:
+        (elsewhere if workers > 1 and _found_again(entry) else here).append(entry)
+    if elsewhere:
+        jobs = [
+            (entry.id, (entry.id, claims_file(entry), seeds[k : k + _PER_JOB]))
+            for k in range(0, len(seeds), _PER_JOB)
+            for entry in elsewhere
+        ]
+        with own_processes(min(workers, len(jobs))) as pool:
+            for batch in run_all(pool, _measure_by_id, jobs, max_pending=2 * workers):
+                for outcome in batch:
+                    if outcome.error is not None:
+                        raise outcome.error
+                    yield outcome.job, outcome.result
+    for entry in here:
+        for seed in seeds:
+            yield entry.id, [_measure(entry, seed)]
+
+
+def _found_again(entry: Claim) -> bool:
+    """Whether another process finds this claim by its id, in the package or in its file."""
+    registered = any(entry is other for other in claims())
+    own = getattr(entry.measure, "__module__", "").startswith("attnembed.")
+    return registered and (own or claims_file(entry) is not None)
+
+
+def _measure_by_id(id: str, file: str | None, seeds: list[int]) -> list[Measured]:
+    entries = claims() if file is None else load_claims(file)
+    entry = next(entry for entry in entries if entry.id == id)
+    return [_measure(entry, seed) for seed in seeds]
+
+
+def _measure(entry: Claim, seed: int) -> Measured:
+    start = time.perf_counter()
+    rng = np.random.default_rng([seed, zlib.crc32(entry.id.encode())])
+    evidence: Any = None
+    error = absent = ""
+    try:
+        if entry.takes_problem:
+            problem = draw_problem(entry.problems, int(rng.integers(2**32)))
+            if problem is None:
+                absent = "no problem was drawn that satisfies the hypotheses of the strategy"
+            else:
+                evidence = entry.measure(problem)
+        else:
+            evidence = entry.measure(rng)
+    except (Exception, SystemExit) as raised:  # a claim that cannot be measured has failed, and the others still count
+        error = _told(raised)
+    if not error and not absent and not isinstance(evidence, Evidence):
+        error = f"the measurement must return Evidence; got {type(evidence).__name__}"
+    return Measured(
+        seed, None if error or absent else evidence, time.perf_counter() - start, error=error, absent=absent
+    )
+
+
+def _summary(entry: Claim, outcomes: list[Measured]) -> ClaimResult:
+    """The verdict over all instances, with the numbers of the worst one."""
+    worst = max(outcomes, key=lambda outcome: outcome.badness)
+    tested = [outcome for outcome in outcomes if not outcome.skipped]
+    caught = [outcome for outcome in outcomes if outcome.caught]
+    control = worst if worst.caught or not caught else caught[0]
+    evidence = worst.evidence or _NOTHING
+    ratios = [_evidence_ratio(outcome.evidence) for outcome in tested if outcome.holds]
+    return ClaimResult(
+        id=entry.id,
+        statement=entry.statement,
+        passed=bool(tested) and all(outcome.holds for outcome in tested),
+        measured=evidence.measured,
+        bound=evidence.limit,
+        ratio=_evidence_ratio(evidence),
+        control=(control.evidence or _NOTHING).control,
+        control_failed=bool(caught),
+        hypotheses=evidence.held,
+        seconds=sum(outcome.seconds for outcome in outcomes),
+        note=worst.absent or evidence.note,
+        kind="tolerance" if evidence.bound is None else "bound",
+        control_bound=control.control_bound,
+        error=worst.error,
+        unmeasured=_unmeasured(entry, evidence.held, bool(worst.error)),
+        instances=len(outcomes),
+        held=sum(outcome.holds for outcome in outcomes),
+        skipped=len(outcomes) - len(tested),
+        caught=len(caught),
+        best_ratio=max((ratio for ratio in ratios if not math.isnan(ratio)), default=math.nan),
+        instance=worst.seed,
+    )
+
+
+_NOTHING = Evidence(measured=math.nan, bound=math.nan, control=math.nan)
+
+
+def _evidence_ratio(evidence: Evidence | None) -> float:
+    if evidence is None or evidence.bound is None:
+        return math.nan
+    return _ratio(evidence.measured, evidence.bound)
 
 
 def _given(subject: Any) -> tuple[Claim, ...]:
@@ -233,38 +276,6 @@ def _seed(rng: Any) -> int:
     if rng < 0:
         raise InputError("rng", "must be a non-negative int, a numpy.random.Generator or None", got=rng)
     return int(rng)
-
-
-def _run(entry: Claim, rng: np.random.Generator) -> ClaimResult:
-    start, error = time.perf_counter(), ""
-    evidence: Any = None
-    try:
-        evidence = entry.measure(rng)
-    except (Exception, SystemExit) as raised:  # a claim that cannot be measured has failed, and the others still count
-        error = _told(raised)
-    if not error and not isinstance(evidence, Evidence):
-        error = f"the measurement must return Evidence; got {type(evidence).__name__}"
-    if error:
-        evidence = Evidence(measured=math.nan, bound=math.nan, control=math.nan)
-    limit, measured = evidence.limit, evidence.measured
-    control_bound = limit if evidence.control_bound is None else evidence.control_bound
-    return ClaimResult(
-        id=entry.id,
-        statement=entry.statement,
-        passed=bool(not error and all(evidence.held.values()) and math.isfinite(measured) and measured <= limit),
-        measured=measured,
-        bound=limit,
-        ratio=math.nan if evidence.bound is None else _ratio(measured, limit),
-        control=evidence.control,
-        control_failed=bool(evidence.control > control_bound),
-        hypotheses=evidence.held,
-        seconds=time.perf_counter() - start,
-        note=evidence.note,
-        kind="tolerance" if evidence.bound is None else "bound",
-        control_bound=control_bound,
-        error=error,
-        unmeasured=_unmeasured(entry, evidence.held, bool(error)),
-    )
 
 
 def hypothesis_name(text: str) -> str:

@@ -1,0 +1,95 @@
+"""Problems for claims that take one: drawn by `attnembed.testing`, the same one for the same seed."""
+
+from __future__ import annotations
+
+import inspect
+import random
+from collections.abc import Callable
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+from attnembed.errors import InputError, InputTypeError
+
+__all__ = ["check_problem_parameter", "draw_problem", "problem_parameter"]
+
+_DRAWS = 10  # the first that Hypothesis draws is the simplest one, whatever the seed
+
+
+class _Drawn(KeyboardInterrupt):
+    """Ends the drawing from within Hypothesis, which takes any other exception for a failing example."""
+
+
+def problem_parameter(function: Callable[..., Any]) -> tuple[bool, Any]:
+    """Whether the first parameter is a `Problem`, by its annotation or its name, and the strategy that it names.
+
+    ``problem: t.Problem`` stands for any problem of the attention model, ``problem: Annotated[t.Problem, t.chains()]``
+    for one that the strategy draws.
+    """
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):  # built-in functions without one
+        return False, None
+    if not parameters:
+        return False, None
+    try:
+        hint = get_type_hints(function, include_extras=True).get(parameters[0].name)
+    except Exception:  # an annotation that only a checker can read
+        hint = parameters[0].annotation
+    strategy = None
+    if get_origin(hint) is Annotated:
+        hint, *extras = get_args(hint)
+        strategy = next((extra for extra in reversed(extras) if hasattr(extra, "example")), None)
+    named = isinstance(hint, str) and hint.rpartition(".")[2] == "Problem"
+    ours = getattr(hint, "__module__", "") == "attnembed.testing.problem"
+    return named or ours or strategy is not None or parameters[0].name == "problem", strategy
+
+
+def check_problem_parameter(function: Callable[..., Any]) -> None:
+    """Raise unless the function can be called with a problem alone."""
+    name = getattr(function, "__name__", "it")
+    try:
+        signature = inspect.signature(function)
+        signature.bind(None)
+    except ValueError:  # built-in functions without one
+        return
+    except TypeError:
+        hint = "give it one parameter, problem"
+        raise InputTypeError("NAME", "must take a problem", got=f"{name}{signature}", hint=hint) from None
+    if not problem_parameter(function)[0] and next(iter(signature.parameters)) == "rng":
+        hint = "a search needs a function of `problem`, which is drawn for it"
+        raise InputTypeError("NAME", "must take a problem", got=f"{name}{signature}", hint=hint)
+
+
+def draw_problem(strategy: Any, seed: int) -> Any:
+    """A problem that the strategy (by default `problems()`) draws; None where it finds none inside its hypotheses."""
+    try:
+        from attnembed import testing
+    except ImportError:
+        raise InputError(
+            "problem",
+            "is drawn by attnembed.testing, which needs the package hypothesis",
+            hint="install it with: python -m pip install 'attnembed[test]'",
+        ) from None
+    from hypothesis import HealthCheck, Phase, find, settings
+    from hypothesis.errors import NoSuchExample, Unsatisfiable
+
+    drawn: list[Any] = []
+
+    def drawing(problem: Any) -> bool:
+        drawn.append(problem)
+        if len(drawn) == _DRAWS:
+            raise _Drawn
+        return False
+
+    options = settings(
+        max_examples=20 * _DRAWS,
+        database=None,
+        deadline=None,
+        phases=(Phase.generate,),
+        suppress_health_check=list(HealthCheck),
+    )
+    try:
+        source = testing.problems() if strategy is None else strategy
+        find(source, drawing, settings=options, random=random.Random(seed))
+    except (_Drawn, NoSuchExample, Unsatisfiable):  # the last two: there are fewer
+        pass
+    return drawn[-1] if drawn else None

@@ -1,0 +1,196 @@
+"""What became of claims: a `ClaimResult` each, over all its instances, and the `Report` of a run."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from attnembed.results import to_plain
+
+__all__ = ["LOOSE", "VERDICTS", "ClaimResult", "Report"]
+
+VERDICTS = {
+    "passed": "on every instance on which the hypotheses hold the measured value is within its limit, and on one of "
+    "them at least the negative control is not",
+    "failed": "the measured value exceeds its limit on an instance, or the measurement raised an error",
+    "blind": "the negative control was caught on no instance: the same measurement, where the statement does not "
+    "apply, stayed within its limit too, so that it cannot tell right from wrong",
+    "vacuous": "a hypothesis does not hold on any instance, so that the statement was not tested",
+}
+LOOSE = 1e-3  # a bound that is met by more than this factor says little
+
+
+@dataclass(frozen=True)
+class ClaimResult:
+    """A claim's verdict over its instances; the numbers are those of the worst one.
+
+    Attributes
+    ----------
+    passed : the hypotheses hold on some instance, and ``measured`` <= ``bound`` wherever they do
+    measured, bound : of the instance that comes nearest to its limit, or exceeds it most; ``kind`` says whether the
+        limit is a "bound" or a "tolerance"
+    ratio : measured / bound of that instance, the worst one; NaN for a tolerance
+    control, control_bound : of that instance, or of one on which the negative control was caught if it was not there
+    control_failed : the negative control exceeded its bound, as it must, on one instance at least
+    hypotheses : for each hypothesis that was measured, whether it holds on that instance
+    unmeasured : the declared hypotheses that were not measured, those aside that hold by construction
+    error : what the measurement raised, if it did
+    note : a remark of the measurement
+    instances : how many there were: ``held`` + ``skipped`` + those that failed
+    held : on how many the statement holds
+    skipped : on how many a hypothesis does not hold, so that nothing was tested
+    caught : on how many the negative control was caught
+    best_ratio : the largest ratio among those on which the statement holds: how near the bound is to equality
+    instance : seed of the worst instance; ``attnembed verify --ids ID --instance SEED`` measures it again
+    """
+
+    id: str
+    statement: str
+    passed: bool
+    measured: float
+    bound: float
+    ratio: float
+    control: float
+    control_failed: bool
+    hypotheses: dict[str, bool]
+    seconds: float
+    note: str = ""
+    kind: str = "bound"
+    control_bound: float = math.nan
+    error: str = ""
+    unmeasured: tuple[str, ...] = ()
+    instances: int = 1
+    held: int = 0
+    skipped: int = 0
+    caught: int = 0
+    best_ratio: float = math.nan
+    instance: int = 0
+
+    @property
+    def verdict(self) -> str:
+        """One word: passed, failed, blind (no negative control was caught) or vacuous (a hypothesis always fails)."""
+        if self.skipped == self.instances:
+            return "vacuous"
+        return "failed" if not self.passed else "passed" if self.control_failed else "blind"
+
+    @property
+    def reason(self) -> str:
+        """Why the verdict is not "passed", in a sentence without its full stop; empty if it is."""
+        if self.verdict == "passed":
+            return ""
+        if self.verdict == "blind":
+            return f"the negative control, {self.control:.4g}, does not exceed {self.control_bound:.4g}"
+        if self.verdict == "vacuous":
+            broken = "; ".join(name for name, holds in self.hypotheses.items() if not holds)
+            return f"hypothesis fails: {broken}" if broken else self.note
+        if self.error:
+            return self.error
+        if not math.isfinite(self.measured):
+            return f"measured {self.measured} is not finite"
+        relation = "exceeds" if self.measured > self.bound else "is not within"
+        return f"measured {self.measured:.4g} {relation} the {self.kind} {self.bound:.4g}"
+
+    @property
+    def counts(self) -> str:
+        """On how many instances the statement holds, fails and is not tested, and where the worst one is."""
+        failed = self.instances - self.held - self.skipped
+        parts = [f"holds on {self.held} of {_counted(self.instances, 'instance')}"]
+        parts += [f"fails on {failed}"] if failed else []
+        parts += [f"{self.skipped} skipped, where a hypothesis fails"] if self.skipped else []
+        measured = self.held + failed
+        parts += [f"control caught on {self.caught} of {measured}"] if 0 < self.caught < measured else []
+        return "; ".join(parts)
+
+    @property
+    def loose(self) -> bool:
+        """Whether ``measured`` stays so far below a bound on every instance that passing says little of it."""
+        return self.verdict == "passed" and self.kind == "bound" and self.best_ratio < LOOSE
+
+
+def _counted(n: int, noun: str) -> str:
+    return f"{n} {noun}{'' if n == 1 else 's'}"
+
+
+@dataclass(frozen=True)
+class Report:
+    """All verdicts of one run, with its seed and versions."""
+
+    results: tuple[ClaimResult, ...]
+    seed: int
+    versions: dict[str, str]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every claim passed and every negative control failed; a claim that is vacuous has not passed."""
+        return bool(self.results) and all(result.verdict == "passed" for result in self.results)
+
+    @property
+    def n_passed(self) -> int:
+        """How many claims passed, with their negative controls caught."""
+        return sum(result.verdict == "passed" for result in self.results)
+
+    def __str__(self) -> str:
+        width = max([len("claim"), *(len(result.id) for result in self.results)])
+        lines = [
+            f"{'claim':<{width}}  {'measured':>10}  {'bound':>10}  {'ratio':>9}  {'control':>10}  {'held':>7}  "
+            "verdict  seconds"
+        ]
+        for result in self.results:
+            exact = result.kind == "tolerance"
+            bound = f"{'~' if exact else ''}{result.bound:.3e}"
+            ratio = "-" if exact else f"{result.ratio:.2e}"
+            lines.append(
+                f"{result.id:<{width}}  {result.measured:>10.3e}  {bound:>10}  {ratio:>9}  {result.control:>10.3e}  "
+                f"{f'{result.held}/{result.instances}':>7}  {result.verdict:<7}  {result.seconds:>7.2f}"
+            )
+            lines += [f"{'':<{width}}  {text}" for text in _remarks(result)]
+        if any(result.kind == "tolerance" for result in self.results):
+            lines.append("~: a tolerance, for what rounding or finite time leaves; no ratio")
+        loose = [result.id for result in self.results if result.loose]
+        if loose:
+            lines.append(f"loose, measured below {LOOSE:g} of the bound: {', '.join(loose)}")
+        seen = {result.verdict for result in self.results} - {"passed"}
+        lines += [f"{verdict}: {meaning}" for verdict, meaning in VERDICTS.items() if verdict in seen]
+        total = sum(result.seconds for result in self.results)
+        most = max((result.instances for result in self.results), default=0)
+        on = f" on {_counted(most, 'instance')} each" if most > 1 else ""
+        lines.append(
+            f"{self.n_passed} of {len(self.results)} claims hold{on}, with their negative controls caught, "
+            f"in {total:.1f} s"
+        )
+        return "\n".join(lines)
+
+    def to_json(self) -> str:
+        """The report as JSON text: ``results`` (a list), ``passed``, ``seed`` and ``versions``."""
+        return json.dumps(to_plain(self.to_dict()), indent=2)
+
+    def to_dict(self) -> dict[str, object]:
+        """The report as plain values; the ratio of a tolerance is None."""
+        return {
+            "passed": self.passed,
+            "seed": self.seed,
+            "versions": self.versions,
+            "results": [_plain(result) for result in self.results],
+        }
+
+
+def _remarks(result: ClaimResult) -> list[str]:
+    """The lines below that of a claim."""
+    lines = []
+    if result.reason:
+        where = f" (--instance {result.instance})" if result.instances > 1 and result.verdict == "failed" else ""
+        lines.append(f"{' '.join(result.reason.split())}{where}")
+    if result.skipped and result.verdict != "vacuous" or result.held < result.instances > 1:
+        lines.append(result.counts)
+    if result.unmeasured and not result.error:
+        lines.append(f"hypothesis not measured: {'; '.join(result.unmeasured)}")
+    return lines
+
+
+def _plain(result: ClaimResult) -> dict[str, Any]:
+    plain = {**to_plain(result), "verdict": result.verdict, "reason": result.reason}
+    if result.kind == "tolerance":
+        plain |= {"ratio": None, "best_ratio": None}
+    return plain
