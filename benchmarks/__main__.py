@@ -1,4 +1,4 @@
-"""Run the benchmarks: python -m benchmarks [--suite NAME] [--quick] [--json FILE] [--docs]."""
+"""Run the benchmarks: python -m benchmarks [--suite NAME] [--against PATH] [--quick] [--json FILE] [--docs]."""
 
 from __future__ import annotations
 
@@ -8,21 +8,26 @@ import inspect
 import os
 from pathlib import Path
 
-from benchmarks.runner import Row, machine, markdown, progress, refresh, write_json
+from benchmarks.runner import Row, machine, markdown, measure_against, progress, refresh, write_json
 
-SUITES = ("passes", "flow", "margin", "chain", "network", "text")
+SUITES = ("start", "tiny", "passes", "flow", "margin", "chain", "long", "network", "text")
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--suite", action="append", choices=SUITES, help="may be repeated; default: all")
+    parser.add_argument(
+        "--against", type=Path, metavar="PATH", help="another checkout, whose package is measured in the same rounds"
+    )
     parser.add_argument("--quick", action="store_true", help="small sizes and few rounds, a minute or two")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all rows and the machine")
     parser.add_argument("--docs", action="store_true", help="refresh the tables and figures of docs/performance.md")
     parser.add_argument("--data", type=Path, default=os.environ.get("ATTNEMBED_DATA"), help="folder of real data")
     options = parser.parse_args()
 
+    if options.against is not None:
+        measure_against(options.against)
     print(machine() + "\n")
     rows: list[Row] = []
     for suite in options.suite or SUITES:

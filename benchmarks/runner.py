@@ -4,6 +4,9 @@ A candidate is a function ``prepare(problem, threads) -> call``; ``call()`` does
 It raises ImportError where its package is missing. In every process the call is first checked against the reference of
 the case; only those that agree are timed, in rounds that take each candidate once (A, B, C, A, B, C, ...), so that a
 change of the machine's load hits all of them. Process and thread pool of a candidate rest while another one works.
+
+With `measure_against`, each candidate of this package has a twin, the same function with the package of another
+checkout, in a process of its own and in the same rounds; the ratios of the two are taken round by round.
 """
 
 from __future__ import annotations
@@ -37,8 +40,28 @@ LIMIT = 600  # seconds that a candidate may take for one answer, compilation inc
 TURN = 0.05  # seconds: a short call is repeated until its turn has lasted about so long
 PEERS = (
     *("numpy", "scipy", "torch", "jax", "numba", "diffrax", "torchdiffeq", "daqp", "quadprog", "cvxpy", "clarabel"),
-    *("scikit-learn", "pytorch-crf", "python-crfsuite"),
+    *("scikit-learn", "pytorch-crf", "python-crfsuite", "hmmlearn"),
 )
+HERE = Path(__file__).parents[1]
+_against: list[Path] = []  # the other checkout, where there is one
+
+
+def measure_against(path: Path) -> None:
+    """Run the candidates of this package also with the one in the folder ``path``."""
+    root = path.resolve()
+    if not (root / "attnembed" / "__init__.py").is_file():
+        raise SystemExit(f"--against: {path} is not a checkout: there is no attnembed/__init__.py")
+    _against[:] = [root]
+
+
+def twins(candidates: Mapping[str, str], own: str) -> dict[str, tuple[str, str, Path]]:
+    """The arms: name -> (candidate, target, checkout), each own candidate followed by its twin."""
+    arms = {}
+    for name, target in candidates.items():
+        arms[name] = (name, target, HERE)
+        if _against and name.startswith(own):
+            arms[f"{name} [{_against[0].name}]"] = (name, target, _against[0])
+    return arms
 
 
 def compare(
@@ -63,10 +86,11 @@ def compare(
     np.savez(folder / "problem.npz", **problem)
     np.savez(folder / "reference.npz", **reference)
     rows, workers = [], {}
-    for name, target in candidates.items():
+    arms = twins(candidates, own)
+    for name, (_, target, root) in arms.items():
         row: Row = {"benchmark": suite, "case": case, "candidate": name, "threads": threads}
         rows.append(row)
-        worker = _Worker(target, folder, threads, patience)
+        worker = _Worker(target, folder, threads, patience, root)
         reply = worker.ask("check")
         progress(f"  {name}: {reply}")
         if ended := reply.keys() & {"missing", "failed"}:
@@ -83,7 +107,7 @@ def compare(
     seconds: dict[str, list[float]] = {name: [] for name in workers}
     for k in range(rounds):
         for name, worker in workers.items():
-            if k < (limits or {}).get(name, rounds):
+            if k < (limits or {}).get(arms[name][0], rounds):
                 seconds[name].append(worker.ask("run")["seconds"])
     for row in rows:
         if (name := row["candidate"]) in workers:
@@ -91,7 +115,13 @@ def compare(
             taken = seconds[name]
             row |= {"median": statistics.median(taken), "min": min(taken), "max": max(taken), "rounds": len(taken)}
             workers[name].close()
-    add_ratios(rows, own)
+    for row in rows:
+        name, _, root = arms[row["candidate"]]
+        if root != HERE and name in seconds and row["candidate"] in seconds:
+            ratios = [there / here for here, there in zip(seconds[name], seconds[row["candidate"]], strict=True)]
+            twin = next(other for other in rows if other["candidate"] == name)
+            twin["speedup"] = [statistics.median(ratios), min(ratios), max(ratios)]
+    add_ratios([row for row in rows if arms[row["candidate"]][2] == HERE], own)
     return rows
 
 
@@ -106,14 +136,14 @@ def add_ratios(rows: Sequence[Row], own: str) -> None:
 class _Worker:
     """A process that holds one candidate."""
 
-    def __init__(self, target: str, folder: Path, threads: int, patience: float = LIMIT) -> None:
+    def __init__(self, target: str, folder: Path, threads: int, patience: float, root: Path) -> None:
         self.patience = patience
         # The variables are read when the libraries are imported, so they are set before the process starts.
         saved = {name: os.environ.get(name) for name in THREAD_VARIABLES}
         os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
         self.pipe, theirs = multiprocessing.Pipe()
         context = multiprocessing.get_context("spawn")
-        self.process = context.Process(target=_serve, args=(theirs, target, folder, threads), daemon=True)
+        self.process = context.Process(target=_serve, args=(theirs, target, folder, threads, root), daemon=True)
         self.process.start()
         theirs.close()
         for name, value in saved.items():
@@ -137,9 +167,13 @@ class _Worker:
         self.process.join(10)
 
 
-def _serve(pipe: Any, target: str, folder: Path, threads: int) -> None:
+def _serve(pipe: Any, target: str, folder: Path, threads: int, root: Path) -> None:
     module, function = target.split(":")
-    importlib.import_module("attnembed.attention.flow")  # so that loading the package does not count as memory used
+    sys.path.insert(0, str(root))  # the package of this checkout; that of the benchmarks is loaded already
+    os.environ["PYTHONPATH"] = str(root)  # for processes that a candidate starts
+    package = importlib.import_module("attnembed.attention.flow")  # loading it does not count as memory used
+    if not Path(str(package.__file__)).is_relative_to(root):
+        raise RuntimeError(f"{package.__file__} is not in {root}")
     before = 0
     try:
         prepare: Callable[..., Callable[[], Mapping[str, Any]]] = getattr(importlib.import_module(module), function)
@@ -151,22 +185,31 @@ def _serve(pipe: Any, target: str, folder: Path, threads: int) -> None:
         del problem
     except ImportError as error:
         pipe.recv()
-        pipe.send({"missing": f"{error.name or error} is not installed"})
+        ours = (error.name or "").startswith("attnembed")  # another version of it
+        pipe.send({"missing": str(error) if ours else f"{error.name or error} is not installed"})
         return
-    repeats = 1
+    except (AttributeError, TypeError) as error:  # names that another version lacks
+        pipe.recv()
+        pipe.send({"failed": str(error)})
+        return
+    repeats, stated = 1, {}
     while True:
         try:
             what = pipe.recv()
         except EOFError:
             return
         if what == "memory":  # of the last run
-            pipe.send({"peak_mib": (_memory("VmHWM") - before) / 2**20 if before > 0 else None})
+            own = (_memory("VmHWM") - before) / 2**20 if before > 0 else None
+            pipe.send({"peak_mib": stated.get("peak_mib", own)})
             continue
         _reset_peak()
         start = time.perf_counter()
         for _ in range(repeats):
             out = call()
         reply: Row = {"seconds": (time.perf_counter() - start) / repeats}
+        # What a call states of itself: of processes that it has started, only it knows the processor time.
+        stated = {name: float(out[name]) for name in ("seconds", "peak_mib") if name in out}
+        reply |= stated
         if what == "check":
             with np.load(folder / "reference.npz") as reference:
                 reply["error"] = max(_relative_error(np.asarray(out[name]), reference[name]) for name in reference)
@@ -223,6 +266,7 @@ COLUMNS = {
     "min": "min",
     "max": "max",
     "ratio": "to best peer",
+    "speedup": "times as fast as the other checkout (min, max)",
     "peak_mib": "peak MiB",
     "bandwidth": "of bandwidth",
     "error": "rel. error",
@@ -252,6 +296,8 @@ def _cell(row: Row, key: str) -> str:
         return ""
     if key in ("median", "min", "max"):
         return f"{1e3 * value:.3g}" if value < 100 else f"{1e3 * value:.0f}"
+    if key == "speedup":
+        return "{:.3g} ({:.3g}, {:.3g})".format(*value)
     if key == "bandwidth":
         return f"{100 * value:.0f} %"
     if key == "error":
