@@ -4,38 +4,43 @@ data = ae.make_balanced_dataset(rng=0)                     # sequences as token 
 model = ae.AttentionModel.random(data.vocab_size, 64, rng=0)
 step = ae.one_step(model, data, step_size=100.0)           # E aligns with v ...
 flow = ae.gradient_flow(step.model, data, until=40.0)      # ... and p selects (until log t = 40)
-report = ae.verify("attention")                            # every statement, measured
+report = ae.verify("attention",)                            # every statement, measured
 """
 
+from typing import TYPE_CHECKING
+
+from attnembed._lazy import attach
 from attnembed._version import __version__ as __version__
-from attnembed.attention import theory
-from attnembed.attention.data import TokenDataset, make_balanced_dataset, make_iid_dataset
-from attnembed.attention.diagnosis import diagnose
-from attnembed.attention.flow import gradient_flow
-from attnembed.attention.model import AttentionModel
-from attnembed.attention.one_step import one_step
-from attnembed.attention.reviews import load_reviews
-from attnembed.attention.selection import margin_constraints, select
-from attnembed.attention.svmlight import load_counts
-from attnembed.attention.text import Tokenizer
-from attnembed.attention.training import train
-from attnembed.attention.two_layer import TwoLayerModel
-from attnembed.errors import NotSeparableError
-from attnembed.margins import max_margin
-from attnembed.optim import SGD, Adam
-from attnembed.structured.chain import chain_log_partition, chain_marginals, chain_sample, chain_viterbi
-from attnembed.structured.compare import compare_arms
-from attnembed.structured.constraints import bio_constraints
-from attnembed.structured.corpora import load_horses, load_ocr, load_sentences
-from attnembed.structured.data import ChainDataset, GridDataset, make_chain_dataset, make_grid_dataset
-from attnembed.structured.grid import grid_decode, grid_map
-from attnembed.structured.model import ChainCRF, GridCRF
-from attnembed.structured.networks import Network, birnn, conv_net, lenet, mlp
-from attnembed.structured.scaling import OfflineScaling, OnlineScaling, scale_diagnosis
-from attnembed.structured.training import train_structured
-from attnembed.sweep import sweep
-from attnembed.threads import set_threads
-from attnembed.verify import Evidence, by_construction, claim, claims, verify
+
+if TYPE_CHECKING:
+    from attnembed.attention import theory
+    from attnembed.attention.data import TokenDataset, make_balanced_dataset, make_iid_dataset
+    from attnembed.attention.diagnosis import diagnose
+    from attnembed.attention.flow import gradient_flow
+    from attnembed.attention.model import AttentionModel
+    from attnembed.attention.one_step import one_step
+    from attnembed.attention.reviews import load_reviews
+    from attnembed.attention.selection import margin_constraints, select
+    from attnembed.attention.svmlight import load_counts
+    from attnembed.attention.text import Tokenizer
+    from attnembed.attention.training import train
+    from attnembed.attention.two_layer import TwoLayerModel
+    from attnembed.errors import NotSeparableError
+    from attnembed.margins import max_margin
+    from attnembed.optim import SGD, Adam
+    from attnembed.structured.chain import chain_log_partition, chain_marginals, chain_sample, chain_viterbi
+    from attnembed.structured.compare import compare_arms
+    from attnembed.structured.constraints import bio_constraints
+    from attnembed.structured.corpora import load_horses, load_ocr, load_sentences
+    from attnembed.structured.data import ChainDataset, GridDataset, make_chain_dataset, make_grid_dataset
+    from attnembed.structured.grid import grid_decode, grid_map
+    from attnembed.structured.model import ChainCRF, GridCRF
+    from attnembed.structured.networks import Network, birnn, conv_net, lenet, mlp
+    from attnembed.structured.scaling import OfflineScaling, OnlineScaling, scale_diagnosis
+    from attnembed.structured.training import train_structured
+    from attnembed.sweep import sweep
+    from attnembed.threads import set_threads
+    from attnembed.verify import Evidence, by_construction, claim, claims, verify
 
 __all__ = [
     "SGD",
@@ -91,3 +96,37 @@ __all__ = [
     "train_structured",
     "verify",
 ]
+
+attach(
+    __name__,
+    {
+        "attnembed.attention": ("theory",),
+        "attnembed.attention.data": ("TokenDataset", "make_balanced_dataset", "make_iid_dataset"),
+        "attnembed.attention.diagnosis": ("diagnose",),
+        "attnembed.attention.flow": ("gradient_flow",),
+        "attnembed.attention.model": ("AttentionModel",),
+        "attnembed.attention.one_step": ("one_step",),
+        "attnembed.attention.reviews": ("load_reviews",),
+        "attnembed.attention.selection": ("margin_constraints", "select"),
+        "attnembed.attention.svmlight": ("load_counts",),
+        "attnembed.attention.text": ("Tokenizer",),
+        "attnembed.attention.training": ("train",),
+        "attnembed.attention.two_layer": ("TwoLayerModel",),
+        "attnembed.errors": ("NotSeparableError",),
+        "attnembed.margins": ("max_margin",),
+        "attnembed.optim": ("SGD", "Adam"),
+        "attnembed.structured.chain": ("chain_log_partition", "chain_marginals", "chain_sample", "chain_viterbi"),
+        "attnembed.structured.compare": ("compare_arms",),
+        "attnembed.structured.constraints": ("bio_constraints",),
+        "attnembed.structured.corpora": ("load_horses", "load_ocr", "load_sentences"),
+        "attnembed.structured.data": ("ChainDataset", "GridDataset", "make_chain_dataset", "make_grid_dataset"),
+        "attnembed.structured.grid": ("grid_decode", "grid_map"),
+        "attnembed.structured.model": ("ChainCRF", "GridCRF"),
+        "attnembed.structured.networks": ("Network", "birnn", "conv_net", "lenet", "mlp"),
+        "attnembed.structured.scaling": ("OfflineScaling", "OnlineScaling", "scale_diagnosis"),
+        "attnembed.structured.training": ("train_structured",),
+        "attnembed.sweep": ("sweep",),
+        "attnembed.threads": ("set_threads",),
+        "attnembed.verify": ("Evidence", "by_construction", "claim", "claims", "verify"),
+    },
+)

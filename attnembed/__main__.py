@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any, NoReturn
 
-from attnembed._validation import check_choice, check_integer
+from attnembed._declared import CLAIM_MODULES, EXPERIMENT_MODULES, SWEEP_MODULE, declared
 from attnembed._version import __version__
 from attnembed._workers import interrupted_by
 from attnembed.errors import AttnembedError, InputError
@@ -32,7 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may hold what the terminal cannot show
-    options = _parser().parse_args(argv)
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    options = _parser(readers="reproduce" in arguments).parse_args(arguments)
     try:
         with interrupted_by("SIGTERM", "SIGHUP"):
             code: int = options.run(options)
@@ -76,6 +77,8 @@ def _integer(minimum: int) -> Callable[[str], int]:
             number = int(text)
         except ValueError as error:
             raise InputError("N", "must be a whole number", got=repr(text)) from error
+        from attnembed._validation import check_integer  # here: what lists and explains does without NumPy
+
         return check_integer("N", number, minimum=minimum)
 
     return _checked(check)
@@ -83,7 +86,13 @@ def _integer(minimum: int) -> Callable[[str], int]:
 
 def _chosen(choices: Callable[[], Iterable[str]]) -> Callable[[str], str]:
     """One of the names, which are looked up when they are needed: listing experiments imports them."""
-    return _checked(lambda text: check_choice("name", text, choices()))
+
+    def check(text: str) -> str:
+        from attnembed._validation import check_choice
+
+        return check_choice("name", text, choices())
+
+    return _checked(check)
 
 
 @_checked
@@ -125,9 +134,8 @@ def _values(text: str) -> str:
     return text
 
 
-def _parser() -> argparse.ArgumentParser:
-    from attnembed.experiments.reading import add_reader_options
-
+def _parser(*, readers: bool) -> argparse.ArgumentParser:
+    """The command line; ``readers`` says whether the options of `reproduce` are wanted that need the readers."""
     parser = _Parser(prog="attnembed", description="Theorems about learning as executable code.")
     parser.add_argument("--version", action="version", version=f"attnembed {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -194,7 +202,10 @@ def _parser() -> argparse.ArgumentParser:
     reproducing.add_argument(
         "--name", dest="data_name", metavar="WORD", default="", help="what to call the reviews, in titles and files"
     )
-    add_reader_options(reproducing)
+    if readers:
+        from attnembed.experiments.reading import add_reader_options
+
+        add_reader_options(reproducing)
     reproducing.set_defaults(run=_reproduce)
 
     reporting = commands.add_parser("report", help="one HTML page of all claims and experiments, with their figures")
@@ -240,25 +251,38 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _list(options: argparse.Namespace) -> int:
-    from attnembed.experiments import experiments
-    from attnembed.experiments.sweeps import GRID_EXPERIMENTS
-    from attnembed.verify import claims, claims_page
-
     if options.api:
         from attnembed.api_page import api_page
 
         print(api_page(), end="")
         return 0
     if options.markdown:
+        from attnembed.verify import claims_page
+
         print(claims_page(), end="")
         return 0
-    rows = [(entry.id, entry.statement) for entry in claims()]
-    rows += [(f"reproduce {entry.name}", entry.summary) for entry in experiments()]
-    rows += [(f"sweep {entry.name}", entry.summary) for entry in GRID_EXPERIMENTS.values()]
+    rows = _listed()
     width = max(len(name) for name, _ in rows)
     for name, text in rows:
         print(f"{name:<{width}}  {text}")
     return 0
+
+
+def _listed() -> list[tuple[str, str]]:
+    """What `list` prints, read from the sources; imported where someone may have declared more in this process."""
+    if "attnembed.verify.registry" not in sys.modules and "attnembed.experiments.registry" not in sys.modules:
+        found = declared(CLAIM_MODULES.values(), "claim", "statement")
+        runs = declared(EXPERIMENT_MODULES, "experiment", 1)
+        sweeps = declared([SWEEP_MODULE], "GridExperiment", 1)
+        if found is not None and runs is not None and sweeps is not None:
+            return found + [(f"reproduce {n}", s) for n, s in sorted(runs)] + [(f"sweep {n}", s) for n, s in sweeps]
+    from attnembed.experiments import experiments
+    from attnembed.experiments.sweeps import GRID_EXPERIMENTS
+    from attnembed.verify import claims
+
+    rows = [(entry.id, entry.statement) for entry in claims()]
+    rows += [(f"reproduce {entry.name}", entry.summary) for entry in experiments()]
+    return rows + [(f"sweep {entry.name}", entry.summary) for entry in GRID_EXPERIMENTS.values()]
 
 
 def _verify(options: argparse.Namespace) -> int:

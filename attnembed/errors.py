@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 __all__ = [
     "AttnembedError",
@@ -100,6 +101,8 @@ class NotSeparableError(AttnembedError, ValueError):
 
     def __setstate__(self, state: Mapping[str, Any] | None) -> None:
         super().__setstate__(dict(state or {}))
+        import numpy as np  # here, as below: the command line reads its arguments before it needs arrays
+
         if isinstance(self.certificate, np.ndarray):  # copies of arrays are writable, whatever the original was
             self.certificate.flags.writeable = False
 
@@ -111,6 +114,8 @@ def _revive(cls: type[AttnembedError], args: tuple[Any, ...]) -> AttnembedError:
 
 def _portable(value: Any) -> Any:
     """The value, or its text where it cannot be sent: one odd field must not lose the error that holds it."""
+    import numpy as np
+
     if value is None or isinstance(value, (bool, int, float, str, bytes, np.ndarray, Path)):
         return value
     from multiprocessing.reduction import ForkingPickler  # here: few errors get this far, and importing it takes time

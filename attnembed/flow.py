@@ -14,8 +14,10 @@ ends or a stop that holds at the start cannot be seen.
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -35,6 +37,8 @@ CLOCKS: tuple[Clock, ...] = ("time", "log_time", "arclength")
 
 _EPS = float(np.finfo(float).eps)
 _SHORT = 1e-30
+# Squared norms and exponents between which nothing under- or overflows.
+_TINY, _POWER = 1e-200, 300.0
 
 _ADVICE = {
     Status.MAX_ITERATIONS: ": raise rtol or max_nfev, or use clock='log_time'",
@@ -131,10 +135,11 @@ def integrate(
             if solver.status == "finished":
                 return Status.REACHED_END, "reached"
             try:
-                _step(solver)
+                with quiet_step():
+                    solver.step()
             except _EvaluationsUsedError:
                 return Status.MAX_ITERATIONS, f"{max_nfev} evaluations used at"
-            if not np.isfinite(solver.y).all():
+            if not (math.isfinite(solver.y @ solver.y) or np.isfinite(solver.y).all()):
                 return Status.NOT_FINITE, "the state is not finite after"
             if solver.status == "failed" or solver.t == solver.t_old:
                 return Status.FAILED, "the integrator gave up at"
@@ -142,7 +147,9 @@ def integrate(
             times.append(time)
             states.append(y)
 
-    with Progress(title, total=end) as progress:
+    # Entering the context costs as much as a step of a small flow; only a callback must not run within it.
+    quiet_run, quiet_step = (_quiet, nullcontext) if callback is None else (nullcontext, _quiet)
+    with Progress(title, total=end) as progress, quiet_run():
         status, what = run(progress)
     path = np.array(states)
     clocked = unit * np.array(times)
@@ -170,11 +177,12 @@ def log_time_of(s: Vector) -> Vector:
         return s + np.log(-np.expm1(-s))
 
 
-def _step(solver: LSODA) -> None:
-    """One accepted step, without the warnings of LSODA: the status and the message of the result say it instead."""
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Steps without the warnings of LSODA: the status and the message of the result say it instead."""
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore", UserWarning)
-        solver.step()
+        yield
 
 
 def _first_stop(
@@ -219,6 +227,16 @@ class _Counted:
         return self.field.jacobian(x)
 
 
+def _direction(force: Vector, log_scale: float) -> tuple[Vector, float]:
+    """F/||F|| and log ||F||; the norm is taken after scaling, so that it cannot underflow."""
+    largest = float(np.abs(force).max())
+    if largest == 0:
+        return np.zeros_like(force), -np.inf
+    scaled = force / largest
+    norm = float(np.linalg.norm(scaled))
+    return scaled / norm, log_scale + np.log(largest) + np.log(norm)
+
+
 class _System:
     """The extended system (x, z) in one clock; z is the last coordinate."""
 
@@ -226,14 +244,8 @@ class _System:
         self.field = field
 
     def _unit(self, x: Vector) -> tuple[Vector, float]:
-        """F/||F|| and log ||F||; the norm is taken after scaling, so that it cannot underflow."""
-        force, log_scale = self.field.force(x)
-        largest = float(np.abs(force).max())
-        if largest == 0:
-            return np.zeros_like(force), -np.inf
-        scaled = force / largest
-        norm = float(np.linalg.norm(scaled))
-        return scaled / norm, log_scale + np.log(largest) + np.log(norm)
+        """F/||F|| and log ||F||."""
+        return _direction(*self.field.force(x))
 
     def rate(self, time: float, y: Vector) -> Vector:
         raise NotImplementedError
@@ -253,8 +265,16 @@ class _TimeSystem(_System):
         return 0.0
 
     def rate(self, time: float, y: Vector) -> Vector:
-        unit, log_norm = self._unit(y[:-1])
-        return np.exp(log_norm + self.log_speed(time)) * np.append(unit, 1.0)
+        force, log_scale = self.field.force(y[:-1])
+        square, power = float(force @ force), log_scale + self.log_speed(time)
+        out = np.empty(y.size)
+        if _TINY < square < 1.0 / _TINY and abs(power) < _POWER:  # the common case
+            np.multiply(force, math.exp(power), out=out[:-1])
+            out[-1] = math.sqrt(square) * math.exp(power)
+        else:
+            unit, log_norm = _direction(force, log_scale)
+            np.multiply(np.append(unit, 1.0), np.exp(log_norm + self.log_speed(time)), out=out)
+        return out
 
     def jacobian(self, time: float, y: Vector) -> Vector:
         unit, _ = self._unit(y[:-1])

@@ -213,6 +213,12 @@ class TokenDataset(KeepsFrozen):
         return self.counts.T
 
     @cached_property
+    def dense_counts(self) -> tuple[Vector, Vector, Ints]:
+        """The counts as an array (n, V), y_i / n and the number of types (n,), for passes over small data."""
+        types = np.diff(self.counts.indptr)
+        return freeze(self.counts.toarray()), freeze(self.labels / self.n_samples), freeze(types)
+
+    @cached_property
     def frequency(self) -> Vector:
         """phi_s = mean_i n_is / T_i, (V,), in [0, 1], summing to one."""
         return freeze(self.counts.T @ (1 / self.lengths) / self.n_samples)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from attnembed._validation import check_between, check_choice, check_function, check_integer, check_positive, freeze
 from attnembed.attention.data import TokenDataset, check_data
+from attnembed.attention.dense_passes import DenseField, is_small
 from attnembed.attention.model import AttentionModel
 from attnembed.attention.parameters import check_model, check_scores, check_sizes
 from attnembed.attention.passes import AnchoredPass, TokenPasses, loss_gap
@@ -165,7 +166,7 @@ def gradient_flow(
         max_nfev=max_nfev,
         title="gradient flow",
     )
-    gaps, attention = np.array([field.observe(x) for x in run.x]).T
+    gaps, attention = field.observe_path(run.x)
     path = field.lift(run.x)
     status, message = _judge(field, run)
     end, level = model.replace(p=path[-1]), float(attention[-1])
@@ -262,6 +263,7 @@ class _ClsField:
         check_scores(self.scores, self.values)
         check_sizes(model)
         self.top, _, self.gamma, _ = top_tokens(data, TokenValues.of(model))
+        self._dense = DenseField(data, self.embeddings, self.scores, self.values) if is_small(data) else None
         self._is_top = np.flatnonzero(data.counts.indices == data.segments.spread(self.top))
 
     @property
@@ -277,10 +279,14 @@ class _ClsField:
         return self.scores + np.vecdot(self.embeddings, x)
 
     def force(self, x: Vector) -> tuple[Vector, float]:
+        if self._dense is not None and (force := self._dense.force(x)) is not None:
+            return force, 0.0
         sums = self._passes.sums(self._scores(x), self.values)
         return np.einsum("s,sk->k", sums.scaled_B, self.embeddings), sums.log_scale
 
     def jacobian(self, x: Vector) -> tuple[Any, float]:
+        if self._dense is not None and (jacobian := self._dense.jacobian(x)) is not None:
+            return jacobian, 0.0
         anchored = AnchoredPass(self.data, self._scores(x), self.values)
         return -anchored.scaled_hessian(self.embeddings), anchored.log_scale
 
@@ -300,6 +306,11 @@ class _ClsField:
         a[self._is_top] = 0.0
         several = bool((np.diff(self.data.counts.indptr) > 1).any())
         return max(float(self.data.segments.sum(a).max()), np.finfo(np.float64).tiny * several)
+
+    def observe_path(self, path: Vector) -> Vector:
+        """`observe` at the points (k, r) of a path, (2, k)."""
+        seen = None if self._dense is None else self._dense.observe(path, self.top, self.gamma)
+        return np.array([self.observe(x) for x in path]).T if seen is None else seen
 
     def observe(self, x: Vector) -> tuple[float, float]:
         """(L - L*, smallest attention on a top token)."""

@@ -25,6 +25,7 @@ from attnembed._validation import (
     freeze,
 )
 from attnembed.attention.data import TokenDataset, check_data
+from attnembed.attention.dense_passes import dense_gradients, is_small
 from attnembed.attention.parameters import check_scores, scores_and_values
 from attnembed.attention.passes import AnchoredPass, TokenSums, token_sums
 from attnembed.attention.products import embedding_product, embedding_transpose_product, rank_two, two_columns
@@ -153,6 +154,12 @@ class AttentionModel(KeepsFrozen):
     ) -> AttentionModel:
         """A model with some of E, p, v exchanged."""
         check_names(others, "E, p and v")
+        if p is None and v is None and type(E) is np.ndarray and E.dtype == self.E.dtype and E.shape == self.E.shape:
+            model = AttentionModel.__new__(AttentionModel)  # the others have been checked and are read-only
+            fields = ("E", freeze(np.array(as_real_array("E", E, ndim=2), order="C"))), ("p", self.p), ("v", self.v)
+            for name, value in fields:
+                object.__setattr__(model, name, value)
+            return model
         return AttentionModel(self.E if E is None else E, self.p if p is None else p, self.v if v is None else v)
 
     def output(self, data: TokenDataset) -> Floats:
@@ -179,6 +186,13 @@ class AttentionModel(KeepsFrozen):
         >>> grads.E.shape, abs(float(grads.E_factors[1].sum())) < 1e-16
         ((4, 3), True)
         """
+        self._check(data)
+        small = self.E.dtype == np.float64 and is_small(data)
+        if small and (found := dense_gradients(data, self.E, self.p, self.v)) is not None:
+            loss, A, B, grad_p, grad_v = found
+            for array in (A, B, grad_p, grad_v):
+                array.flags.writeable = False
+            return loss, Gradients(grad_p, grad_v, (A, B), grad_p, 0.0, (self.v, self.p))
         sums = self._sums(data)
         A, B = (freeze(factor.astype(self.E.dtype, copy=False)) for factor in (sums.A, sums.B))
         peak = float(np.abs(sums.scaled_B).max()) or 1.0  # float32 would lose a small B

@@ -45,6 +45,10 @@ class OneStepResult(Record):
     step_size: float
 
 
+def _lengths(rows: Floats) -> Floats:
+    return np.sqrt(np.einsum("sk,sk->s", rows, rows))
+
+
 def one_step(model: AttentionModel, data: TokenDataset, step_size: float) -> OneStepResult:
     """E^1 = E^0 - eta grad_E L = E^0 + eta (A v^T + B p^T), one update of rank two; p and v stay.
 
@@ -64,7 +68,10 @@ def one_step(model: AttentionModel, data: TokenDataset, step_size: float) -> One
     check_model(model)
     A, B = model.loss_and_grads(data)[1].E_factors
     with np.errstate(over="ignore", invalid="ignore"):
-        E = model.E + eta * (np.outer(A, model.v) + np.outer(B, model.p))
+        E = A[:, None] * model.v
+        E += B[:, None] * model.p
+        E *= eta
+        E += model.E
     if not np.isfinite(E).all():
         expected = f"must leave the embeddings finite in {E.dtype}"
         raise InputError("step_size", expected, got=f"{eta:g}", hint="take a smaller step")
@@ -75,7 +82,7 @@ def one_step(model: AttentionModel, data: TokenDataset, step_size: float) -> One
     return OneStepResult(
         model=after,
         predicted_E=freeze(prediction.E),
-        error=freeze(np.linalg.norm(after.E - prediction.E, axis=1)),
+        error=freeze(_lengths(after.E - prediction.E)),
         bound=freeze(one_step_bound(model, data, eta).embedding),
         slope=prediction.slope,
         measured_slope=float(moved @ alpha / (alpha @ alpha)) if alpha.any() else float("nan"),

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from attnembed._declared import EXPERIMENT_MODULES
 from attnembed._files import PathLike, make_folder, replacing, versions, write_json
 from attnembed._validation import check_choice, check_integer
 from attnembed.attention.reviews import ReaderOptions
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Experiment", "Outcome", "Request", "Written", "experiment", "experiments", "reproduce"]
 
-_MODULES = tuple(f"attnembed.experiments.{name}" for name in ("synthetic", "reviews", "structured"))
+_MODULES = EXPERIMENT_MODULES
 DATA_VARIABLE = "ATTNEMBED_DATA"
 
 # Of a quick run: what the names of its files end in, and what stands above its figures and its tables.

@@ -22,6 +22,7 @@ from typing import Any, get_type_hints
 
 import numpy as np
 
+from attnembed._declared import CLAIM_MODULES
 from attnembed._validation import RNGLike, check_choice
 from attnembed.errors import InputError, InputTypeError
 from attnembed.verify.evidence import Evidence, by_construction
@@ -30,7 +31,7 @@ from attnembed.verify.instances import problem_parameter
 __all__ = ["Claim", "Evidence", "by_construction", "claim", "claims"]
 
 # Importing these modules registers their claims.
-_MODULES = {"attention": "attnembed.verify.attention", "structured": "attnembed.verify.structured"}
+_MODULES = CLAIM_MODULES
 SUBJECTS = tuple(_MODULES)
 EVERY = "all"
 

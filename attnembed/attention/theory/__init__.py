@@ -4,42 +4,47 @@ Each function returns a small frozen object with the predicted quantities and th
 here imports the model, the training or the flow that the predictions are compared with.
 """
 
-from attnembed.attention.theory.asymptotics import Asymptotics, asymptotics
-from attnembed.attention.theory.basin import (
-    BasinBound,
-    BasinCondition,
-    LargeStepCondition,
-    LargeStepSize,
-    SmallStepCondition,
-    basin_bound,
-    basin_condition,
-    large_step_condition,
-    large_step_size,
-    small_step_condition,
-)
-from attnembed.attention.theory.divergence import Divergence, divergence
-from attnembed.attention.theory.family import Family, FamilyState
-from attnembed.attention.theory.hypotheses import Hypothesis, Prediction
-from attnembed.attention.theory.one_step import (
-    GaussianOneStepBound,
-    OneStepBound,
-    OneStepPrediction,
-    gaussian_one_step_bound,
-    one_step_bound,
-    one_step_prediction,
-)
-from attnembed.attention.theory.orthogonal import (
-    OrthogonalEmbeddings,
-    OrthogonalMargin,
-    balanced_pair_margin,
-    orthogonal_embeddings,
-    orthogonal_margin,
-    private_margin,
-    single_margin,
-    unequal_pair_margin,
-)
-from attnembed.attention.theory.smoothness import SmoothnessBound, smoothness_bound
-from attnembed.attention.theory.ties import TieInvariant, tie_invariant
+from typing import TYPE_CHECKING
+
+from attnembed._lazy import attach
+
+if TYPE_CHECKING:
+    from attnembed.attention.theory.asymptotics import Asymptotics, asymptotics
+    from attnembed.attention.theory.basin import (
+        BasinBound,
+        BasinCondition,
+        LargeStepCondition,
+        LargeStepSize,
+        SmallStepCondition,
+        basin_bound,
+        basin_condition,
+        large_step_condition,
+        large_step_size,
+        small_step_condition,
+    )
+    from attnembed.attention.theory.divergence import Divergence, divergence
+    from attnembed.attention.theory.family import Family, FamilyState
+    from attnembed.attention.theory.hypotheses import Hypothesis, Prediction
+    from attnembed.attention.theory.one_step import (
+        GaussianOneStepBound,
+        OneStepBound,
+        OneStepPrediction,
+        gaussian_one_step_bound,
+        one_step_bound,
+        one_step_prediction,
+    )
+    from attnembed.attention.theory.orthogonal import (
+        OrthogonalEmbeddings,
+        OrthogonalMargin,
+        balanced_pair_margin,
+        orthogonal_embeddings,
+        orthogonal_margin,
+        private_margin,
+        single_margin,
+        unequal_pair_margin,
+    )
+    from attnembed.attention.theory.smoothness import SmoothnessBound, smoothness_bound
+    from attnembed.attention.theory.ties import TieInvariant, tie_invariant
 
 __all__ = [
     "Asymptotics",
@@ -79,3 +84,45 @@ __all__ = [
     "tie_invariant",
     "unequal_pair_margin",
 ]
+
+attach(
+    __name__,
+    {
+        "attnembed.attention.theory.asymptotics": ("Asymptotics", "asymptotics"),
+        "attnembed.attention.theory.basin": (
+            "BasinBound",
+            "BasinCondition",
+            "LargeStepCondition",
+            "LargeStepSize",
+            "SmallStepCondition",
+            "basin_bound",
+            "basin_condition",
+            "large_step_condition",
+            "large_step_size",
+            "small_step_condition",
+        ),
+        "attnembed.attention.theory.divergence": ("Divergence", "divergence"),
+        "attnembed.attention.theory.family": ("Family", "FamilyState"),
+        "attnembed.attention.theory.hypotheses": ("Hypothesis", "Prediction"),
+        "attnembed.attention.theory.one_step": (
+            "GaussianOneStepBound",
+            "OneStepBound",
+            "OneStepPrediction",
+            "gaussian_one_step_bound",
+            "one_step_bound",
+            "one_step_prediction",
+        ),
+        "attnembed.attention.theory.orthogonal": (
+            "OrthogonalEmbeddings",
+            "OrthogonalMargin",
+            "balanced_pair_margin",
+            "orthogonal_embeddings",
+            "orthogonal_margin",
+            "private_margin",
+            "single_margin",
+            "unequal_pair_margin",
+        ),
+        "attnembed.attention.theory.smoothness": ("SmoothnessBound", "smoothness_bound"),
+        "attnembed.attention.theory.ties": ("TieInvariant", "tie_invariant"),
+    },
+)

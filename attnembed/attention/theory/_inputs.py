@@ -25,13 +25,15 @@ __all__ = [
 Floats = NDArray[np.floating[Any]]
 
 
+_SQUARES = (1e-200, 1e150)  # squares that lose nothing, and whose products do not overflow
+
+
 def parameters(model: Parameters, data: TokenDataset) -> tuple[Floats, Floats, Floats]:
     """E (V, d), p (d,), v (d,) in double precision, whatever the model trains in, checked against the data."""
     check_model(model)
     check_data(data, len(model.E))
     E, p, v = (np.asarray(array, dtype=np.float64) for array in (model.E, model.p, model.v))
-    with np.errstate(over="ignore", invalid="ignore"):
-        check_scores(E @ p, E @ v)
+    check_scores(np.dot(E, p), np.dot(E, v))  # no warnings, unlike @
     return E, p, v
 
 
@@ -45,6 +47,9 @@ def unit_rows(rows: Floats) -> Floats:
 
 def largest_share_along(rows: Floats, v: Floats) -> float:
     """max_s |x_s . v| / (||x_s|| ||v||), each row against its own length; 0 for rows or v of length 0."""
+    squares, square = np.einsum("sk,sk->s", rows, rows), float(np.einsum("k,k->", v, v))
+    if squares.size and _SQUARES[0] < min(squares.min(), square) and max(squares.max(), square) < _SQUARES[1]:
+        return float(np.sqrt((np.dot(rows, v) ** 2 / squares).max() / square))
     return float(np.abs(unit_rows(rows) @ unit_rows(v[None])[0]).max(initial=0.0))
 
 

@@ -102,7 +102,7 @@ def one_step_prediction(model: Parameters, data: TokenDataset, step_size: float)
                 ROUNDING,
             ),
         ),
-        E=freeze(E + np.outer(eta / 2 * alpha, v)),
+        E=freeze(E + (eta / 2 * alpha)[:, None] * v),
         values=freeze(g + slope * alpha),
         slope=slope,
     )

@@ -1,0 +1,233 @@
+"""The passes on small data, where the interpreter is all that costs: dense counts, and a dozen operations on vectors.
+
+With N (n, V) the counts as a dense array, m_i an anchor of sequence i, D_is = g_s - g_{m_i}, M = N * D and e = exp(u),
+
+    Z = N e,   delta = (M e) / Z,   f = g_m + delta,   c_i = y_i sigma(-y_i f_i) / n,   r = c / Z,
+    A = e * (N^T r),   B = e * (M^T r - N^T (r delta)).
+
+As in the general forms of `passes`, no difference cancels while the anchor keeps some of the attention: it is the mode
+of its sequence, and is chosen anew when it has lost too much. Scores that span more than the range of exp are left to
+the general forms (``None`` is returned), which are also what the tests compare this one with.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attnembed.attention.data import TokenDataset
+
+__all__ = ["DenseField", "DensePasses", "dense_gradients", "is_small"]
+
+Vector = NDArray[np.floating[Any]]
+
+# Entries of the dense counts up to which they pay; BLAS keeps to one thread below 9,216.
+_ENTRIES = 8192
+# While scores and values span no more than this, neither e^u nor 1/Z nor sigma leaves the range of float64.
+_SPAN = 600.0
+# A gradient of a smaller square is left to the general form, which keeps it from underflowing.
+_TINY = 1e-200
+# An anchor with less of the attention than this (among many tokens, half the least share of a mode) is replaced.
+_SMALLEST_ANCHOR = 0.05
+# Points of a path whose sums are formed at once.
+_POINTS = 256
+
+
+def is_small(data: TokenDataset) -> bool:
+    """Whether the dense form is the faster one."""
+    return data.n_samples * data.vocab_size <= _ENTRIES
+
+
+def dense_gradients(
+    data: TokenDataset, E: Vector, p: Vector, v: Vector
+) -> tuple[float, Vector, Vector, Vector, Vector] | None:
+    """(L, A (V,), B (V,), grad_p L, grad_v L); None where the general form has to say what is wrong, or what is tiny."""
+    # `dot` gives NaN and inf without a warning, and they do not get past the tests.
+    u, g = E.dot(p), E.dot(v)
+    if (e := _exponentials(u, g)) is None:
+        return None
+    counts, share, _ = data.dense_counts
+    weight = counts * e
+    values = g[weight.argmax(axis=1)]
+    moments = g - values[:, None]
+    moments *= counts
+    Z = counts.dot(e)
+    delta = moments.dot(e)
+    delta /= Z
+    loss, _, A, B = _factors(e, counts, moments, values, Z, delta, data.labels, share)
+    grad_p, grad_v = B.dot(E), A.dot(E)
+    size = abs(float(grad_p.dot(grad_v))) + float(B.dot(B))
+    if not _TINY < size < math.inf:
+        return None
+    return loss, A, B, np.negative(grad_p, out=grad_p), np.negative(grad_v, out=grad_v)
+
+
+def _exponentials(u: Vector, g: Vector) -> Vector | None:
+    """exp(u - max u); None where scores and values span too much. In Python's floats, which overflow without a word."""
+    top = float(u.max())
+    if not top - float(u.min()) + max(float(g.max()), -float(g.min())) <= _SPAN:
+        return None
+    e = u - top
+    return np.exp(e, out=e)
+
+
+def _factors(
+    e: Vector, counts: Vector, moments: Vector, values: Vector, Z: Vector, delta: Vector, y: Vector, share: Vector
+) -> tuple[float, Vector, Vector, Vector]:
+    """(L, f, A, B) from e^u, N, M, g_m, Z, delta, the labels and y/n."""
+    f = values + delta
+    small = np.exp(-y * f)  # at most e^600
+    r = small + 1.0
+    r *= Z
+    np.divide(small, r, out=r)
+    r *= share
+    A = r.dot(counts)
+    A *= e
+    B = r.dot(moments)
+    r *= delta
+    B -= r.dot(counts)
+    B *= e
+    return float(np.log1p(small).sum()) / len(y), f, A, B
+
+
+class DensePasses:
+    """Loss, outputs and the factors A, B of the gradients for many scores on one small data set."""
+
+    def __init__(self, data: TokenDataset) -> None:
+        self.counts, self.share, types = data.dense_counts
+        self.labels = data.labels
+        self._rows = np.arange(data.n_samples)
+        self._least_share = np.minimum(_SMALLEST_ANCHOR, 0.5 / types)
+        self._values: Vector | None = None
+
+    def sums(self, u: Vector, g: Vector) -> tuple[float, Vector, Vector, Vector] | None:
+        """(L, f (n,), A (V,), B (V,)) for scores u and values g (V,); None where they span too much."""
+        if (e := _exponentials(u, g)) is None:
+            return None
+        if self._values is None or not np.array_equal(self._values, g):
+            self._anchor(e, g.copy())
+        Z = self.counts @ e
+        self._renew(e, Z)
+        delta = self._moments @ e / Z
+        return _factors(e, self.counts, self._moments, self._anchor_values, Z, delta, self.labels, self.share)
+
+    def _anchor(self, e: Vector, g: Vector) -> None:
+        """Make the mode of each sequence its anchor."""
+        mode = (self.counts * e).argmax(axis=1)
+        self._values, self._mode, self._anchor_values = g, mode, g[mode]
+        self._difference = g - self._anchor_values[:, None]
+        self._moments = self.counts * self._difference
+        self._most = self.counts[self._rows, mode] / self._least_share
+
+    def _renew(self, e: Vector, Z: Vector) -> None:
+        """Change the anchors where one has lost its attention."""
+        room = self._most * e[self._mode]
+        room -= Z
+        if room.min() < 0.0:
+            assert self._values is not None
+            self._anchor(e, self._values)
+
+
+class DenseField(DensePasses):
+    """-grad_p L, its Jacobian and what is observed of a path, for embeddings R (V, r) and scores u = u_0 + R x."""
+
+    def __init__(self, data: TokenDataset, embeddings: Vector, scores: Vector, values: Vector) -> None:
+        super().__init__(data)
+        self._from_top = scores - scores.max()
+        # The forces see differences of embeddings only.
+        self._embeddings = embeddings - embeddings.mean(axis=0)
+        self._transposed = np.ascontiguousarray(self._embeddings.T)
+        span = -self._from_top.min() + np.abs(values).max()
+        longest = float(np.sqrt(np.einsum("sk,sk->s", self._embeddings, self._embeddings).max()))
+        room = max(_SPAN - float(span), 0.0) / 2.0
+        # |x| up to which the scores stay within the span, whatever the direction of x.
+        self._within = (room / longest) ** 2 if longest > 0 else np.inf
+        self._largest_value = float(np.abs(values).max())
+        n, V = self.counts.shape
+        self._buffers = tuple(np.empty(size) for size in (V, n, n, V, V))
+        self._anchor(np.exp(self._from_top), values)
+        self._signed_values = self.labels * self._anchor_values
+
+    def _anchor(self, e: Vector, g: Vector) -> None:
+        super()._anchor(e, g)
+        self._signed_values = self.labels * self._anchor_values
+
+    def _weights(self, x: Vector, out: Vector) -> bool:
+        """e^u (V,) up to a factor; False where it would leave the range."""
+        np.dot(self._embeddings, x, out=out)
+        out += self._from_top
+        if not x.dot(x) <= self._within:
+            top = out.max()
+            if not top - out.min() + self._largest_value <= _SPAN:
+                return False
+            out -= top
+        np.exp(out, out=out)
+        return True
+
+    def force(self, x: Vector) -> Vector | None:
+        """-grad_p L (r,)."""
+        e, r, Z, B, C = self._buffers
+        if not self._weights(x, e):
+            return None
+        np.dot(self.counts, e, out=Z)
+        self._renew(e, Z)
+        delta = self._moments.dot(e)
+        delta /= Z
+        np.multiply(self.labels, delta, out=r)
+        r += self._signed_values
+        np.exp(r, out=r)
+        r += 1.0
+        r *= Z
+        np.divide(self.share, r, out=r)
+        np.dot(r, self._moments, out=B)
+        r *= delta
+        np.dot(r, self.counts, out=C)
+        B -= C
+        B *= e
+        return np.asarray(self._transposed.dot(B))
+
+    def jacobian(self, x: Vector) -> Vector | None:
+        """-Hess_p L (r, r), as in `passes.AnchoredPass.scaled_hessian`."""
+        e = self._buffers[0]
+        if not self._weights(x, e):
+            return None
+        if self._values is not None:
+            self._anchor(e, self._values)
+        Z = self.counts @ e
+        delta = self._moments @ e / Z
+        a = self.counts * e
+        a /= Z[:, None]
+        R, sigma = self._embeddings, 1.0 / (1.0 + np.exp(self._signed_values + self.labels * delta))
+        slope = a * (self._difference - delta[:, None])
+        G, mean = slope @ R, a @ R
+        c = self.share * sigma
+        # Half of a symmetric sum: its mirror image is added.
+        half = (self._transposed * (c @ slope / 2)) @ R
+        half -= G.T @ (c[:, None] * mean + (np.abs(c) * (1.0 - sigma) / 2)[:, None] * G)
+        return half + half.T
+
+    def observe(self, path: Vector, top: NDArray[np.integer[Any]], gamma: Vector) -> Vector | None:
+        """(L - L*, least attention on a top token) at the points (k, r) of a path, (2, k); see `passes.loss_gap`."""
+        assert self._values is not None
+        u = path @ self._transposed
+        u += self._from_top
+        u -= u.max(axis=1, keepdims=True)
+        if not -u.min() + 2.0 * self._largest_value <= _SPAN:  # delta is a difference of values
+            return None
+        e = np.exp(u, out=u)
+        short = self.labels[:, None] * (self._values[top][:, None] - self._values)
+        short *= self.counts
+        own = self.counts[self._rows, top]
+        best = 1.0 / (1.0 + np.exp(gamma))  # sigma(-gamma*)
+        seen = np.empty((2, len(path)))
+        for k in range(0, len(path), _POINTS):
+            part = e[k : k + _POINTS]
+            Z = part @ self.counts.T
+            delta = part @ short.T
+            delta /= Z
+            seen[0, k : k + _POINTS] = np.log1p(np.expm1(delta) * best).mean(axis=1)
+            seen[1, k : k + _POINTS] = (part[:, top] * own / Z).min(axis=1)
+        return seen
