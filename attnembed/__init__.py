@@ -10,6 +10,7 @@ report = ae.verify("attention")                            # every statement, me
 from attnembed._version import __version__ as __version__
 from attnembed.attention import theory
 from attnembed.attention.data import TokenDataset, make_balanced_dataset, make_iid_dataset
+from attnembed.attention.descent import normalised_descent
 from attnembed.attention.diagnosis import diagnose
 from attnembed.attention.flow import gradient_flow
 from attnembed.attention.model import AttentionModel
@@ -21,7 +22,7 @@ from attnembed.attention.text import Tokenizer
 from attnembed.attention.training import train
 from attnembed.attention.two_layer import TwoLayerModel
 from attnembed.errors import NotSeparableError
-from attnembed.margins import max_margin
+from attnembed.margins import max_margin, max_margin_pairs
 from attnembed.optim import SGD, Adam
 from attnembed.structured.chain import chain_log_partition, chain_marginals, chain_sample, chain_viterbi
 from attnembed.structured.compare import compare_arms
@@ -80,7 +81,9 @@ __all__ = [
     "make_iid_dataset",
     "margin_constraints",
     "max_margin",
+    "max_margin_pairs",
     "mlp",
+    "normalised_descent",
     "one_step",
     "scale_diagnosis",
     "select",
