@@ -4,7 +4,7 @@ data = ae.make_balanced_dataset(rng=0)                     # sequences as token 
 model = ae.AttentionModel.random(data.vocab_size, 64, rng=0)
 step = ae.one_step(model, data, step_size=100.0)           # E aligns with v ...
 flow = ae.gradient_flow(step.model, data, until=40.0)      # ... and p selects (until log t = 40)
-report = ae.verify("attention",)                            # every statement, measured
+report = ae.verify("attention")                            # every statement, measured
 """
 
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from attnembed._version import __version__ as __version__
 if TYPE_CHECKING:
     from attnembed.attention import theory
     from attnembed.attention.data import TokenDataset, make_balanced_dataset, make_iid_dataset
+    from attnembed.attention.descent import normalised_descent
     from attnembed.attention.diagnosis import diagnose
     from attnembed.attention.flow import gradient_flow
     from attnembed.attention.model import AttentionModel
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from attnembed.attention.training import train
     from attnembed.attention.two_layer import TwoLayerModel
     from attnembed.errors import NotSeparableError
-    from attnembed.margins import max_margin
+    from attnembed.margins import max_margin, max_margin_pairs
     from attnembed.optim import SGD, Adam
     from attnembed.structured.chain import chain_log_partition, chain_marginals, chain_sample, chain_viterbi
     from attnembed.structured.compare import compare_arms
@@ -85,7 +86,9 @@ __all__ = [
     "make_iid_dataset",
     "margin_constraints",
     "max_margin",
+    "max_margin_pairs",
     "mlp",
+    "normalised_descent",
     "one_step",
     "scale_diagnosis",
     "select",

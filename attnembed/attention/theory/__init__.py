@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         one_step_bound,
         one_step_prediction,
     )
+    from attnembed.attention.theory.optima import local_optima
     from attnembed.attention.theory.orthogonal import (
         OrthogonalEmbeddings,
         OrthogonalMargin,
@@ -43,8 +44,11 @@ if TYPE_CHECKING:
         single_margin,
         unequal_pair_margin,
     )
+    from attnembed.attention.theory.path import RegularisationPath, regularisation_path
     from attnembed.attention.theory.smoothness import SmoothnessBound, smoothness_bound
+    from attnembed.attention.theory.steepest import SteepestBound, steepest_bound
     from attnembed.attention.theory.ties import TieInvariant, tie_invariant
+    from attnembed.attention.theory.window import RandomStepWindow, random_step_window
 
 __all__ = [
     "Asymptotics",
@@ -62,8 +66,11 @@ __all__ = [
     "OrthogonalEmbeddings",
     "OrthogonalMargin",
     "Prediction",
+    "RandomStepWindow",
+    "RegularisationPath",
     "SmallStepCondition",
     "SmoothnessBound",
+    "SteepestBound",
     "TieInvariant",
     "asymptotics",
     "balanced_pair_margin",
@@ -73,14 +80,18 @@ __all__ = [
     "gaussian_one_step_bound",
     "large_step_condition",
     "large_step_size",
+    "local_optima",
     "one_step_bound",
     "one_step_prediction",
     "orthogonal_embeddings",
     "orthogonal_margin",
     "private_margin",
+    "random_step_window",
+    "regularisation_path",
     "single_margin",
     "small_step_condition",
     "smoothness_bound",
+    "steepest_bound",
     "tie_invariant",
     "unequal_pair_margin",
 ]

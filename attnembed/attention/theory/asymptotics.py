@@ -21,6 +21,7 @@ from attnembed.attention.selection import Selection, TokenValues, top_tokens
 from attnembed.attention.theory._inputs import parameters, unit_rows
 from attnembed.attention.theory._program import MarginProgram, solve_program
 from attnembed.attention.theory.hypotheses import Hypothesis, Prediction
+from attnembed.errors import InputError
 from attnembed.losses import logistic
 
 __all__ = ["Asymptotics", "asymptotics"]
@@ -64,6 +65,8 @@ class Asymptotics(Prediction):
     transient_rate : mu, up to powers of log t: p_t - p(log t) = O(t^-mu) where ``angle_is_exact``; else this is true
         of its part outside ``undetermined`` only, and p_t - p(log t) tends to something else than 0
     attention_constants : (m,) lambda_k / C_k, limit of t a_is n_{i s_i} / n_is on the support, else 0
+    curvature : lambda_max(H_perp), H = sum_k lambda_k d_k d_k^T over the support and H_perp its part across p_mm:
+        normalised descent is stable for steps below ``step_limit``, Polyak's step if the curvature is below 2
     certificate : (m,) convex weights w with D^T w = 0 where the program is infeasible, else None
     """
 
@@ -84,12 +87,47 @@ class Asymptotics(Prediction):
     loss_gap_constant: float
     transient_rate: float
     attention_constants: Floats
+    curvature: float
     certificate: Floats | None
 
     @property
     def angle_is_exact(self) -> bool:
         """Whether the support spans all rows of a feasible program, so that the offset does not depend on the path."""
         return bool(np.isfinite(self.p_mm).all()) and self.undetermined.shape[1] == 0
+
+    @property
+    def step_limit(self) -> float:
+        """eta* = 2 ||p_mm|| / lambda_max(H_perp), inf where the support has one row: normalised steps below it settle.
+
+        Below it the offset of `normalised_descent` converges to the flow's; above it, it cycles. NaN without an offset.
+        """
+        return float(np.inf if self.curvature == 0 else 2 / (self.margin * self.curvature))
+
+    @property
+    def gap_constant(self) -> float:
+        """2 log ||p_mm|| + gamma norm_constant, the limit of log(L - loss_limit) + gamma ||p|| in any clock."""
+        return float(np.log(self.loss_gap_constant) + self.margin * self.norm_constant)
+
+    def contraction(self, step_size: ArrayLike) -> Floats:
+        """e^{-gamma eta}, the factor of L - loss_limit in a late step of length eta of `normalised_descent`.
+
+        NaN from ``step_limit`` on, where the offset does not converge: the contraction is then slower than that.
+
+        Parameters
+        ----------
+        step_size : eta > 0, of any shape
+
+        Raises
+        ------
+        InputError
+            for a step size that is not positive.
+
+        Source: derived here (docs/derivations/normalised-steps.md).
+        """
+        eta = np.asarray(step_size, dtype=np.float64)
+        if not (eta > 0).all():
+            raise InputError("step_size", "must be positive", got=float(np.min(eta)))
+        return np.where(eta < self.step_limit, np.exp(-self.margin * eta), np.nan)[()]
 
     def p(self, log_time: ArrayLike) -> Floats:
         """p_mm log t + rho + the conserved component, (..., d): the asymptote, less its part in ``undetermined``."""
@@ -159,8 +197,8 @@ def asymptotics(model: Parameters, data: TokenDataset, selected: ArrayLike | Sel
     with np.errstate(over="ignore"):  # what is beyond floats in the caller's units is inf there
         constants[support] = np.exp(-rows[support] @ rho)
         multipliers = dual / unit / unit
-    curvature = A.T @ (dual[support, None] * A)
-    rate = min(float(np.linalg.eigvalsh(curvature)[0]), next_margin - 1) if np.isfinite(residual) else np.nan
+    H = A.T @ (dual[support, None] * A)
+    rate = min(float(np.linalg.eigvalsh(H)[0]), next_margin - 1) if np.isfinite(residual) else np.nan
     return Asymptotics(
         hypotheses=(
             Hypothesis(
@@ -192,6 +230,7 @@ def asymptotics(model: Parameters, data: TokenDataset, selected: ArrayLike | Sel
         loss_gap_constant=squared_norm / unit / unit,
         transient_rate=rate,
         attention_constants=freeze(constants),
+        curvature=_across(H, target) if np.isfinite(residual) else np.nan,
         certificate=program.certificate,
     )
 
@@ -255,6 +294,14 @@ def _offset(A: Floats, target: Floats, log_C: Floats, start: Floats) -> tuple[Fl
             break
     lam = np.exp(np.minimum(log_C - A @ x, 700.0))
     return x, float(np.linalg.norm(A.T @ lam - target) / np.linalg.norm(target))
+
+
+def _across(H: Floats, along: Floats) -> float:
+    """The largest eigenvalue of H (r, r) on the complement of its eigenvector ``along`` (r,); 0 where r = 1."""
+    if len(along) < 2:
+        return 0.0
+    complement = np.linalg.svd(along[None])[2][1:]
+    return float(np.linalg.eigvalsh(complement @ H @ complement.T)[-1])
 
 
 def _row_basis(D: Floats, floor: float = 0.0) -> Floats:

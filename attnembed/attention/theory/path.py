@@ -92,10 +92,6 @@ def regularisation_path(model: Parameters, data: TokenDataset, radii: ArrayLike)
             q = q / np.linalg.norm(q)
             points[k], gaps[k] = radius * q, np.exp(gap.on_sphere(q, radius)[0])
             rest[k] = np.linalg.norm(gap.on_sphere(q, radius)[1])
-        if not (gaps > np.finfo(float).tiny).all():
-            raise InputError(
-                "radii", "must leave L - L* above the smallest float", got=sizes.max(), hint="use smaller radii"
-            )
     u = program.p * program.margin
     return RegularisationPath(
         hypotheses=(
@@ -136,6 +132,10 @@ class _Gap:
         a = probabilities(radius * (self.E @ u)[self.columns], self.segments, self.data.counts.data)
         delta = self.segments.sum(a * self.D)
         value = float(loss_increase(self.gamma, delta).mean())
+        if value <= np.finfo(float).tiny:
+            raise InputError(
+                "radii", "must leave L - L* above the smallest float", got=radius, hint="use smaller radii"
+            )
         slope = -logistic_derivative(self.gamma - delta) / self.data.n_samples
         gradient = (self.segments.spread(slope) * a * (self.D - self.segments.spread(delta))) @ self.rows
         along = radius * gradient / value
