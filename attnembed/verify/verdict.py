@@ -182,7 +182,7 @@ def _remarks(result: ClaimResult) -> list[str]:
     if result.reason:
         where = f" (--instance {result.instance})" if result.instances > 1 and result.verdict == "failed" else ""
         lines.append(f"{' '.join(result.reason.split())}{where}")
-    if result.skipped and result.verdict != "vacuous" or result.held < result.instances > 1:
+    if (result.skipped and result.verdict != "vacuous") or result.held < result.instances > 1:
         lines.append(result.counts)
     if result.unmeasured and not result.error:
         lines.append(f"hypothesis not measured: {'; '.join(result.unmeasured)}")
