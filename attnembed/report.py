@@ -365,10 +365,11 @@ _PAGE = """<!DOCTYPE html>
 <header>
 <h1>attnembed: theorems about learning, measured</h1>
 <p class="lead $verdict">$good of $count claims hold, with their negative controls caught. $experiments.</p>
-<p>A claim is measured on random instances, and the numbers are those of the worst. Smaller is better: the measured
-value must stay within its limit on all of them, and the negative control, the same measurement where the statement does
-not apply, must not on one at least. An instance on which a hypothesis does not hold is skipped. The limit is a bound, which is
-part of the statement and has a ratio, or a tolerance (~) for what rounding or finite time may leave.</p>
+<p>A claim is measured on random instances, and the numbers are those of the worst. Smaller is better: the
+measured value must stay within its limit on all of them, and the negative control, the same measurement where
+the statement does not apply, must not on one at least. An instance on which a hypothesis does not hold is
+skipped. The limit is a bound, which is part of the statement and has a ratio, or a tolerance (~) for what
+rounding or finite time may leave.</p>
 <ul class="meanings">
 $meanings
 </ul>

@@ -46,7 +46,16 @@ def test_verify_prints_a_table_and_writes_json(capsys: pytest.CaptureFixture[str
         capsys, "verify", "attention", "--ids", "attention/step-in-span", "alpha-phi-delta", "--json", str(target)
     )
     assert (code, err) == (0, "")
-    assert out.splitlines()[0].split() == ["claim", "measured", "bound", "ratio", "control", "verdict", "seconds"]
+    assert out.splitlines()[0].split() == [
+        "claim",
+        "measured",
+        "bound",
+        "ratio",
+        "control",
+        "held",
+        "verdict",
+        "seconds",
+    ]
     assert [result["id"] for result in json.loads(target.read_text())["results"]] == [
         "attention/step-in-span",
         "attention/alpha-phi-delta",
@@ -68,8 +77,8 @@ def test_verify_exits_with_1_when_a_claim_fails(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("verify", "physics"), "argument subject: must be one of 'attention', 'structured', 'all'; got 'physics'"),
-        (("verify", ""), "argument subject: must be one of 'attention', 'structured', 'all'; got ''"),
+        (("verify", "physics"), "'all', or a file FILE.py; got 'physics'"),
+        (("verify", ""), "'all', or a file FILE.py; got ''"),
         (("verify", "--ids", "nothing"), "`--ids` must name registered claims; got 'nothing'; see `attnembed list`"),
         (("verify", "--ids", ""), "`--ids` must name registered claims; got ''"),
         (

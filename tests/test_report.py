@@ -19,7 +19,7 @@ from attnembed.experiments import experiments
 from attnembed.experiments.registry import Experiment, Outcome, Request, _registry, require_data, unavailable
 from attnembed.report import WrittenReport, write_report
 from attnembed.verify import Claim, ClaimResult, Evidence, Report, by_construction, claims
-from attnembed.verify.run import _run
+from attnembed.verify.run import _measure, _summary
 
 HOSTILE = "<script>alert('x')</script> & \"quotes\" $name ${name}"
 VOID = {"meta", "img", "br", "link", "hr", "input"}
@@ -152,8 +152,8 @@ def small(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         monkeypatch.setattr(module, "experiments", lambda: found)
         monkeypatch.setattr(module, "claims", lambda: entries)
 
-        def measured(subject: str, rng: int) -> Report:
-            results = tuple(_run(entry, np.random.default_rng(rng)) for entry in entries)
+        def measured(subject: str, rng: int, instances: int, workers: int) -> Report:
+            results = tuple(_summary(entry, [_measure(entry, rng)]) for entry in entries)
             return Report(results, rng, {"attnembed": "0"})
 
         monkeypatch.setattr(module, "verify", measured)
@@ -215,7 +215,7 @@ def test_claims_are_told_with_their_verdicts(written: tuple[WrittenReport, str])
     verdicts = {"right": "✓ passed", "wrong": "✗ failed", "blind": "! blind", "empty": "? vacuous"}
     for name, verdict in verdicts.items():
         assert f"attention/{name} {verdict}" in page.text
-        assert f"attnembed verify --ids attention/{name} --seed 7" in page.text
+        assert f"attnembed verify --ids attention/{name} --instance 7" in page.text
         assert f"{verdict}: " in page.text  # what the verdict means
     for phrase in (
         "1 of 4 claims hold",

@@ -1,9 +1,9 @@
 """The registry of claims: a theorem as a statement, its hypotheses, a measurement, a limit and a negative control.
 
 A claim is a function of a random generator, or of a problem that the package draws, that returns `Evidence`. Smaller
-is better: a claim holds on an instance where its hypotheses do and ``measured`` is at most its bound (or tolerance). Its *negative control* is the same
-measurement on a variant that the theorem does not cover (a wrong formula, a broken hypothesis); it must exceed that
-limit, or the measurement could not have told right from wrong.
+is better: a claim holds on an instance where its hypotheses do and ``measured`` is at most its bound (or tolerance).
+Its *negative control* is the same measurement on a variant that the theorem does not cover (a wrong formula, a broken
+hypothesis); it must exceed that limit, or the measurement could not have told right from wrong.
 
 The registry is open: any module may declare claims, under a subject of its own.
 """

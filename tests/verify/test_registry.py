@@ -126,7 +126,7 @@ def test_a_module_may_be_reloaded_and_a_notebook_cell_run_again(
     cell = source.replace("mine/reloaded", "mine/cell")
     exec(compile(cell, "<cell 1>", "exec"), notebook)
     exec(compile(cell.replace("0.5", "0.7"), "<cell 2>", "exec"), notebook)
-    assert ae.verify(ids="mine/cell").results[0].measured == 0.7
+    assert ae.verify(ids="mine/cell", instances=1).results[0].measured == 0.7
     # The same function written twice into one file is a slip, and the first stays.
     with pytest.raises(InputError, match="must be unique"):
         exec(compile(cell.replace("/cell", "/two") + cell.replace("/cell", "/two"), "<cell 3>", "exec"), notebook)
@@ -137,8 +137,8 @@ def test_a_module_may_be_reloaded_and_a_notebook_cell_run_again(
     [
         ({"measure": returns_float}, InputTypeError, "must return Evidence; got a function that returns float"),
         ({"measure": returns_nothing}, InputTypeError, "must return Evidence; got a function that returns None"),
-        ({"measure": takes_two}, InputTypeError, "must take a generator; got takes_two"),
-        ({"measure": lambda: GOOD}, InputTypeError, "must take a generator"),
+        ({"measure": takes_two}, InputTypeError, "must take a generator or a problem; got takes_two"),
+        ({"measure": lambda: GOOD}, InputTypeError, "must take a generator or a problem"),
         ({"measure": GOOD}, InputTypeError, "must be a function; got Evidence"),
         ({"statement": ""}, InputError, "`statement` must not be empty"),
         ({"control": "  "}, InputError, "`control` must not be empty"),

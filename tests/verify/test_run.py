@@ -15,7 +15,7 @@ import attnembed as ae
 from attnembed.attention.theory import Hypothesis
 from attnembed.errors import InputError, InputTypeError
 from attnembed.verify import Claim, ClaimResult, Evidence, Report, by_construction, verify
-from attnembed.verify.run import _run
+from attnembed.verify.run import _measure, _summary
 
 GOOD = Evidence(measured=0.5, bound=1.0, control=2.0)
 
@@ -30,7 +30,8 @@ def made_up(evidence: Any, *, name: str = "made-up", hypotheses: tuple[str, ...]
 
 
 def result(evidence: Any, **options: Any) -> ClaimResult:
-    return _run(made_up(evidence, **options), np.random.default_rng(0))
+    entry = made_up(evidence, **options)
+    return _summary(entry, [_measure(entry, 0)])
 
 
 def test_a_claim_passes_only_if_measured_limit_control_and_hypotheses_agree() -> None:
@@ -50,7 +51,7 @@ def test_a_claim_whose_hypothesis_fails_is_vacuous_and_not_passed() -> None:
     assert (found.verdict, found.passed, found.reason) == ("vacuous", False, "hypothesis fails: h")
     report = Report((found,), 0, {})
     assert not report.passed
-    assert "vacuous: a hypothesis does not hold on the instance" in str(report)
+    assert "vacuous: a hypothesis does not hold on any instance" in str(report)
 
 
 def test_only_a_bound_has_a_ratio() -> None:
@@ -158,7 +159,7 @@ def test_the_report_explains_the_verdicts_that_it_gives() -> None:
     assert Report((result(GOOD),), 0, {}).passed
     blind = Report((result(GOOD), result(dataclasses.replace(GOOD, control=0.0))), 0, {})
     assert not blind.passed
-    assert "blind: the negative control was not caught" in str(blind)
+    assert "blind: the negative control was caught on no instance" in str(blind)
     assert not Report((), 0, {}).passed
 
 
@@ -173,12 +174,12 @@ def test_check_tells_the_whole_story() -> None:
 
 
 def test_numbers_of_a_claim_do_not_depend_on_which_others_run() -> None:
-    alone = ae.verify(ids=["attention/gradients-exact"], rng=3)
-    both = ae.verify(ids=["attention/step-in-span", "gradients-exact"], rng=3)
+    alone = ae.verify(ids=["attention/gradients-exact"], instances=1, rng=3)
+    both = ae.verify(ids=["attention/step-in-span", "gradients-exact"], instances=1, rng=3)
     assert alone.results[0].control == both.results[1].control
-    assert alone.results[0].control != ae.verify(ids=["gradients-exact"], rng=4).results[0].control
+    assert alone.results[0].control != ae.verify(ids=["gradients-exact"], instances=1, rng=4).results[0].control
     (entry,) = (entry for entry in ae.claims("attention") if entry.id == "attention/gradients-exact")
-    assert verify([entry], rng=3).results[0].control == alone.results[0].control
+    assert verify([entry], instances=1, rng=3).results[0].control == alone.results[0].control
 
 
 def test_json_has_the_fields_and_is_valid() -> None:
