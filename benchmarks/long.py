@@ -139,7 +139,7 @@ def _best(problem: Problem) -> dict[str, np.ndarray]:
 
 
 def _gradients(problem: Problem) -> dict[str, np.ndarray]:
-    n, length, k = problem["unary"].shape
+    n = len(problem["unary"])
     _, node = _textbook(problem)
     labels = problem["labels"]
     np.put_along_axis(node, labels[..., None], np.take_along_axis(node, labels[..., None], 2) - 1, axis=2)

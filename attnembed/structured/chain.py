@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -21,11 +22,13 @@ from attnembed.results import Record
 from attnembed.structured.constraints import add_ends
 from attnembed.structured.forward_backward import (
     Posterior,
+    log_partition,
     no_labeling,
     posterior,
     reduced,
     relative,
 )
+from attnembed.structured.long_chains import Blocks, LogEnds, cut, largest_moved, walk
 from attnembed.structured.packing import Packing
 
 __all__ = [
@@ -49,6 +52,9 @@ Ints = NDArray[np.integer[Any]]
 _LARGEST_IN_SINGLE = 64.0
 _LONGEST_IN_SINGLE = 128
 
+# Multiplications that one sum and maximum cost.
+_MAX_WORK = 8.0
+
 
 # --- packed core: unary (N, K) in packed order, no checks -------------------------------------------------------
 
@@ -71,13 +77,22 @@ def decode(unary: Floats, pairwise: Floats, packing: Packing, *, rng: np.random.
     max-sum one, or the sum-product one with Gumbel noise added, whose maximiser is a draw from the softmax. No back
     pointers are stored: one argmax per position costs K, not K^2.
     """
+    blocks = cut(packing, len(pairwise), _MAX_WORK if rng is None else 1.0)
     if rng is None:
-        message = _best_prefixes(unary, pairwise, packing)
+        message = _best_prefixes(unary, pairwise, packing, blocks)
     else:
         p = posterior(unary, pairwise, packing)
         with np.errstate(divide="ignore"):
             message = p.before if p.log_node is not None else np.log(p.before)
         message = message + rng.gumbel(size=message.shape)
+        if blocks is not None:
+            message = blocks.gather(message)
+    if blocks is not None:
+        final = blocks.inner.last[blocks.inner.rank_of[blocks.outer.last]]
+        dead = np.flatnonzero(message[:, final].max(axis=0) == -np.inf)
+        if dead.size:
+            raise no_labeling(int(packing.order[dead[0]]))
+        return blocks.scatter(walk(message, pairwise, blocks))
     offsets, labels, by_right = packing.offsets, np.empty(len(unary), dtype=np.intp), np.ascontiguousarray(pairwise.T)
     for t in range(len(offsets) - 2, -1, -1):
         # Rows, so that the argmax over labels runs along memory.
@@ -94,8 +109,8 @@ def decode(unary: Floats, pairwise: Floats, packing: Packing, *, rng: np.random.
     return labels
 
 
-def _best_prefixes(unary: Floats, pairwise: Floats, packing: Packing) -> Floats:
-    """Score of the best prefix that ends in each label, up to a constant of the position, (K, N).
+def _best_prefixes(unary: Floats, pairwise: Floats, packing: Packing, blocks: Blocks | None = None) -> Floats:
+    """Score of the best prefix that ends in each label, up to a constant of the position, (K, N); in blocks' order.
 
     The constants are taken away as the scores grow, so that rounding errors do not grow with the length.
     """
@@ -103,6 +118,10 @@ def _best_prefixes(unary: Floats, pairwise: Floats, packing: Packing) -> Floats:
     _, columns = relative(np.ascontiguousarray(unary.T, dtype=dtype))
     w = pairwise.astype(dtype, copy=False)
     w = w - max(w.max(), np.finfo(dtype).min)
+    if blocks is not None:
+        packing, columns = blocks.inner, blocks.gather(columns)
+        ends = LogEnds(columns, w, blocks, np.maximum.reduce, largest_moved)
+        columns[:, : len(packing)] += ends.arriving
     message = columns  # in place: each position is read before it is written
     for t, (here, left) in enumerate(packing.steps()):
         now = message[:, here]
@@ -137,13 +156,28 @@ class ChainMarginals(Record):
     Attributes
     ----------
     node : (L, K) P(y_i = k)
-    edge : (L-1, K, K) P(y_i = k, y_{i+1} = l)
+    edge : (L-1, K, K) P(y_i = k, y_{i+1} = l), formed when it is first asked for
     log_partition : log Z
     """
 
     node: Floats
-    edge: Floats
     log_partition: Floats
+    _lengths: Ints
+    _messages: tuple[Floats, Floats, Floats]  # the factors of an edge's probability, as in `Posterior`
+    _in_logarithms: bool
+
+    @cached_property
+    def edge(self) -> Floats:
+        before, transition, after = self._messages
+        logarithms = before if self._in_logarithms else None
+        p = Posterior(Packing(self._lengths), self.log_partition, before, before, transition, after, logarithms)
+        n, k = len(p.packing), len(transition)
+        edge = np.empty((len(before[0]) - n, k, k), dtype=self.node.dtype)
+        for here, _, block in p.edges():
+            block = block / block.sum(axis=(0, 1), dtype=np.float64)
+            edge[here.start - n : here.stop - n] = block.transpose(2, 0, 1)
+        single = self.node.ndim == 2
+        return freeze(_padded(edge, p.packing, self.node.shape[-2], single=single, drop_last=True))
 
 
 class ChainBatch:
@@ -186,13 +220,9 @@ class ChainBatch:
         sequence, time = int(self.packing.sequence[row]), int(self.packing.time[row])
         return f"position {time}" if self.single else f"sequence {sequence}, position {time}"
 
-    def pad(self, values: NDArray[Any], fill: float = 0, *, drop_last: bool = False) -> NDArray[Any]:
+    def pad(self, values: NDArray[Any], fill: float = 0) -> NDArray[Any]:
         """Packed rows (N, ...) as (B, L, ...), ``fill`` in the padding; without the batch axis for one sequence."""
-        shape = (len(self.packing), self.longest - drop_last, *values.shape[1:])
-        out = np.full(shape, fill, dtype=values.dtype)
-        place = slice(None) if not drop_last else self.packing.left
-        out[self.packing.sequence[place], self.packing.time[place]] = values
-        return out[0] if self.single else out
+        return _padded(values, self.packing, self.longest, single=self.single, fill=fill)
 
     def per_sequence(self, values: Floats) -> Floats:
         return values[0] if self.single else values
@@ -207,6 +237,18 @@ class ChainBatch:
         packed = array.reshape(shape)[self.packing.sequence, self.packing.time]
         _check_labels(packed, self.pairwise.shape[0], self._place)
         return packed
+
+
+def _padded(
+    values: NDArray[Any], packing: Packing, longest: int, *, single: bool, fill: float = 0, drop_last: bool = False
+) -> NDArray[Any]:
+    """Packed rows, or those of edges, as (B, L, ...) or (B, L-1, ...)."""
+    if len(packing) == 1 and len(values) == longest - drop_last:
+        return values if single else values[None]
+    out = np.full((len(packing), longest - drop_last, *values.shape[1:]), fill, dtype=values.dtype)
+    place = packing.left if drop_last else slice(None)
+    out[packing.sequence[place], packing.time[place]] = values
+    return out[0] if single else out
 
 
 def _as_potentials(name: str, value: ArrayLike) -> Floats:
@@ -296,7 +338,7 @@ def chain_log_partition(
     2.079442
     """
     batch = ChainBatch(unary, pairwise, lengths, start, end)
-    return batch.per_sequence(posterior(batch.unary, batch.pairwise, batch.packing).log_partition)
+    return batch.per_sequence(log_partition(batch.unary, batch.pairwise, batch.packing))
 
 
 def chain_marginals(
@@ -309,6 +351,8 @@ def chain_marginals(
 ) -> ChainMarginals:
     """Node and edge marginals, the gradient of log Z in U and (summed over edges) in W.
 
+    Edge marginals take K times the memory of all else; they are formed when ``.edge`` is first asked for.
+
     Arguments and errors as `chain_log_partition`; derivation in docs/derivations/chain-marginals.md.
 
     >>> chain_marginals(np.log([[1.0, 3.0]]), np.zeros((2, 2))).node
@@ -316,17 +360,11 @@ def chain_marginals(
     """
     batch = ChainBatch(unary, pairwise, lengths, start, end)
     result = posterior(batch.unary, batch.pairwise, batch.packing)
-    k = len(batch.pairwise)
-    edge = np.empty((len(batch.packing.right), k, k), dtype=batch.unary.dtype)
-    for here, _, block in result.edges():
-        block = block / block.sum(axis=(0, 1), dtype=np.float64)
-        edge[here.start - len(batch.packing) : here.stop - len(batch.packing)] = block.transpose(2, 0, 1)
     node = result.node.T / result.node.sum(axis=0, dtype=np.float64)[:, None]
-    return ChainMarginals(
-        freeze(batch.pad(node.astype(batch.unary.dtype, copy=False))),
-        freeze(batch.pad(edge, drop_last=True)),
-        batch.per_sequence(result.log_partition),
-    )
+    padded = freeze(batch.pad(node.astype(batch.unary.dtype, copy=False)))
+    messages = freeze(result.before), freeze(result.transition.copy()), freeze(result.after)
+    log_z = batch.per_sequence(result.log_partition)
+    return ChainMarginals(padded, log_z, batch.packing.lengths, messages, result.log_node is not None)
 
 
 def chain_viterbi(

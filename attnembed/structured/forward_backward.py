@@ -6,7 +6,8 @@ sequences is one (K, K) x (K, b) product and every elementwise operation runs al
 A recursion runs in one of three domains, the first that is exact to rounding: products of exponentials in single
 precision, for short chains of narrow potentials in single precision; the same in double precision; logarithms. Each
 normalises every step and keeps what it divides by apart, so that no error grows with the length. Where the bounds on
-the messages do not exclude it, underflow is measured afterwards (`_amplification`).
+the messages do not exclude it, underflow is measured afterwards (`_amplification`). A few long chains are cut into
+blocks, through which the same recursions run side by side (`long_chains`).
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ from numpy.typing import NDArray
 
 from attnembed.errors import InputError
 from attnembed.results import Record
+from attnembed.structured.long_chains import Blocks, ExpEnds, LogEnds, cut
 from attnembed.structured.packing import Packing
 
-__all__ = ["Posterior", "no_labeling", "posterior", "reduced", "relative"]
+__all__ = ["Posterior", "log_partition", "no_labeling", "posterior", "reduced", "relative"]
 
 Floats = NDArray[np.floating[Any]]
 
@@ -35,6 +37,9 @@ _CACHED = 2**16
 _LONGEST_IN_SINGLE = 32
 _DEEPEST_IN_SINGLE = 32.0
 _LABELS_IN_SINGLE = 512
+
+# Multiplications that one term of a log-sum costs.
+_LOG_WORK = 40.0
 
 # What underflow may take from a probability.
 _NEGLIGIBLE = {np.dtype(np.float32): 1e-12, np.dtype(np.float64): 1e-30}
@@ -65,13 +70,14 @@ class Posterior(Record):
     resolution: float = 0.0
 
     def edges(
-        self, given: Literal["left", "right"] | None = None, *, backwards: bool = False
+        self, given: Literal["left", "right"] | None = None, *, backwards: bool | None = None
     ) -> Iterator[tuple[slice, slice, Floats]]:
-        """For each time t >= 1: its rows, their left neighbours, and P(y_{t-1} = k, y_t = l) as (K, K, b).
+        """Rows, their left neighbours, and P(y_{t-1} = k, y_t = l) on the edges between as (K, K, b).
 
+        Times may come together, in any order; with ``backwards`` True or False they come one by one, in that order.
         With ``given`` the probabilities are conditional on the label of the left or the right end.
         """
-        steps = self.packing.steps()
+        steps = self._spans() if backwards is None else self.packing.steps()
         for here, left in reversed(steps) if backwards else steps:
             before, after = self.before[:, None, left], self.after[None, :, here]
             end = {"left": (slice(None), None, left), "right": (None, slice(None), here), None: None}[given]
@@ -108,10 +114,13 @@ class Posterior(Record):
     def pair_sums(self, before: Floats, after: Floats) -> Floats:
         """Sum over all edges of before[k] * transition[k, l] * after[l], (K, K); in the exp domain."""
         total = np.zeros_like(self.transition)
-        for here, left in self.packing.steps():
+        for here, left in self._spans():
             total += before[:, left] @ after[:, here].T
         total *= self.transition
         return total
+
+    def _spans(self) -> list[tuple[slice, slice]]:
+        return self.packing.spans(max(1, _CACHED // len(self.transition) ** 2))
 
     def carry(self, given: Literal["left", "right"], start: Floats) -> tuple[Floats, Floats]:
         """Carry a number per label along the chains, through the probabilities of a label given its neighbour's.
@@ -153,14 +162,14 @@ def posterior(unary: Floats, pairwise: Floats, packing: Packing, *, resolution: 
         dtypes.insert(0, np.float32)
     result = None
     for dtype in dtypes if resolution > 0 else ():
-        result = _exp_posterior(columns.astype(dtype, copy=False), pairwise.astype(dtype, copy=False), packing)
+        wide = columns.astype(dtype, copy=False), pairwise.astype(dtype, copy=False)
+        blocks = cut(packing, len(columns)) if dtype == np.float64 else None
+        result = _exp_posterior(*wide, packing, blocks)
         if result is not None and result.resolution <= resolution:
             return result
-    result = _log_posterior(columns.astype(np.float64, copy=False), pairwise.astype(np.float64, copy=False), packing)
-    impossible = np.flatnonzero(result.log_partition == -np.inf)
-    if impossible.size:
-        raise no_labeling(int(impossible[0]))
-    return result
+    blocks = cut(packing, len(columns), _LOG_WORK)
+    wide = columns.astype(np.float64, copy=False), pairwise.astype(np.float64, copy=False)
+    return _log_posterior(*wide, packing, blocks)
 
 
 def no_labeling(sequence: int) -> InputError:
@@ -171,39 +180,66 @@ def no_labeling(sequence: int) -> InputError:
     )
 
 
-def _exp_posterior(columns: Floats, pairwise: Floats, packing: Packing) -> Posterior | None:
-    """The posterior by products of exponentials, or None where they would lose digits.
+def log_partition(unary: Floats, pairwise: Floats, packing: Packing) -> Floats:
+    """log Z of every chain, (n,), as `posterior` finds it; of long chains without what is not needed for it."""
+    blocks = cut(packing, len(pairwise))
+    if blocks is not None:
+        columns = blocks.gather(np.ascontiguousarray(unary.T, dtype=np.float64))
+        factors = _Factors(columns, pairwise.astype(np.float64, copy=False))
+        if factors.bounded:
+            out = np.empty(len(packing))
+            out[packing.order] = ExpEnds(factors.unary, factors.transition, blocks).log_partition
+            return out + packing.sum(blocks.scatter(factors.top)) + (packing.lengths - 1) * factors.shift
+    return posterior(unary, pairwise, packing).log_partition
+
+
+class _Factors:
+    """Potentials (K, N) and (K, K) as exponentials, relative to the largest of a position and to the largest of W.
 
     With a finite W, each forward or backward message of a step lies within e^{depth of a row of U + range of W} of the
-    largest of that step: nothing that matters underflows while the two together stay below the exponent range.
+    largest of that step: nothing that matters underflows while the two together stay below the exponent range, which
+    is what ``bounded`` says. ``fit`` is False where single precision would lose digits.
     """
-    info = np.finfo(columns.dtype)
-    top, factor = relative(columns)
-    depth = -float(factor.min())
-    if depth == np.inf:
-        depth = -float(np.min(factor, where=factor > -np.inf, initial=0.0))
-    allowed = pairwise[pairwise > -np.inf]
-    range_w = float(np.ptp(allowed)) if allowed.size else 0.0
-    free = allowed.size == pairwise.size
-    bounded = free and depth + range_w < 0.8 * float(np.log(info.max))
-    if columns.dtype == np.float32:
-        # A label far below the best of its position matters only where its neighbours can make up for it.
-        deepest = min(depth, 2 * range_w) if free else depth
-        if deepest > _DEEPEST_IN_SINGLE or (free and not bounded):
-            return None
-    shift_w = float(allowed.max()) if allowed.size else 0.0
-    transition = np.exp(pairwise.astype(np.float64) - shift_w).astype(columns.dtype)
+
+    def __init__(self, columns: Floats, pairwise: Floats) -> None:
+        self.top, self.unary = relative(columns)
+        depth = -float(self.unary.min())
+        if depth == np.inf:
+            depth = -float(np.min(self.unary, where=self.unary > -np.inf, initial=0.0))
+        allowed = pairwise[pairwise > -np.inf]
+        range_w = float(np.ptp(allowed)) if allowed.size else 0.0
+        free = allowed.size == pairwise.size
+        self.bounded = free and depth + range_w < 0.8 * float(np.log(np.finfo(columns.dtype).max))
+        self.fit = True
+        if columns.dtype == np.float32:
+            # A label far below the best of its position matters only where its neighbours can make up for it.
+            deepest = min(depth, 2 * range_w) if free else depth
+            self.fit = deepest <= _DEEPEST_IN_SINGLE and not (free and not self.bounded)
+        self.shift = float(allowed.max()) if allowed.size else 0.0
+        self.transition = np.exp(pairwise.astype(np.float64) - self.shift).astype(columns.dtype)
+        if self.fit:
+            np.exp(self.unary, out=self.unary)
+
+
+def _exp_posterior(columns: Floats, pairwise: Floats, packing: Packing, blocks: Blocks | None) -> Posterior | None:
+    """The posterior by products of exponentials, or None where they would lose digits."""
+    chains = packing if blocks is None else blocks.inner
+    factors = _Factors(columns if blocks is None else blocks.gather(columns), pairwise)
+    if not factors.fit:
+        return None
+    factor, transition = factors.unary, factors.transition
     # Rows are indexed by the label that comes out, so that each product reads contiguous memory.
     transposed = np.ascontiguousarray(transition.T)
-    np.exp(factor, out=factor)
     forward = np.empty_like(factor)
     scale = np.empty_like(factor[0])
-    start = slice(0, len(packing))
+    start = slice(0, len(chains))
     # An impossible prefix, or one that underflows, becomes NaN: it goes no further than its own sequence.
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        factor[:, start].sum(axis=0, out=scale[start])
-        np.divide(factor[:, start], scale[start], out=forward[:, start])
-        for here, left in packing.steps():
+        ends = None if blocks is None else ExpEnds(factor, transition, blocks)
+        first = factor[:, start] if ends is None else factor[:, start] * ends.arriving
+        first.sum(axis=0, out=scale[start])
+        np.divide(first, scale[start], out=forward[:, start])
+        for here, left in chains.steps():
             message = forward[:, here]
             np.matmul(transposed, forward[:, left], out=message)
             message *= factor[:, here]
@@ -212,23 +248,33 @@ def _exp_posterior(columns: Floats, pairwise: Floats, packing: Packing) -> Poste
         if not scale.min() > 0:
             return None
         factor /= scale
-        unseen = len(pairwise) ** 2 * len(packing.offsets) * float(info.tiny)
-        if not bounded:
+        unseen = len(pairwise) ** 2 * len(packing.offsets) * float(np.finfo(columns.dtype).tiny)
+        if ends is not None:
+            unseen *= 3  # the messages at the ends of the blocks have lost as much, in either direction
+        if not factors.bounded:
             negligible = _NEGLIGIBLE[columns.dtype]
-            unseen *= _amplification(factor, transition, scale, packing, floor=negligible)
+            unseen *= _amplification(factor, transition, scale, chains, negligible, ends)
             if not unseen <= negligible:
                 return None
         backward = np.ones_like(factor)
-        for here, left in reversed(packing.steps()):
+        if ends is not None:
+            backward[:, chains.last] = ends.after()
+        for here, left in reversed(chains.steps()):
             factor[:, here] *= backward[:, here]
             np.matmul(transition, factor[:, here], out=backward[:, left])
+        if ends is not None:
+            factor[:, start] *= backward[:, start]
         backward *= forward
-    log_scale = np.log(scale, dtype=np.float64) + top
-    log_partition = packing.sum(log_scale) + (packing.lengths - 1) * shift_w
-    return Posterior(packing, log_partition, backward, forward, transition, factor, resolution=unseen)
+    log_scale = np.log(scale, dtype=np.float64) + factors.top
+    if blocks is not None:
+        log_scale, backward, forward, factor = (blocks.scatter(x) for x in (log_scale, backward, forward, factor))
+    log_z = packing.sum(log_scale) + (packing.lengths - 1) * factors.shift
+    return Posterior(packing, log_z, backward, forward, transition, factor, resolution=unseen)
 
 
-def _amplification(factor: Floats, transition: Floats, scale: Floats, packing: Packing, floor: float) -> float:
+def _amplification(
+    factor: Floats, transition: Floats, scale: Floats, packing: Packing, floor: float, ends: ExpEnds | None
+) -> float:
     """How much larger than where it was lost a loss of a forward message can be in Z: the largest backward message.
 
     A product below the smallest number ``tiny`` takes at most K tiny / scale_t from a forward message of step t, hence
@@ -236,6 +282,8 @@ def _amplification(factor: Floats, transition: Floats, scale: Floats, packing: P
     above all that they can lose, they are upper bounds. (A path may underflow at both ends and lead in between.)
     """
     bound = np.ones_like(factor)
+    if ends is not None:
+        bound[:, packing.last] = ends.bound(factor, scale, floor)
     for here, left in reversed(packing.steps()):
         np.maximum(transition @ (factor[:, here] * bound[:, here]), floor, out=bound[:, left])
     return float(np.max(bound.max(axis=0) / scale.astype(np.float64)))
@@ -247,26 +295,44 @@ def relative(columns: Floats) -> tuple[Floats, Floats]:
     return top, columns - top
 
 
-def _log_posterior(columns: Floats, pairwise: Floats, packing: Packing) -> Posterior:
-    top, shifted = relative(columns)
+def _log_posterior(columns: Floats, pairwise: Floats, packing: Packing, blocks: Blocks | None) -> Posterior:
+    chains = packing if blocks is None else blocks.inner
+    top, shifted = relative(columns if blocks is None else blocks.gather(columns))
+    ends = None if blocks is None else LogEnds(shifted, pairwise, blocks, _log_sum, _log_moved)
     forward, scale = np.empty_like(shifted), np.empty_like(top)
-    start = slice(0, len(packing))
-    forward[:, start], scale[start] = _log_normalised(shifted[:, start])
-    for here, left in packing.steps():
-        message: Floats = shifted[:, here] + reduced(forward[:, left], pairwise, _log_sum)
+    start = slice(0, len(chains))
+    forward[:, start], scale[start] = _log_normalised(shifted[:, start] + (0 if ends is None else ends.arriving))
+    for here, left in chains.steps():
+        message: Floats = shifted[:, here] + _log_moved(forward[:, left], pairwise)
         forward[:, here], scale[here] = _log_normalised(message)
+    scale += top
+    log_z = packing.sum(scale if blocks is None else blocks.scatter(scale))
+    impossible = np.flatnonzero(log_z == -np.inf)
+    if impossible.size:
+        raise no_labeling(int(impossible[0]))
     backward, after = np.zeros_like(shifted), shifted.copy()
-    for here, left in reversed(packing.steps()):
+    if ends is not None:
+        backward[:, chains.last] = ends.after()
+    for here, left in reversed(chains.steps()):
         after[:, here] += backward[:, here]
-        message = reduced(after[:, here], pairwise.T, _log_sum)
+        message = _log_moved(after[:, here], pairwise.T)
         # Not the scale of the forward message: its rounding errors, of the size of the potentials, would add up.
         total = _finite(_log_sum(forward[:, left] + message))
         after[:, here] -= total
         np.subtract(message, total, out=backward[:, left])
+    if ends is not None and blocks is not None:
+        after[:, start] += backward[:, start]
+        before = ends.before[:, blocks.outer_row]
+        after[:, start] -= _finite(_log_sum(before + _log_moved(after[:, start], pairwise.T)))
     log_node = forward + backward
-    total = _finite(_log_sum(log_node.copy()))
-    log_node -= total
-    return Posterior(packing, packing.sum(scale + top), np.exp(log_node), forward, pairwise, after, log_node)
+    log_node -= _finite(_log_sum(log_node.copy()))
+    if blocks is not None:
+        forward, after, log_node = (blocks.scatter(x) for x in (forward, after, log_node))
+    return Posterior(packing, log_z, np.exp(log_node), forward, pairwise, after, log_node)
+
+
+def _log_moved(message: Floats, pairwise: Floats) -> Floats:
+    return reduced(message, pairwise, _log_sum)
 
 
 def _log_normalised(message: Floats) -> tuple[Floats, Floats]:
