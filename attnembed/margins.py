@@ -23,6 +23,7 @@ from attnembed.enclosures import Rows, margin_enclosure
 from attnembed.errors import InputError, NotSeparableError
 from attnembed.margin_norms import NORMS, Norm, dual_norm, solve_linear
 from attnembed.margin_norms import norm as vector_norm
+from attnembed.margin_pivoting import combination_to_zero, shortest
 from attnembed.results import Result, Status
 
 __all__ = ["MarginResult", "kkt_residual", "max_margin", "max_margin_pairs"]
@@ -35,6 +36,8 @@ ROUNDING = 64 * EPS  # what is smaller than this, for rows and p of length 1, ca
 CERTIFIED = 1e-12  # the KKT residual asked for, beside what rounding explains
 LOOSEST = 1e-6  # and the largest that counts as a certificate, whatever rounding explains
 MAX_ROUNDS = 200
+NEAR_FRACTION = 1e-9  # of weights that are small fractions but for rounding
+PIVOTED = 24  # rows from which block pivoting is faster than nnls
 PATIENCE = 5  # rounds without growth of ||p||, which rounding alone makes possible
 EXCHANGES = 50  # of rows, where nnls missed the support; a few are enough
 LENGTHS = (1e-140, 1e140)  # rows whose squares neither underflow nor overflow, with room for the dual
@@ -319,6 +322,11 @@ def _least_distance(rows: Array, target: Array) -> tuple[Array, Array | None]:
     The rows have norm 1, so that ||rows^T u|| / sum(u) bounds their margin from above, whatever u is.
     """
     k, d = rows.shape
+    if k >= PIVOTED:
+        if (found := shortest(rows, target)) is not None:
+            return found
+        if k > d and (weights := combination_to_zero(rows)) is not None:
+            return weights, None
     system = np.zeros((d + 1, k + 1))
     system[:d, :k], system[d, :k], system[d, k] = rows.T, target, 1.0
     if d > 1.5 * k:  # the triangular factor is the same least-squares problem in k + 1 rows
@@ -413,7 +421,11 @@ def _simple_weights(block: Array, weights: Array) -> Array | None:
     support = np.flatnonzero(weights)
     if support.size * block.shape[1] > 10_000:  # not worth the time
         return None
-    exact = [Fraction(w).limit_denominator(1000) for w in weights[support].tolist()]
+    exact = []
+    for weight in weights[support].tolist():
+        exact.append(Fraction(weight).limit_denominator(1000))
+        if abs(exact[-1] - weight) > NEAR_FRACTION:  # most weights are no small fractions, and the first one shows it
+            return None
     columns = block[support].T.tolist()
     if sum(exact) != 1 or any(sum(w * Fraction(x) for w, x in zip(exact, column)) for column in columns):
         return None

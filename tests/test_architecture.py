@@ -15,7 +15,7 @@ LAYERS = (
     ("_validation", "_frozen", "_sparse", "results"),
     ("_archives", "_cells", "_files", "_identity", "_progress", "_sources", "_store", "_workers", "threads"),
     ("losses", "gibbs", "reference"),
-    ("enclosures", "margin_norms", "margins", "optim", "schedules", "flow", "gradcheck"),
+    ("enclosures", "margin_norms", "margin_pivoting", "margins", "optim", "schedules", "flow", "gradcheck"),
     ("fit", "_checkpoint"),
     ("attention", "structured"),
     ("plotting", "testing", "verify", "sweep", "api_page"),

@@ -22,14 +22,16 @@ from attnembed.attention.data import TokenDataset
 
 __all__ = ["DenseField", "DensePasses", "dense_gradients", "is_small"]
 
-Vector = NDArray[np.floating[Any]]
+Vector = NDArray[Any]
 
 # Entries of the dense counts up to which they pay; BLAS keeps to one thread below 9,216.
 _ENTRIES = 8192
 # While scores and values span no more than this, neither e^u nor 1/Z nor sigma leaves the range of float64.
 _SPAN = 600.0
 # A gradient of a smaller square is left to the general form, which keeps it from underflowing.
-_TINY = 1e-200
+_TINY = 1e-140
+# A gradient of no more than this share of its terms is rounding.
+_NOTHING = 1e-15
 # An anchor with less of the attention than this (among many tokens, half the least share of a mode) is replaced.
 _SMALLEST_ANCHOR = 0.05
 # Points of a path whose sums are formed at once.
@@ -44,9 +46,9 @@ def is_small(data: TokenDataset) -> bool:
 def dense_gradients(
     data: TokenDataset, E: Vector, p: Vector, v: Vector
 ) -> tuple[float, Vector, Vector, Vector, Vector] | None:
-    """(L, A (V,), B (V,), grad_p L, grad_v L); None where the general form has to say what is wrong, or what is tiny."""
-    # `dot` gives NaN and inf without a warning, and they do not get past the tests.
-    u, g = E.dot(p), E.dot(v)
+    """(L, A (V,), B (V,), grad_p L, grad_v L); None: the general form says what is wrong, or tiny."""
+    with np.errstate(over="ignore", invalid="ignore"):  # NaN and inf do not get past the tests
+        u, g = E.dot(p), E.dot(v)
     if (e := _exponentials(u, g)) is None:
         return None
     counts, share, _ = data.dense_counts
@@ -58,8 +60,9 @@ def dense_gradients(
     delta = moments.dot(e)
     delta /= Z
     loss, _, A, B = _factors(e, counts, moments, values, Z, delta, data.labels, share)
-    grad_p, grad_v = B.dot(E), A.dot(E)
-    size = abs(float(grad_p.dot(grad_v))) + float(B.dot(B))
+    with np.errstate(over="ignore", invalid="ignore"):
+        grad_p, grad_v = B.dot(E), A.dot(E)
+        size = abs(float(grad_p.dot(grad_v))) + float(B.dot(B))
     if not _TINY < size < math.inf:
         return None
     return loss, A, B, np.negative(grad_p, out=grad_p), np.negative(grad_v, out=grad_v)
@@ -111,7 +114,8 @@ class DensePasses:
             self._anchor(e, g.copy())
         Z = self.counts @ e
         self._renew(e, Z)
-        delta = self._moments @ e / Z
+        delta = self._moments @ e
+        delta /= Z
         return _factors(e, self.counts, self._moments, self._anchor_values, Z, delta, self.labels, self.share)
 
     def _anchor(self, e: Vector, g: Vector) -> None:
@@ -142,9 +146,9 @@ class DenseField(DensePasses):
         self._transposed = np.ascontiguousarray(self._embeddings.T)
         span = -self._from_top.min() + np.abs(values).max()
         longest = float(np.sqrt(np.einsum("sk,sk->s", self._embeddings, self._embeddings).max()))
-        room = max(_SPAN - float(span), 0.0) / 2.0
-        # |x| up to which the scores stay within the span, whatever the direction of x.
-        self._within = (room / longest) ** 2 if longest > 0 else np.inf
+        room = (_SPAN - float(span)) / 2.0
+        # |x|^2 up to which the scores stay within the span, whatever the direction of x; no x is where they do not.
+        self._within = -1.0 if room <= 0 else (room / longest) ** 2 if longest > 0 else math.inf
         self._largest_value = float(np.abs(values).max())
         n, V = self.counts.shape
         self._buffers = tuple(np.empty(size) for size in (V, n, n, V, V))
@@ -187,6 +191,10 @@ class DenseField(DensePasses):
         np.dot(r, self.counts, out=C)
         B -= C
         B *= e
+        # At a point of rest only rounding is left, which late in the flow, times t, would keep an integrator busy.
+        terms = float(np.abs(r, out=r).dot(Z))
+        if terms > _TINY and B.dot(B) <= (_NOTHING * terms) ** 2:
+            B.fill(0.0)
         return np.asarray(self._transposed.dot(B))
 
     def jacobian(self, x: Vector) -> Vector | None:

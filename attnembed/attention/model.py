@@ -25,7 +25,7 @@ from attnembed._validation import (
     freeze,
 )
 from attnembed.attention.data import TokenDataset, check_data
-from attnembed.attention.dense_passes import dense_gradients, is_small
+from attnembed.attention.dense_passes import DensePasses, dense_gradients, is_small
 from attnembed.attention.parameters import check_scores, scores_and_values
 from attnembed.attention.passes import AnchoredPass, TokenSums, token_sums
 from attnembed.attention.products import embedding_product, embedding_transpose_product, rank_two, two_columns
@@ -187,8 +187,7 @@ class AttentionModel(KeepsFrozen):
         ((4, 3), True)
         """
         self._check(data)
-        small = self.E.dtype == np.float64 and is_small(data)
-        if small and (found := dense_gradients(data, self.E, self.p, self.v)) is not None:
+        if self._is_small(data) and (found := dense_gradients(data, self.E, self.p, self.v)) is not None:
             loss, A, B, grad_p, grad_v = found
             for array in (A, B, grad_p, grad_v):
                 array.flags.writeable = False
@@ -253,8 +252,13 @@ class AttentionModel(KeepsFrozen):
     def _check(self, data: TokenDataset) -> None:
         check_data(data, self.vocab_size)
 
+    def _is_small(self, data: TokenDataset) -> bool:
+        return self.E.dtype == np.float64 and is_small(data)
+
     def _sums(self, data: TokenDataset) -> TokenSums:
         self._check(data)
+        if self._is_small(data) and (found := DensePasses(data).sums(*scores_and_values(self))) is not None:
+            return TokenSums(*found)
         with np.errstate(over="ignore", invalid="ignore"):
             u, g = embedding_product(self.E, two_columns(self.p, self.v).T).T.astype(np.float64)
             suspect = not math.isfinite(u @ g)  # NaN and inf show in the product, and huge finite ones may

@@ -12,7 +12,7 @@ from attnembed._validation import check_positive, freeze
 from attnembed.attention.data import TokenDataset
 from attnembed.attention.model import AttentionModel
 from attnembed.attention.parameters import check_model
-from attnembed.attention.theory.one_step import one_step_bound, one_step_prediction
+from attnembed.attention.theory.one_step import bound, predict
 from attnembed.errors import InputError
 from attnembed.results import Record
 
@@ -76,14 +76,16 @@ def one_step(model: AttentionModel, data: TokenDataset, step_size: float) -> One
         expected = f"must leave the embeddings finite in {E.dtype}"
         raise InputError("step_size", expected, got=f"{eta:g}", hint="take a smaller step")
     after = model.replace(E=E)
-    prediction = one_step_prediction(model, data, eta)
+    # The model and the data have been checked, and so have the model's scores.
+    E0, p0, v0 = (np.asarray(x, dtype=np.float64) for x in (model.E, model.p, model.v))
+    prediction = predict(E0, p0, v0, data, eta)
     alpha = data.signed_frequency
-    moved = after.token_values - model.token_values
+    moved = after.token_values - model.E @ model.v
     return OneStepResult(
         model=after,
         predicted_E=freeze(prediction.E),
         error=freeze(_lengths(after.E - prediction.E)),
-        bound=freeze(one_step_bound(model, data, eta).embedding),
+        bound=freeze(bound(E0, p0, v0, data, eta).embedding),
         slope=prediction.slope,
         measured_slope=float(moved @ alpha / (alpha @ alpha)) if alpha.any() else float("nan"),
         step_size=eta,

@@ -35,7 +35,9 @@ def check_model(model: Any) -> None:
     if any(part is None for part in parts) or hasattr(model, "W"):
         hint = "the theory is about one layer" if hasattr(model, "W") else ""
         raise InputTypeError("model", "must be an AttentionModel", got=type(model).__name__, hint=hint)
-    E, p, v = (as_array(f"model.{name}", part) for name, part in zip("Epv", parts))
+    E, p, v = (
+        part if type(part) is np.ndarray else as_array(f"model.{name}", part) for name, part in zip("Epv", parts)
+    )
     for name, array in (("E", E), ("p", p), ("v", v)):
         if array.dtype.kind != "f":
             raise InputTypeError(f"model.{name}", "must be an array of floats", got=f"dtype {array.dtype}")
@@ -71,6 +73,7 @@ def check_sizes(model: Parameters) -> None:
 
 def scores_and_values(model: Parameters) -> tuple[Floats, Floats]:
     """u = E p and g = E v, (V,) each, finite."""
-    u, g = np.dot(model.E, model.p), np.dot(model.E, model.v)  # no warnings, unlike @
+    with np.errstate(all="ignore"):
+        u, g = model.E @ model.p, model.E @ model.v
     check_scores(u, g, model.E.dtype)
     return u, g

@@ -6,8 +6,7 @@ Everything follows from two matrix-vector products, u = E p and g = E v, and a f
     A_s = sum_i c_i a_is,   B_s = sum_i c_i a_is (g_s - f_i),   sum_s B_s = 0,
     grad_{E_s} L = -(A_s v + B_s p),   grad_p L = -E^T B,   grad_v L = -E^T A.
 
-There are four forms of the same sums; `TokenPasses` takes the cheapest that is exact:
-  - dense: for small data (`dense_passes`);
+There are three forms of the same sums; `TokenPasses` takes the cheapest that is exact:
   - plain: e = exp(u) once per token, two passes over the counts. The textbook difference g_s - f_i loses every digit
     when one token takes all the attention, which shows in the result: B is then small against its terms;
   - anchored: the same two passes, with each sequence's top entry kept apart (`_AnchoredCounts`);
@@ -26,7 +25,6 @@ from numpy.typing import NDArray
 from scipy.special import log_expit
 
 from attnembed.attention.data import TokenDataset
-from attnembed.attention.dense_passes import DensePasses, is_small
 from attnembed.attention.parameters import check_scores
 from attnembed.attention.products import count_product, two_columns
 from attnembed.gibbs import AnchoredSoftmax
@@ -79,13 +77,10 @@ class TokenPasses:
 
     def __init__(self, data: TokenDataset) -> None:
         self.data = data
-        self._dense = DensePasses(data) if is_small(data) else None
         self._anchored: _AnchoredCounts | None = None
 
     def sums(self, u: Floats, g: Floats) -> TokenSums:
         """The factors A and B for scores u = E p and values g = E v, (V,) each."""
-        if self._dense is not None and (found := self._dense.sums(u, g)) is not None:
-            return TokenSums(*found)
         # In Python's floats, which overflow without a word.
         if float(u.max()) - float(u.min()) + float(np.abs(g).max()) > _LINEAR_SPAN:
             check_scores(u, g)  # differences of finite scores overflow, too

@@ -33,7 +33,9 @@ def parameters(model: Parameters, data: TokenDataset) -> tuple[Floats, Floats, F
     check_model(model)
     check_data(data, len(model.E))
     E, p, v = (np.asarray(array, dtype=np.float64) for array in (model.E, model.p, model.v))
-    check_scores(np.dot(E, p), np.dot(E, v))  # no warnings, unlike @
+    with np.errstate(over="ignore", invalid="ignore"):
+        u, g = E @ p, E @ v
+    check_scores(u, g)
     return E, p, v
 
 

@@ -88,7 +88,11 @@ def one_step_prediction(model: Parameters, data: TokenDataset, step_size: float)
     (array([ 1., -1.,  0.]), 4.0, True)
     """
     eta = check_positive("step_size", step_size, zero_ok=True)
-    E, p, v = parameters(model, data)
+    return predict(*parameters(model, data), data, eta)
+
+
+def predict(E: Floats, p: Floats, v: Floats, data: TokenDataset, eta: float) -> OneStepPrediction:
+    """`one_step_prediction` of arguments that have been checked."""
     alpha = data.signed_frequency
     slope = eta / 2 * float(v @ v)
     g = E @ v
@@ -124,13 +128,17 @@ def one_step_bound(model: Parameters, data: TokenDataset, step_size: float) -> O
     (0.1, 1.0, array([0.104, 0.104, 0.207]))
     """
     eta = check_positive("step_size", step_size, zero_ok=True)
-    E, p, v = parameters(model, data)
+    return bound(*parameters(model, data), data, eta)
+
+
+def bound(E: Floats, p: Floats, v: Floats, data: TokenDataset, eta: float) -> OneStepBound:
+    """`one_step_bound` of arguments that have been checked."""
     u, g = E @ p, E @ v
     columns, segments = data.counts.indices, data.segments
     attention = probabilities(u[columns], segments, data.counts.data)
     F = _peak(segments.sum(attention * g[columns]))
     G0, rho = _peak(g[columns]), _peak(u[columns])
-    norm_v, norm_p = float(np.linalg.norm(v)), float(np.linalg.norm(p))
+    norm_v, norm_p = (float(np.linalg.norm(x)) for x in (v, p))
     share = eta * data.frequency
     return OneStepBound(
         hypotheses=(),
