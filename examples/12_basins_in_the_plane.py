@@ -26,7 +26,7 @@ PALE = ("#9CC9E8", "#F6BE96", "#8FD3BD", "#E8C3D8", "#FBE08A", "#C8E4F5")
 # %% Six tokens on an irregular hexagon, whose values go up and down: each peak is locally optimal
 def make_problem() -> tuple[ae.AttentionModel, ae.TokenDataset]:
     data = ae.TokenDataset.from_tokens([[0, 1, 2, 3, 4, 5], [6]], [1, -1])
-    turns = 2 * np.pi * (np.arange(6) + [0.05, -0.1, 0.2, 0.0, 0.1, -0.2]) / 6
+    turns = 2 * np.pi * np.array([0.05, 0.9, 2.2, 3.0, 4.1, 4.8]) / 6
     plane = np.r_[np.c_[np.cos(turns), np.sin(turns)], [[0.0, 0.0]]]
     values = np.array([1.0, 0.2, 0.7, 0.1, 0.5, 0.0, -1.0])
     # The values are read off a third coordinate, so small that p hardly moves in it: the flow stays in the plane.
@@ -52,13 +52,13 @@ def draw(ax: Axes, found: np.ndarray, late: list[ae.theory.Asymptotics], model: 
     g, colours = model.E @ model.v, ListedColormap(["#DDDDDD", *PALE[: len(late)]])
     ax.imshow(found, origin="lower", extent=(-REACH, REACH) * 2, cmap=colours, vmin=-1.5, vmax=len(late) - 0.5)
     for k, one in enumerate(late):
-        tip = 0.8 * REACH * one.margin * one.p_mm[:2]
+        tip = 0.7 * REACH * one.margin * one.p_mm[:2]
         ax.annotate("", tip, (0, 0), arrowprops={"arrowstyle": "-|>", "lw": 3, "color": COLOURS[k]})
         label, box = f"token {one.selected[0]}", {"fc": "w", "ec": COLOURS[k], "lw": 1.5}
-        ax.text(*(0.62 * tip), label, ha="center", va="center", fontsize=13, bbox=box)
+        ax.text(*(1.12 * tip), label, ha="center", va="center", fontsize=13, bbox=box)
     for s in range(6):
         ax.plot(*(2.2 * model.E[s, :2]), "ko", markersize=5)
-        ax.annotate(f"{g[s]:.1f}", 2.2 * model.E[s, :2], (5, 5), textcoords="offset points", fontsize=12)
+        ax.annotate(f"{g[s]:.1f}", 2.2 * model.E[s, :2], (7, 4), textcoords="offset points", fontsize=12)
     ax.set(xlabel="first coordinate of the start", ylabel="second coordinate of the start")
     ax.set_title("Token that the flow selects\n(dots: the tokens, with their values)")
     ax.grid(visible=False)
