@@ -26,7 +26,7 @@ def rational(rows: Array) -> Rows:
 
 
 def squared_margin(rows: Rows) -> Fraction:
-    """The squared distance of 0 from the convex hull: the least over faces of the foot of the perpendicular, if inside."""
+    """The squared distance of 0 from the convex hull: the least over faces of that of their foot, if it is inside."""
     gram = [[sum((x * y for x, y in zip(a, b)), Fraction(0)) for b in rows] for a in rows]
     best: Fraction | None = None
     for size in range(1, min(len(rows), len(rows[0])) + 1):
@@ -42,7 +42,7 @@ def squared_margin(rows: Rows) -> Fraction:
 
 
 def _foot(gram: Rows) -> list[Fraction] | None:
-    """Affine weights w of the point nearest to 0, from G w = mu 1 and sum w = 1; None where the points are dependent."""
+    """Affine weights w of the point nearest to 0, from G w = mu 1, sum w = 1; None where the points are dependent."""
     n = len(gram) + 1
     one, zero = Fraction(1), Fraction(0)
     A = [[*row, one, zero] for row in gram] + [[one] * (n - 1) + [zero, one]]

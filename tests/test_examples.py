@@ -61,6 +61,16 @@ EXPECTED: dict[str, Callable[[Numbers], bool]] = {
         and 0 <= x["spread of the accuracy over c, online"] < 0.02
         and x["accuracy of online at its worst c, minus stage"] > -0.02
     ),
+    "12_basins_in_the_plane": lambda x: (
+        x["locally optimal selections"] == 3
+        and x["share of starts that end in one"] > 0.99
+        and x["largest relative distance of a flow from its asymptote"] < 1e-6
+    ),
+    "14_normalised_steps": lambda x: (
+        x["largest error of a predicted contraction below the limit"] < 1e-5
+        and 0.01 < x["shortfall 5 % above the limit"] < 0.2
+        and abs(x["contraction of Polyak's step where it is stable"] - np.exp(-1)) < 1e-9
+    ),
 }
 
 

@@ -151,7 +151,7 @@ def test_polyak_changes_sides_at_a_curvature_of_2() -> None:
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_gap_constant_along_flow_and_descent(seed: int) -> None:
-    """log(L - L*) + gamma ||p|| differs from its limit by gamma ||offset across p_mm||^2 / (2 ||p||), to first order."""
+    """log(L - L*) + gamma ||p|| differs from its limit by gamma ||offset_perp||^2 / (2 ||p||), to first order."""
     model, data, late = late_instance(seed)
     late = asymptotics(model, data)
     next_term = late.margin * np.linalg.norm(across(late.rho + late.conserved, late)) ** 2 / 2

@@ -34,7 +34,8 @@ def random_problem(rng: np.random.Generator) -> tuple[ae.AttentionModel, ae.Toke
 def limits(model: ae.AttentionModel, data: ae.TokenDataset, starts: Array) -> list[tuple[int, ...] | None]:
     """The selection that the flow from each start ends in, None where some sequence selects no token.
 
-    All flows at once, in arc length up to 180, which transients can take; embeddings are taken relative to the winner's, so that nothing cancels.
+    All flows at once, in arc length up to 180, which transients can take; embeddings are taken relative to the
+    winner's, so that nothing cancels.
     """
     counts, y, E, g = data.counts.toarray(), data.labels, model.E, model.E @ model.v
     present, P, step = counts > 0, starts.copy(), 0.06
