@@ -1,9 +1,11 @@
 """How much the checks see: apply small changes of meaning, run the claims, then the nearest tests, print what survives.
 
-    python -m tools.mutants [--module NAME ...] [--jobs N] [--per-function N] [--match TEXT] [--list] [--markdown]
+    python -m tools.mutants [--module NAME ...] [--jobs N] [--per-function N] [--match TEXT]
+                            [--all-claims] [--list] [--json FILE]
 
 The package is copied into a temporary folder and changed there. A mutant is *caught* by the first check that fails on
-it, crashes or takes too long; claims run first, one after another until one fails. What no check catches *survives*,
+it, crashes or takes too long: the nearest claims first, one after another (with --all-claims the others of the
+subject too), then the nearest tests. What no check catches *survives*,
 unless `tools.mutation_targets` says in a sentence why it means the same. docs/evidence.md has the table of the last
 run.
 """
@@ -47,7 +49,8 @@ unknown = set(order) - set(ids)
 if unknown:
     print("no claim", *unknown)
     sys.exit(3)
-order += [id for id in ids if id not in order and id.partition("/")[2] not in skipped]
+if skipped != ["*"]:
+    order += [id for id in ids if id not in order and id.partition("/")[2] not in skipped]
 for id in order:
     if not verify(subject, ids=[id], **few).passed:
         print(id)
@@ -152,15 +155,15 @@ def examine(mutant: Mutant, checks: Iterable[Check], sandbox: Sandbox, package: 
     return Outcome(mutant, "", "", time.perf_counter() - start)
 
 
-def checks_of(target: Target) -> tuple[Check, ...]:
-    """The claims of the target's subject, those nearest to it first, then its tests."""
+def checks_of(target: Target, all_claims: bool = False) -> tuple[Check, ...]:
+    """The claims nearest to the target (then the others of its subject), and its tests."""
     tests = ("{python}", "-m", "pytest", "-x", "-p", "no:cacheprovider", *target.tests)
-    return claims_check(target.subject, target.claims), Check("tests", tests)
+    return claims_check(target.subject, target.claims, NOT_RUN if all_claims else ("*",)), Check("tests", tests)
 
 
-def claims_check(subject: str, first: Sequence[str]) -> Check:
-    """The claims of a subject one after another, those named ``first`` before the others."""
-    return Check("claims", ("{python}", "-c", _CLAIMS, subject, ",".join(first), ",".join(NOT_RUN)))
+def claims_check(subject: str, first: Sequence[str], skipped: Sequence[str]) -> Check:
+    """The claims of a subject one after another, those named ``first`` and then those not ``skipped`` ("*": all)."""
+    return Check("claims", ("{python}", "-c", _CLAIMS, subject, ",".join(first), ",".join(skipped)))
 
 
 def collect(modules: Sequence[str], per_function: int, match: str) -> list[tuple[Mutant, Target]]:
@@ -189,8 +192,7 @@ def run(work: Sequence[tuple[Mutant, Target]], root: Path, jobs: int, say: Calla
             sandbox = Sandbox(folder, root)
             while not queue.empty() and not errors:
                 k = queue.get()
-                mutant, target = work[k]
-                outcomes[k] = examine(mutant, checks_of(target), sandbox)
+                outcomes[k] = examine(*work[k], sandbox)
                 say(outcomes[k])
         except BaseException as error:
             errors.append(error)
@@ -232,6 +234,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=2, metavar="N", help="mutants at a time (default 2)")
     parser.add_argument("--per-function", type=int, default=2, metavar="N", help="mutants of a function (default 2)")
     parser.add_argument("--match", default="", metavar="TEXT", help="only mutants, of all, with TEXT in their name")
+    parser.add_argument("--all-claims", action="store_true", help="all claims of the subject, not only the nearest")
     parser.add_argument("--list", action="store_true", help="print the names of the mutants and stop")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write what became of each")
     options = parser.parse_args(arguments)
@@ -249,15 +252,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         # What is copied now is what is examined, whatever happens to the working tree meanwhile.
         sandbox = Sandbox(Path(folder))
+        skipped = NOT_RUN if options.all_claims else ("*",)
         named: dict[str, list[str]] = {}
         for _, target in work:
             named.setdefault(target.subject, []).extend(target.claims)
         for subject, names in named.items():
-            said = sandbox.fails(claims_check(subject, tuple(dict.fromkeys(names))))
+            said = sandbox.fails(claims_check(subject, tuple(dict.fromkeys(names)), skipped))
             if said is not None:
                 print(f"a claim fails on the package as it is: {said}", file=sys.stderr)
                 return 2
-        outcomes = run(work, Path(folder), max(1, options.jobs), say)
+        checks = [(mutant, checks_of(target, options.all_claims)) for mutant, target in work]
+        outcomes = run(checks, Path(folder), max(1, options.jobs), say)
     if options.json:
         rows = [
             {"mutant": o.mutant.name, "caught_by": o.caught_by, "detail": o.detail, "same": o.reason} for o in outcomes

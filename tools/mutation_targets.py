@@ -136,19 +136,19 @@ TARGETS = (
             "_ArclengthSystem.rate",
             "_ArclengthSystem.observe",
         ),
-        ("loss-gap-limit", "asymptote", "tie-invariant"),
+        ("loss-gap-limit", "asymptote", "tie-invariant", "max-margin-direction", "loss-monotone"),
         ("tests/test_flow.py", "tests/attention/test_flow.py"),
     ),
     Target(
         "gibbs.py",
         ("log_partition", "probabilities", "AnchoredSoftmax.__init__", "AnchoredSoftmax.sensitivity"),
-        ("gradients-exact", "gradient-saturation", "hessian-exact"),
+        ("gradients-exact", "gradient-saturation", "hessian-exact", "no-critical-point"),
         ("tests/test_gibbs.py", "tests/attention/test_passes.py"),
     ),
     Target(
         "optim.py",
         ("SGD._step", "Adam._step", "Adam.update", "Optimizer.rescale", "Optimizer.rates"),
-        ("folding", "effective-steps"),
+        ("folding", "effective-steps", "offline-ratio"),
         ("tests/test_optim.py",),
     ),
     Target(
