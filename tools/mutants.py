@@ -156,8 +156,9 @@ def examine(mutant: Mutant, checks: Iterable[Check], sandbox: Sandbox, package: 
 
 
 def checks_of(target: Target, all_claims: bool = False) -> tuple[Check, ...]:
-    """The claims nearest to the target (then the others of its subject), and its tests."""
-    tests = ("{python}", "-m", "pytest", "-x", "-p", "no:cacheprovider", *target.tests)
+    """The claims nearest to the target (then the others of its subject), and its examples and tests."""
+    source = f"attnembed/{target.module}"
+    tests = ("{python}", "-m", "pytest", "-x", "-p", "no:cacheprovider", "--doctest-modules", source, *target.tests)
     return claims_check(target.subject, target.claims, NOT_RUN if all_claims else ("*",)), Check("tests", tests)
 
 
