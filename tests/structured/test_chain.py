@@ -241,3 +241,14 @@ def test_wide_single_precision_is_taken_in_double(spread):
         )
         assert single.unary.dtype == np.float32
         assert_allclose(single.unary, double.unary, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("spread", [1.0, 2000.0])
+def test_pair_counts_in_either_domain(spread: float) -> None:
+    rng = np.random.default_rng(4)
+    unary, pairwise = spread * rng.normal(size=(5, 3)), spread * rng.normal(size=(3, 3))
+    p = posterior(unary, pairwise, Packing(np.array([5])))
+    assert (p.log_node is None) == (spread == 1.0)
+    edge, weight = enumerate_chain(unary, pairwise).edge, rng.uniform(1.0, 2.0, size=5)
+    np.testing.assert_allclose(p.pair_counts(), edge.sum(axis=0), rtol=0, atol=1e-12)
+    np.testing.assert_allclose(p.pair_counts(weight), np.tensordot(weight[1:], edge, 1), rtol=0, atol=1e-12)

@@ -1,3 +1,3 @@
-"""Claims about attention, in the order of the theory: gradients, one step, flow, limits, closed forms, neighbours."""
+"""Claims about attention, in the order of the theory: derivatives, one step, flow, limits, closed forms, neighbours."""
 
-from attnembed.verify.attention import gradients, one_step, flow, selection, limits, closed_forms, neighbours  # noqa: F401, I001  (the order of the registry)
+from attnembed.verify.attention import gradients, curvature, one_step, flow, selection, limits, closed_forms, neighbours  # noqa: F401, I001  (the order of the registry)

@@ -11,7 +11,7 @@ from attnembed.verify.attention.instances import Instance
 
 def equal_values(value: float) -> Instance:
     """No scores and one value g for all tokens: every |f_i| is F, and the one-step error is sigma(F) - 1/2 ~ F/4."""
-    model = AttentionModel(np.full((6, 1), value), [0.0], [1.0])
+    model = AttentionModel(np.full((6, 1), value / 2), [0.0], [2.0])
     return Instance(model, TokenDataset.from_tokens([[0, 1, 2], [3, 4], [5]], [-1, 1, 1]))
 
 
@@ -20,9 +20,9 @@ def rare_token(score: float, value: float = 1e-3, others: int = 2000) -> Instanc
 
     Scores are a multiple of the values (p_0 along v), so that both parts of the one-step error point the same way.
     """
-    v = np.array([0.6, 0.8])
+    v = np.array([1.2, 1.6])  # ||v||^2 = 4, so that no power of it is mistaken for another
     values = np.array([value, -value, -value])
-    model = AttentionModel(np.outer(values, v), score / value * v, v)
+    model = AttentionModel(np.outer(values, v) / 4, score / value * v, v)
     return Instance(model, TokenDataset.from_tokens([[0] + [1] * others, [2]], [1, -1]))
 
 

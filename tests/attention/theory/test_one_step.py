@@ -177,3 +177,12 @@ def test_vocabularies_must_match() -> None:
         one_step_prediction(model, make_balanced_dataset(n_samples=4, length=3, rng=0), 1.0)
     with pytest.raises(InputTypeError, match="TokenDataset"):
         one_step_prediction(model, [[0, 1], [1, 2]], 1.0)  # type: ignore[arg-type]
+
+
+def test_a_bound_beyond_floats_leaves_absent_tokens_alone() -> None:
+    """The error is 0 for a token that does not occur, whatever the others may do."""
+    data = TokenDataset.from_tokens([[0, 1], [1]], [1, -1], vocab_size=3)
+    E = np.array([[1e20], [-1e20], [1.0]])
+    bound = one_step_bound(AttentionModel(E, [1e30], [1e10]), data, 1.0)
+    assert bound.embedding[:2].tolist() == [np.inf, np.inf]
+    assert (bound.embedding[2], bound.value[2]) == (0.0, 0.0)

@@ -1,0 +1,137 @@
+"""The tool that changes the package in small ways: what it changes, and that it tells caught from survived."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from tools.mutants import Check, Outcome, Sandbox, examine, table
+from tools.mutation_rules import Mutant, chosen, mutants_of
+from tools.mutation_targets import EQUIVALENT, TARGETS
+
+PACKAGE = Path(__file__).parents[1] / "attnembed"
+
+TOY = '''"""A toy."""
+
+
+def area(a: float, b: float) -> float:
+    """a * b, once 1 + 1."""
+    if a < 0 or b < 0:
+        raise ValueError("not below " + "0")
+    return a * b
+
+
+def margin(a: float) -> float:
+    return max(a, 0.0) + 1.0
+
+
+class Box:
+    def turned(self, x):
+        return -x.sum(axis=0)
+'''
+
+
+def only(source: str = TOY, **wanted: str) -> list[Mutant]:
+    return [m for m in mutants_of(source, "toy.py") if all(getattr(m, key) == value for key, value in wanted.items())]
+
+
+def test_each_mutant_is_one_change_of_one_expression() -> None:
+    original = ast.unparse(ast.parse(TOY))
+    mutants = mutants_of(TOY, "toy.py")
+    assert len({mutant.name for mutant in mutants}) == len(mutants)
+    for mutant in mutants:
+        # The rest of the module is as it was, and the change is on one line.
+        before, after = original.splitlines(), mutant.source.splitlines()
+        assert len(before) == len(after)
+        assert sum(a != b for a, b in zip(before, after)) == 1, mutant.name
+    # What is said to the caller is no value.
+    assert not any("not below" in mutant.before for mutant in mutants)
+    assert not any("1 + 1" in mutant.before for mutant in mutants)
+
+
+@pytest.mark.parametrize(
+    ("function", "before", "after"),
+    [
+        ("area", "a * b", "a / b"),
+        ("area", "a * b", "a"),
+        ("area", "a < 0", "a <= 0"),
+        ("area", "a < 0", "a > 0"),
+        ("area", "a < 0 or b < 0", "a < 0 and b < 0"),
+        ("margin", "max(a, 0.0)", "min(a, 0.0)"),
+        ("margin", "max(a, 0.0) + 1.0", "max(a, 0.0)"),
+        ("Box.turned", "-x.sum(axis=0)", "x.sum(axis=0)"),
+        ("Box.turned", "axis=0", "axis=1"),
+    ],
+)
+def test_the_rules(function: str, before: str, after: str) -> None:
+    (found,) = only(function=function, before=before, after=after)
+    namespace: dict[str, object] = {}
+    exec(found.source, namespace)
+    assert after.replace("axis=1", "x.sum(axis=1)") in found.source
+
+
+def test_names_do_not_depend_on_what_stands_elsewhere() -> None:
+    moved = TOY.replace("def margin", "def other(a):\n    return a - 2\n\n\ndef margin")
+    before, after = ({m.name for m in only(text) if m.function != "other"} for text in (TOY, moved))
+    assert before == after
+    picked = {m.name for m in chosen(only(), 2)}
+    assert picked == {m.name for m in chosen(only(moved), 2) if m.function != "other"}
+    assert len(picked) == 6
+    # Of different rules, where there are any.
+    assert len({m.rule for m in chosen(only(function="area"), 4)}) == 4
+
+
+def test_caught_and_survived(tmp_path: Path) -> None:
+    """One mutant that the claim sees, one that only the test sees, one that nobody sees; the copy is put back."""
+    root, copy = tmp_path / "root", tmp_path / "copy"
+    (root / "toy").mkdir(parents=True)
+    copy.mkdir()
+    (root / "toy" / "toy.py").write_text(TOY)
+    (root / "see.py").write_text(
+        "import sys\nfrom toy.toy import area, margin\n"
+        "ok = area(2, 4) == 8 if sys.argv[1] == 'claim' else margin(1) == 2\nprint('seen by', sys.argv[1])\n"
+        "sys.exit(not ok)\n"
+    )
+    sandbox = Sandbox(copy, root, ("toy", "see.py"))
+    checks = [Check("claims", ("{python}", "see.py", "claim")), Check("tests", ("{python}", "see.py", "test"))]
+    assert [sandbox.fails(check) for check in checks] == [None, None]
+
+    def outcome(**wanted: str) -> Outcome:
+        (mutant,) = only(**wanted)
+        return examine(mutant, checks, sandbox, package="toy")
+
+    product = outcome(before="a * b", after="a / b")
+    assert (product.caught_by, product.detail) == ("claims", "seen by claim")
+    extreme = outcome(rule="extreme")
+    assert (extreme.caught_by, extreme.detail) == ("tests", "seen by test")
+    strict = outcome(before="a < 0", after="a <= 0")
+    assert (strict.caught_by, strict.reason) == ("", "")
+    assert (copy / "toy" / "toy.py").read_text() == TOY
+    assert (root / "toy" / "toy.py").read_text() == TOY
+    rows = table([product, extreme, strict]).splitlines()
+    assert rows[-1] == "| all | 3 | 1 | 1 | 0 | 1 |"
+
+
+def test_a_check_that_does_not_end_has_failed(tmp_path: Path) -> None:
+    sandbox = Sandbox(tmp_path, tmp_path, ())
+    said = sandbox.fails(Check("claims", ("{python}", "-c", "while True: pass"), timeout=0.3))
+    assert said == "no answer in 0.3 s"
+
+
+def test_the_list_fits_the_package() -> None:
+    """Every function that is named exists, so do the claims and tests beside it, and what is excused is a mutant."""
+    from attnembed.verify import claims
+
+    ids, names, count = {entry.id for entry in claims()}, set(), 0
+    for target in TARGETS:
+        found = mutants_of((PACKAGE / target.module).read_text(encoding="utf-8"), target.module, target.functions)
+        count += len(chosen(found, 2))
+        names |= {mutant.name for mutant in found}
+        assert {f"{target.subject}/{name}" for name in target.claims} <= ids, target
+        assert all((PACKAGE.parent / path).is_file() for path in target.tests), target
+    assert count >= 150
+    assert set(EQUIVALENT) <= names
+    with pytest.raises(ValueError, match="has no function 'nothing'"):
+        mutants_of(TOY, "toy.py", ("nothing",))
