@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attnembed._validation import check_integer, check_positive, check_shape
+from attnembed._validation import check_integer, check_positive, check_shape, check_share
 from attnembed.errors import InputError, InputTypeError
 from attnembed.schedules import Constant, Cosine, InverseTime, Schedule, StepDecay, check_schedule
 
@@ -186,7 +186,7 @@ class SGD(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_decay("momentum", self.momentum)
+        check_share("momentum", self.momentum, closed="left")
 
     @property
     def slots(self) -> tuple[str, ...]:
@@ -229,8 +229,8 @@ class Adam(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_decay("beta1", self.beta1)
-        _check_decay("beta2", self.beta2)
+        check_share("beta1", self.beta1, closed="left")
+        check_share("beta2", self.beta2, closed="left")
         check_positive("epsilon", self.epsilon)
 
     @property
@@ -387,8 +387,3 @@ def _check_parameter(name: str, array: Any) -> None:
         raise InputTypeError(f"params[{name!r}]", "must be a float32 or float64 array", got=type(array).__name__)
     if not (array.flags.writeable and array.flags.c_contiguous):
         raise InputError(f"params[{name!r}]", "must be writable and C-contiguous", hint="pass a copy")
-
-
-def _check_decay(name: str, value: Any) -> None:
-    if check_positive(name, value, zero_ok=True) >= 1:
-        raise InputError(name, "must be below 1", got=value)
