@@ -165,6 +165,13 @@ def check_items(name: str, value: Any, what: str) -> list[Any]:
         raise InputTypeError(name, f"must be a sequence of {what}", got=type(value).__name__) from error
 
 
+def check_mapping(name: str, value: Any, what: str) -> Mapping[Any, Any]:
+    """A dict or another mapping."""
+    if not isinstance(value, Mapping):
+        raise InputTypeError(name, f"must be a dict from {what}", got=type(value).__name__)
+    return value
+
+
 def check_integers(name: str, value: Any, *, n: int | None = None, minimum: int = 1) -> tuple[int, ...]:
     """Integers of at least ``minimum``: any number of them, or ``n``."""
     sizes = tuple(check_integer(name, size, minimum=minimum) for size in check_items(name, value, "integers"))

@@ -67,7 +67,7 @@ def check_door(
             if "\n" in message or len(message) >= 400 or named not in {parameter, *good, *also}:
                 problems.append(f"{wrong}: {message}")
         except DataFileError as error:
-            if (parameter, wrong) != ("path", "text"):
+            if wrong != "text" or parameter not in ("path", "vocab"):
                 problems.append(f"{wrong}: {error}")
         except Exception as error:
             problems.append(f"{wrong}: {type(error).__name__}: {error}")

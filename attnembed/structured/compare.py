@@ -15,6 +15,7 @@ from attnembed._validation import (
     check_integer,
     check_integers,
     check_items,
+    check_mapping,
     check_positive,
     freeze,
 )
@@ -123,8 +124,7 @@ def compare_arms(
         "metric": metric,
     }
     check_callable("make_model", make_model)
-    if not isinstance(arms, Mapping):
-        raise InputTypeError("arms", "must be a dict from names to options", got=type(arms).__name__)
+    check_mapping("arms", arms, "names to options")
     step_sizes = tuple(check_positive("step_sizes", size) for size in check_items("step_sizes", step_sizes, "numbers"))
     seeds = check_integers("seeds", seeds, minimum=0)
     if validation is None:

@@ -19,7 +19,16 @@ from numpy.typing import NDArray
 
 from attnembed._files import PathLike, read_npz, write_npz
 from attnembed._frozen import KeepsFrozen
-from attnembed._validation import as_array, as_real_array, check_choice, check_flag, check_positive, check_shape, freeze
+from attnembed._validation import (
+    as_array,
+    as_real_array,
+    check_choice,
+    check_flag,
+    check_mapping,
+    check_positive,
+    check_shape,
+    freeze,
+)
 from attnembed.errors import DataFileError, InputError, InputTypeError
 from attnembed.results import Record
 from attnembed.structured.chain import decode
@@ -232,8 +241,7 @@ class StructuredModel(KeepsFrozen, ABC, Generic[Data]):
 
     def with_parameters(self, params: Mapping[str, Floats]) -> Self:
         """The model with these parameters; the network's arrays are used as they are, not copied."""
-        if not isinstance(params, Mapping):
-            raise InputTypeError("params", "must be a dict from names to arrays", got=type(params).__name__)
+        check_mapping("params", params, "names to arrays")
         needed = (*self.pairwise_names, "unary_scale", "pairwise_scale")
         missing = [name for name in needed if name not in params]
         if missing:

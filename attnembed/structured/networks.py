@@ -13,7 +13,7 @@ needs these three methods, and can be checked with `attnembed.gradcheck`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Literal, Protocol
@@ -30,6 +30,7 @@ from attnembed._validation import (
     check_integer,
     check_integers,
     check_items,
+    check_mapping,
     check_positive,
     shown,
 )
@@ -576,8 +577,7 @@ class Network:
 
     def __post_init__(self) -> None:
         _check_layers("layer", (self.layer,))
-        if not isinstance(self.params, Mapping):
-            raise InputTypeError("params", "must be a dict from names to arrays", got=type(self.params).__name__)
+        check_mapping("params", self.params, "names to arrays")
         if not isinstance(self.output, tuple) or any(name not in self.params for name in self.output):
             raise InputError("output", "must be a tuple of names of parameters", got=shown(self.output))
 
