@@ -104,6 +104,7 @@ def _path(text: str) -> str:
 
 @_checked
 def _subject(text: str) -> str:
+    from attnembed._validation import check_choice
     from attnembed.verify.registry import SUBJECTS
 
     if _is_file(text):

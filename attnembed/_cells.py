@@ -60,7 +60,7 @@ def grid_cells(grid: Grid) -> tuple[Iterable[Mapping[str, Any]], int | None]:
                 raise InputError("grid", f"must give at least one value for {name!r}")
         product = (dict(zip(axes, values)) for values in itertools.product(*axes.values()))
         return product, math.prod(map(len, axes.values()))
-    if isinstance(grid, (str, bytes)) or not isinstance(grid, Iterable):
+    if isinstance(grid, (str, bytes)) or not np.iterable(grid):
         raise InputTypeError("grid", "must be a mapping of names to values, or cells", got=type(grid).__name__)
     return grid, len(grid) if isinstance(grid, Sized) else None
 

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from attnembed._files import PathLike
+from attnembed._validation import shown
 from attnembed.errors import DataFileError, InputError, InputTypeError
 
 # Text shrinks about tenfold. What unpacks to more than this many times its size was made to exhaust the reader.
@@ -278,7 +279,7 @@ def check_encoding(encoding: str | None) -> None:
     try:
         fits = _is_wide(encoding) or "\n".encode(encoding) == b"\n"
     except (LookupError, TypeError, ValueError) as error:  # ValueError: a null byte, or no text encoding
-        raise InputError("encoding", "must name a text encoding", got=repr(encoding)) from error
+        raise InputError("encoding", "must name a text encoding", got=shown(encoding)) from error
     if not fits:
         expected = "must write a line end as one byte, or be a form of UTF-16 or UTF-32"
         raise InputError("encoding", expected, got=encoding, hint="convert the file to UTF-8")

@@ -8,7 +8,7 @@ import operator
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -143,6 +143,54 @@ def check_integer(name: str, value: Any, *, minimum: int | None = None) -> int:
     return number
 
 
+def check_share(
+    name: str, value: Any, *, closed: Literal["both", "left", "neither"] = "both", high: float = 1.0
+) -> float:
+    """A real number between 0 and ``high``; ``closed`` says which ends belong to the range."""
+    number = _as_float(name, value)
+    above = number > 0 or (number == 0 and closed != "neither")
+    if not (above and (number < high or (number == high and closed == "both"))):
+        left, right = "(" if closed == "neither" else "[", "]" if closed == "both" else ")"
+        raise InputError(name, f"must be in {left}0, {high:g}{right}", got=number)
+    return number
+
+
+def check_items(name: str, value: Any, what: str) -> list[Any]:
+    """The entries of a list, a tuple, an array or another iterable; not those of a text or a dict."""
+    if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable) or np.ma.is_masked(value):
+        raise InputTypeError(name, f"must be a sequence of {what}", got=type(value).__name__)
+    try:
+        return list(value)
+    except TypeError as error:  # arrays without an axis are iterable by name only
+        raise InputTypeError(name, f"must be a sequence of {what}", got=type(value).__name__) from error
+
+
+def check_mapping(name: str, value: Any, what: str) -> Mapping[Any, Any]:
+    """A dict or another mapping."""
+    if not isinstance(value, Mapping):
+        raise InputTypeError(name, f"must be a dict from {what}", got=type(value).__name__)
+    return value
+
+
+def check_integers(name: str, value: Any, *, n: int | None = None, minimum: int = 1) -> tuple[int, ...]:
+    """Integers of at least ``minimum``: any number of them, or ``n``."""
+    sizes = tuple(check_integer(name, size, minimum=minimum) for size in check_items(name, value, "integers"))
+    if n is not None and len(sizes) != n:
+        raise InputError(name, f"must hold {n} integers", got=sizes)
+    return sizes
+
+
+def as_float_dtype(name: str, value: Any) -> np.dtype[Any]:
+    """float32 or float64, given in any form that NumPy knows."""
+    try:
+        dtype = None if value is None else np.dtype(value)
+    except TypeError:
+        dtype = None
+    if dtype not in (np.float32, np.float64):
+        raise InputTypeError(name, "must be float32 or float64", got=shown(value))
+    return np.dtype(dtype)
+
+
 def check_names(others: Mapping[str, Any], known: str) -> None:
     """Raise for keyword arguments that a function has no use for."""
     for name in others:
@@ -172,7 +220,7 @@ def as_path(name: str, value: Any) -> Path:
 def check_callable(name: str, value: Any, *, hint: str = "") -> Any:
     """A function, or an object that can be called like one."""
     if not callable(value):
-        raise InputTypeError(name, "must be a function", got=repr(value)[:60], hint=hint)
+        raise InputTypeError(name, "must be a function", got=shown(value), hint=hint)
     return value
 
 

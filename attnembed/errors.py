@@ -45,7 +45,7 @@ class InputError(AttnembedError, ValueError):
         self.name, self.expected, self.got, self.hint = name, expected, got, hint
         parts = [f"`{name}` {expected}"]
         if got is not None:
-            parts.append(f"got {got if str(got) else repr(got)}")
+            parts.append("got " + (" ".join(str(got).split()) or repr(got)))  # in one line
         if hint:
             parts.append(hint)
         super().__init__("; ".join(parts))

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from attnembed._checkpoint import Checkpoint
 from attnembed._files import PathLike
 from attnembed._progress import Progress
-from attnembed._validation import RNGLike, as_rng, check_callable, check_integer, freeze
+from attnembed._validation import RNGLike, as_rng, check_callable, check_integer, freeze, shown
 from attnembed.errors import InputError, InputTypeError
 from attnembed.optim import OptimizerState
 from attnembed.results import Record, Status
@@ -217,7 +217,7 @@ def _check_options(
     if not isinstance(checkpoint, (str, os.PathLike, type(None))):
         raise InputTypeError("checkpoint", "must be the path of a file", got=type(checkpoint).__name__)
     if not isinstance(resume, (bool, np.bool_)):
-        raise InputTypeError("resume", "must be True or False", got=repr(resume)[:60])
+        raise InputTypeError("resume", "must be True or False", got=shown(resume))
 
 
 def check_metric(value: Any) -> Any:
@@ -226,7 +226,7 @@ def check_metric(value: Any) -> Any:
         return "accuracy"
     if not callable(value) and not (isinstance(value, str) and value in ("accuracy", "loss")):
         expected = "must be 'accuracy', 'loss' or a function of a model and the validation data"
-        raise InputError("metric", expected, got=repr(value)[:60])
+        raise InputError("metric", expected, got=shown(value))
     return value
 
 
@@ -235,7 +235,7 @@ def as_score(value: Any) -> float:
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value[()]
     if not isinstance(value, numbers.Real):
-        raise InputTypeError("metric", "must return a number", got=repr(value)[:60])
+        raise InputTypeError("metric", "must return a number", got=shown(value))
     return float(value)
 
 

@@ -17,12 +17,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from attnembed._validation import (
     RNGLike,
+    as_array,
     as_real_array,
     as_rng,
+    check_callable,
     check_integer,
+    check_items,
     check_positive,
     check_shape,
     freeze,
+    shown,
 )
 from attnembed.errors import InputError, InputTypeError
 from attnembed.results import Result, Status
@@ -91,13 +95,14 @@ def check_gradient(
     >>> check_gradient(lambda x: np.sin(x).sum(), 1.001 * np.cos(x), x, rng=0).passed
     False
     """
+    check_callable("function", function)
     x, grad = _point_and_gradient(gradient, x)
     rng = as_rng(rng)
     size = max(1.0, float(np.abs(x).max()))
     if steps is None:
         lengths = [size * 4.0**-k for k in range(2, 19)]
     else:
-        lengths = sorted((check_positive("steps", h) for h in steps), reverse=True)
+        lengths = sorted((check_positive("steps", h) for h in check_items("steps", steps, "lengths")), reverse=True)
         if len(lengths) < 3:
             raise InputError("steps", "must be at least three lengths", got=len(lengths))
     check_integer("directions", directions, minimum=0)
@@ -163,6 +168,7 @@ def check_gradient_complex_step(
     >>> print(check_gradient_complex_step(lambda x: np.sin(x).sum(), 1.001 * np.cos(x), x).message)
     wrong by 1.0e-03 of its norm, most in coordinate (0,)
     """
+    check_callable("function", function)
     x, grad = _point_and_gradient(gradient, x)
     step, tolerance = check_positive("step", step), check_positive("tolerance", tolerance)
     exact = np.empty_like(x)
@@ -283,7 +289,10 @@ def _point_and_gradient(gradient: Gradient, x: ArrayLike) -> tuple[Array, Array]
     point: Array = np.array(as_real_array("x", x, ndim=np.ndim(x)), dtype=np.float64).reshape(np.shape(x))
     if not point.size:
         raise InputError("x", "must not be empty", got=f"shape {point.shape}")
-    grad = np.array(gradient(point.copy()) if callable(gradient) else gradient, dtype=np.float64)
+    found = as_array("gradient", gradient(point.copy()) if callable(gradient) else gradient)
+    if found.dtype.kind not in "biuf":
+        raise InputTypeError("gradient", "must be a real array, or a function that returns one", got=shown(found))
+    grad = np.array(found, dtype=np.float64)
     check_shape("gradient", grad, point.shape, "the gradient has the shape of x")
     return point, grad
 

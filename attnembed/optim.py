@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attnembed._validation import check_integer, check_positive, check_shape
+from attnembed._validation import check_integer, check_mapping, check_positive, check_shape, check_share, shown
 from attnembed.errors import InputError, InputTypeError
 from attnembed.schedules import Constant, Cosine, InverseTime, Schedule, StepDecay, check_schedule
 
@@ -85,7 +85,7 @@ class Optimizer(ABC):
 
     def __post_init__(self) -> None:
         check_positive("step_size", self.step_size)
-        for name, factor in self.multipliers.items():
+        for name, factor in check_mapping("multipliers", self.multipliers, "names to factors").items():
             check_positive(f"multipliers[{name!r}]", factor, zero_ok=True)
         if isinstance(self.weight_decay, Mapping):
             for name, decay in self.weight_decay.items():
@@ -100,7 +100,7 @@ class Optimizer(ABC):
 
     def init(self, params: Mapping[str, Floats]) -> OptimizerState:
         """The state before the first step: zeros shaped like the parameters."""
-        for name, array in params.items():
+        for name, array in check_mapping("params", params, "names to arrays").items():
             _check_parameter(name, array)
         return OptimizerState(0, {s: {k: np.zeros_like(a) for k, a in params.items()} for s in self.slots})
 
@@ -126,6 +126,9 @@ class Optimizer(ABC):
         step_size : replaces the option for this step (a schedule's value); 0 is allowed
         """
         eta = self.step_size if step_size is None else check_positive("step_size", step_size, zero_ok=True)
+        check_mapping("params", params, "names to arrays")
+        check_mapping("grads", grads, "names to arrays")
+        _check_state(state)
         unknown = [name for name in grads if name not in params or any(name not in state.slots[s] for s in self.slots)]
         if unknown:
             raise InputError("grads", "must name parameters that the state was made for", got=unknown[0])
@@ -147,8 +150,16 @@ class Optimizer(ABC):
         velocity / a, mean / a, square / a^2 (derived here). Adam's epsilon does not follow; it matters only where the
         gradients are of its size.
         """
-        if not isinstance(factor, (int, float, np.number)) or not math.isfinite(factor) or factor == 0:
+        if (
+            isinstance(factor, bool)
+            or not isinstance(factor, (int, float, np.number))
+            or not math.isfinite(factor)
+            or factor == 0
+        ):
             raise InputError("factor", "must be finite and not 0", got=factor)
+        _check_state(state)
+        if not isinstance(name, str):
+            raise InputTypeError("name", "must be a parameter of the state", got=shown(name))
         for slot in self.slots:
             if name not in state.slots[slot]:
                 raise InputError("name", "must be a parameter of the state", got=repr(name))
@@ -186,7 +197,7 @@ class SGD(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_decay("momentum", self.momentum)
+        check_share("momentum", self.momentum, closed="left")
 
     @property
     def slots(self) -> tuple[str, ...]:
@@ -229,8 +240,8 @@ class Adam(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_decay("beta1", self.beta1)
-        _check_decay("beta2", self.beta2)
+        check_share("beta1", self.beta1, closed="left")
+        check_share("beta2", self.beta2, closed="left")
         check_positive("epsilon", self.epsilon)
 
     @property
@@ -245,6 +256,7 @@ class Adam(Optimizer):
         step_size: float | None = None,
     ) -> None:
         """As `Optimizer.update`; gradients of every size are followed, also those whose squares overflow."""
+        _check_state(state)
         with np.errstate(over="call", call=state.note_overflow):  # a flag that the processor keeps anyway
             super().update(params, grads, state, step_size)
 
@@ -322,6 +334,7 @@ def state_arrays(state: OptimizerState) -> dict[str, np.ndarray[Any, Any]]:
     >>> sorted(state_arrays(SGD(step_size=1.0, momentum=0.9).init({"w": np.zeros(2)})))
     ['optimizer.step', 'optimizer.velocity.w']
     """
+    _check_state(state)
     out: dict[str, np.ndarray[Any, Any]] = {"optimizer.step": np.array(state.step)}
     for slot, arrays in state.slots.items():
         out |= {f"optimizer.{slot}.{name}": array for name, array in arrays.items()}
@@ -336,6 +349,8 @@ def state_from_arrays(arrays: Mapping[str, np.ndarray[Any, Any]], like: Optimize
     InputError
         if an array is missing, or has another shape or dtype.
     """
+    check_mapping("arrays", arrays, "names to arrays")
+    _check_state(like, "like")
     for key, expected in state_arrays(like).items():
         found = arrays.get(key)
         if found is None or found.shape != expected.shape or found.dtype != expected.dtype:
@@ -344,6 +359,11 @@ def state_from_arrays(arrays: Mapping[str, np.ndarray[Any, Any]], like: Optimize
     slots = {s: {k: arrays[f"optimizer.{s}.{k}"].copy() for k in names} for s, names in like.slots.items()}
     wide = {name for name, square in slots.get("square", {}).items() if (square < 0).any()}
     return OptimizerState(check_integer("optimizer.step", arrays["optimizer.step"].item(), minimum=0), slots, wide)
+
+
+def _check_state(state: Any, name: str = "state") -> None:
+    if not isinstance(state, OptimizerState):
+        raise InputTypeError(name, "must be an OptimizerState, from `init`", got=type(state).__name__)
 
 
 def check_optimizer(name: str, value: Any) -> Optimizer:
@@ -387,8 +407,3 @@ def _check_parameter(name: str, array: Any) -> None:
         raise InputTypeError(f"params[{name!r}]", "must be a float32 or float64 array", got=type(array).__name__)
     if not (array.flags.writeable and array.flags.c_contiguous):
         raise InputError(f"params[{name!r}]", "must be writable and C-contiguous", hint="pass a copy")
-
-
-def _check_decay(name: str, value: Any) -> None:
-    if check_positive(name, value, zero_ok=True) >= 1:
-        raise InputError(name, "must be below 1", got=value)

@@ -7,8 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from attnembed._validation import check_callable, check_integer, check_positive
-from attnembed.errors import InputError
+from attnembed._validation import check_callable, check_integer, check_positive, check_share
 
 __all__ = ["Constant", "Cosine", "InverseTime", "Schedule", "StepDecay", "check_schedule"]
 
@@ -55,7 +54,7 @@ class Cosine(Constant):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_integer("total", self.total, minimum=self.warmup + 1)
-        _check_share("final", self.final)
+        check_share("final", self.final)
 
     def _decay(self, k: int) -> float:
         share = min(k / (self.total - self.warmup), 1.0)
@@ -76,7 +75,7 @@ class StepDecay(Constant):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_integer("every", self.every, minimum=1)
-        _check_share("factor", self.factor)
+        check_share("factor", self.factor)
 
     def _decay(self, k: int) -> float:
         return float(self.factor ** (k // self.every))
@@ -104,8 +103,3 @@ def check_schedule(name: str, value: Any) -> Schedule | None:
     """A function from the number of steps taken to a multiplier of the step size, or None."""
     hint = "pass one of `attnembed.optim`, such as Cosine(total), or a function of the number of steps taken"
     return None if value is None else check_callable(name, value, hint=hint)
-
-
-def _check_share(name: str, value: Any) -> None:
-    if check_positive(name, value, zero_ok=True) > 1:
-        raise InputError(name, "must be at most 1", got=value)

@@ -32,7 +32,7 @@ from attnembed._cells import (
 )
 from attnembed._files import PathLike
 from attnembed._progress import Progress
-from attnembed._validation import RNGLike, check_integer
+from attnembed._validation import RNGLike, as_path, check_flag, check_integer
 from attnembed._workers import WorkersGoneError, check_executor, check_sendable, interrupts_deferred
 from attnembed._workers import own_processes as _processes
 from attnembed._workers import run_all as _run_all
@@ -170,9 +170,11 @@ def sweep(
     """
     _check_arguments(function, executor, workers, callback)
     max_pending = check_integer("max_pending", max_pending, minimum=1)
+    check_flag("retry_failed", retry_failed)
     seed = root_seed(rng)
     cells, total = grid_cells(grid)
     check_sendable(function, executor, function_name(function))
+    store = None if store is None else as_path("store", store)
     key = function_key(function, key, stored=store is not None)
 
     done: dict[int, CellResult] = {}

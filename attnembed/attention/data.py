@@ -25,6 +25,7 @@ from attnembed._validation import (
     as_signs,
     check_integer,
     check_positive,
+    check_share,
     freeze,
     refuse_mask,
     shown,
@@ -360,7 +361,7 @@ def make_balanced_dataset(
             got=f"important_per_sequence={k}, min_length={shortest}, length={length}",
         )
     zipf = check_positive("zipf", zipf, zero_ok=True)
-    noise = _check_share("label_noise", label_noise)
+    noise = check_share("label_noise", label_noise, closed="left", high=0.5)
     rng = as_rng(rng)
 
     pairs = n_samples // 2
@@ -408,7 +409,7 @@ def make_iid_dataset(
     shortest = length if min_length is None else check_integer("min_length", min_length, minimum=1)
     if shortest > length:
         raise InputError("min_length", f"must be at most length ({length})", got=shortest)
-    noise = _check_share("label_noise", label_noise)
+    noise = check_share("label_noise", label_noise, closed="left", high=0.5)
     probs = [_check_probs("positive_probs", positive_probs), _check_probs("negative_probs", negative_probs)]
     if probs[0].shape != probs[1].shape:
         raise InputError("negative_probs", f"must have shape {probs[0].shape}, like positive_probs", got=probs[1].shape)
@@ -417,13 +418,6 @@ def make_iid_dataset(
     lengths = rng.integers(shortest, length, size=n_samples, endpoint=True)
     tokens = [rng.choice(probs[0].size, size=T, p=probs[0 if y > 0 else 1]) for T, y in zip(lengths, labels)]
     return TokenDataset.from_tokens(tokens, _flip(labels, noise, rng), vocab_size=probs[0].size)
-
-
-def _check_share(name: str, value: float) -> float:
-    share = check_positive(name, value, zero_ok=True)
-    if share >= 0.5:
-        raise InputError(name, "must be below 0.5", got=share)
-    return share
 
 
 def _check_probs(name: str, value: ArrayLike) -> Vector:

@@ -10,7 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attnembed._validation import check_between, check_choice, check_function, check_integer, check_positive, freeze
+from attnembed._validation import (
+    check_between,
+    check_choice,
+    check_function,
+    check_integer,
+    check_positive,
+    check_share,
+    freeze,
+)
 from attnembed.attention.data import TokenDataset, check_data
 from attnembed.attention.dense_passes import DenseField, is_small
 from attnembed.attention.model import AttentionModel
@@ -129,8 +137,8 @@ def gradient_flow(
     else:
         until = check_positive("until", until)
     rtol, atol = check_positive("rtol", rtol), check_positive("atol", atol)
-    if stop_attention is not None and not 0 < check_positive("stop_attention", stop_attention) < 1:
-        raise InputError("stop_attention", "must lie between 0 and 1", got=stop_attention)
+    if stop_attention is not None:
+        check_share("stop_attention", stop_attention, closed="neither")
     if stop_norm is not None:
         check_positive("stop_norm", stop_norm)
     max_nfev = check_integer("max_nfev", max_nfev, minimum=1)

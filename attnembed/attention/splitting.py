@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attnembed._validation import RNGLike, as_rng, check_positive
+from attnembed._validation import RNGLike, as_rng, check_share
 from attnembed.attention.data import TokenDataset, check_data
 from attnembed.errors import InputError
 
-__all__ = ["check_share", "rows_of", "split_dataset"]
+__all__ = ["rows_of", "split_dataset"]
 
 Ints = NDArray[np.integer[Any]]
 
@@ -29,7 +29,7 @@ def split_dataset(data: TokenDataset, share: float, *, rng: RNGLike = None) -> t
     [array([ 1.,  1., -1.]), array([ 1., -1.])]
     """
     check_data(data)
-    check_share("share", share)
+    check_share("share", share, closed="neither")
     rng = as_rng(rng)
     inside = np.zeros(data.n_samples, dtype=bool)
     for sign in (1.0, -1.0):
@@ -43,9 +43,3 @@ def split_dataset(data: TokenDataset, share: float, *, rng: RNGLike = None) -> t
 def rows_of(data: TokenDataset, rows: Ints) -> TokenDataset:
     """Some sequences of a data set that has been checked; one class is enough for a minibatch."""
     return TokenDataset._trusted(data.counts[rows], data.labels[rows], data.vocab)
-
-
-def check_share(name: str, value: float) -> None:
-    """Raise unless ``value`` lies in (0, 1)."""
-    if check_positive(name, value) >= 1:
-        raise InputError(name, "must lie between 0 and 1", got=value)

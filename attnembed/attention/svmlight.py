@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from attnembed._archives import archive_kind
 from attnembed._frozen import KeepsFrozen
 from attnembed._sources import Source, as_source, check_encoding, read_lines
-from attnembed._validation import freeze
+from attnembed._validation import check_flag, check_items, freeze
 from attnembed.attention.folders import archive_contents
 from attnembed.attention.labels import Labels, Record, canonical, check_labels, find_scheme, shown
 from attnembed.errors import DataFileError, InputError, InputTypeError
@@ -97,7 +97,12 @@ def load_counts(
     check_encoding(encoding)
     words = None if vocab is None else _words(vocab, encoding)
     source = _file(path, member)
-    rows = _parse(read_lines(source, encoding), source, 0 if zero_based else 1, None if words is None else len(words))
+    rows = _parse(
+        read_lines(source, encoding),
+        source,
+        0 if check_flag("zero_based", zero_based) else 1,
+        None if words is None else len(words),
+    )
     if scheme is None:
         scheme = find_scheme(source.path, rows.records)
     signs = np.array([scheme.get(label, np.nan) for *_, label in rows.records])
@@ -132,9 +137,11 @@ def _file(path: str | os.PathLike[str], member: str | None) -> Source:
 def _words(vocab: Iterable[str] | str | os.PathLike[str], encoding: str | None) -> tuple[str, ...]:
     """The words of a vocabulary that is given, or that a file holds."""
     if not isinstance(vocab, (str, os.PathLike)):
-        if not isinstance(vocab, Iterable):
-            raise InputTypeError("vocab", "must be words, or a file that holds them", got=type(vocab).__name__)
-        return tuple(str(word) for word in vocab)
+        given = tuple(check_items("vocab", vocab, "words, or a file that holds them"))
+        if not given or not all(isinstance(word, str) for word in given):
+            got = next((type(word).__name__ for word in given if not isinstance(word, str)), "none")
+            raise InputTypeError("vocab", "must hold words, at least one", got=got)
+        return given
     source = as_source(vocab)
     words = []
     for line, text in read_lines(source, encoding):

@@ -18,12 +18,12 @@ from scipy.linalg.blas import get_blas_funcs
 
 from attnembed._deprecation import renamed, warn_deprecated
 from attnembed._files import PathLike
-from attnembed._validation import RNGLike, freeze
+from attnembed._validation import RNGLike, check_share, freeze, shown
 from attnembed.attention.data import TokenDataset, check_data
 from attnembed.attention.model import AttentionModel
 from attnembed.attention.passes import TokenSums, token_sums
 from attnembed.attention.products import embedding_product, embedding_transpose_product, rank_two, two_columns
-from attnembed.attention.splitting import check_share, rows_of, split_dataset
+from attnembed.attention.splitting import rows_of, split_dataset
 from attnembed.errors import InputError, InputTypeError
 from attnembed.fit import EpochState, NotFiniteError, Row, Trainee, as_score, check_metric, fit
 from attnembed.optim import (
@@ -176,7 +176,7 @@ def train(
         if not isinstance(validation, numbers.Real):
             got = type(validation).__name__
             raise InputTypeError("validation", "must be a TokenDataset, or a share between 0 and 1", got=got)
-        check_share("validation", validation)
+        check_share("validation", validation, closed="neither")
 
     def make(rng: np.random.Generator) -> _Descent:
         rest, held = data, validation
@@ -316,9 +316,9 @@ def _check_params(params: Sequence[str]) -> tuple[str, ...]:
     try:
         names = tuple(params)
     except TypeError as error:
-        raise InputTypeError("params", expected, got=repr(params)[:60]) from error
+        raise InputTypeError("params", expected, got=shown(params)) from error
     if not names or not all(names.count(name) == 1 and name in PARAMETERS for name in names):
-        raise InputError("params", expected, got=repr(names)[:60])
+        raise InputError("params", expected, got=shown(names))
     return names
 
 

@@ -9,8 +9,17 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from attnembed._validation import check_choice, check_integer, freeze
-from attnembed.errors import InputError
+from attnembed._validation import (
+    check_callable,
+    check_choice,
+    check_integer,
+    check_integers,
+    check_items,
+    check_mapping,
+    check_positive,
+    freeze,
+)
+from attnembed.errors import InputError, InputTypeError
 from attnembed.fit import check_metric
 from attnembed.optim import Adam, Optimizer, check_optimizer
 from attnembed.results import Record, uninterrupted
@@ -114,8 +123,17 @@ def compare_arms(
         "validation": validation,
         "metric": metric,
     }
+    check_callable("make_model", make_model)
+    check_mapping("arms", arms, "names to options")
+    step_sizes = tuple(check_positive("step_sizes", size) for size in check_items("step_sizes", step_sizes, "numbers"))
+    seeds = check_integers("seeds", seeds, minimum=0)
+    if validation is None:
+        raise InputTypeError("validation", "must be a data set: the step size is chosen on it", got="None")
     reserved = {*budget, "optimizer", "rng", "patience", "checkpoint", "checkpoint_every", "resume"}
     for name, options in arms.items():
+        if not isinstance(options, Mapping):
+            expected = "must hold the options of each arm as a dict"
+            raise InputTypeError("arms", expected, got=f"{type(options).__name__} for {name!r}")
         taken = sorted(reserved & set(options))
         if taken:
             raise InputError("arms", "must leave the budget alone", got=f"{', '.join(taken)} in {name!r}")

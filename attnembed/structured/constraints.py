@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from attnembed._validation import as_array, check_shape, freeze
+from attnembed._validation import as_array, check_items, check_shape, freeze
 from attnembed.errors import InputError, InputTypeError
 from attnembed.structured.packing import Packing
 
@@ -61,9 +61,7 @@ def bio_constraints(tags: Iterable[str]) -> tuple[Mask, Mask]:
     >>> start_allowed
     array([ True,  True, False])
     """
-    if isinstance(tags, str) or not isinstance(tags, Iterable):
-        raise InputTypeError("tags", "must be the names of the labels in their order", got=repr(tags))
-    names = list(tags)
+    names = check_items("tags", tags, "names")
     if not names:
         raise InputError("tags", "must name at least one label", got="none")
     kinds: list[tuple[str, str]] = []

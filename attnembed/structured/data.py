@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 
-from attnembed._validation import RNGLike, as_integer_array, as_rng, check_integer, check_positive, freeze
+from attnembed._validation import (
+    RNGLike,
+    as_array,
+    as_integer_array,
+    as_rng,
+    check_integer,
+    check_items,
+    check_positive,
+    freeze,
+    refuse_mask,
+)
 from attnembed.errors import InputError, InputTypeError
 from attnembed.results import Record
 from attnembed.structured.chain import chain_sample
@@ -105,7 +115,7 @@ class ChainDataset(Record):
 
     def rows(self, indices: ArrayLike) -> Ints:
         """Where the packed rows of `subset` stand among those of this data set."""
-        chosen = np.asarray(indices)
+        chosen = _indices(indices, len(self))
         return self._rows(chosen, Packing(self.packing.lengths[chosen]))
 
     def _rows(self, chosen: Ints, packing: Packing) -> Ints:
@@ -113,6 +123,10 @@ class ChainDataset(Record):
 
     def split(self, rows: NDArray[Any]) -> list[NDArray[Any]]:
         """Packed rows (N, ...) as one array (L, ...) per sequence."""
+        rows = as_array("rows", rows)
+        if rows.shape[:1] != self.label_shape or rows.dtype == object:
+            expected = f"must be an array with one row per position ({len(self.inputs)})"
+            raise InputError("rows", expected, got=f"dtype {rows.dtype}, shape {rows.shape}")
         flat = np.empty_like(rows)
         flat[self.packing.rows] = rows
         return np.split(flat, np.cumsum(self.packing.lengths)[:-1])
@@ -182,7 +196,7 @@ class GridDataset(Record):
 
     def rows(self, indices: ArrayLike) -> Ints:
         """Where the images of `subset` stand among those of this data set."""
-        return np.asarray(indices)
+        return _indices(indices, len(self))
 
     def subset(self, indices: ArrayLike) -> GridDataset:
         """The images with the given indices, in that order."""
@@ -197,13 +211,12 @@ class GridDataset(Record):
 
 def _items(name: str, values: Iterable[Any]) -> list[Any]:
     """The arrays of a list, a generator or an array with one more axis."""
-    if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Iterable):
-        raise InputTypeError(name, "must be a sequence of arrays", got=type(values).__name__)
-    return list(values)
+    return check_items(name, values, "arrays")
 
 
 def _part(name: str, value: ArrayLike, i: int) -> NDArray[Any]:
     """One entry of a data set as an array."""
+    refuse_mask(name, value)
     try:
         return np.asarray(value)
     except (ValueError, TypeError, OverflowError) as error:
@@ -213,6 +226,7 @@ def _part(name: str, value: ArrayLike, i: int) -> NDArray[Any]:
 def _stack(name: str, values: Any) -> NDArray[Any]:
     """A fresh array with one more axis than its entries, which must have one shape."""
     if isinstance(values, np.ndarray):
+        refuse_mask(name, values)
         return np.array(values)
     parts = [_part(name, value, i) for i, value in enumerate(_items(name, values))]
     for i, part in enumerate(parts):

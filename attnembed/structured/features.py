@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attnembed._validation import check_integer
+from attnembed._validation import check_integer, check_items
 from attnembed.errors import AttnembedError, InputError, InputTypeError
 from attnembed.structured.sentences import Sentence
 
@@ -110,7 +110,7 @@ class WindowFeatures:
 
 def _symbols(sentences: Iterable[Sentence]) -> tuple[Ints, dict[str, tuple[list[str], Ints]]]:
     """Lengths (n,), and for each attribute its values for the distinct words (or tags) and which stands where."""
-    held = list(sentences)
+    held = check_items("sentences", sentences, "Sentence objects")
     for number, sentence in enumerate(held):
         if not isinstance(sentence, Sentence):
             raise InputTypeError(

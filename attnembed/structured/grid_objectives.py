@@ -104,7 +104,7 @@ GRID_OBJECTIVES: dict[str, Callable[..., ObjectiveValue]] = {
 
 def grid_objective_name(objective: str) -> str:
     """The checked name; "nll", the old name of "mean_field", is taken for one release more."""
-    if objective == "nll":
+    if isinstance(objective, str) and objective == "nll":
         warnings.warn('on grids the objective "nll" is now "mean_field": it is a bound', DeprecationWarning, 3)
         return "mean_field"
     return check_choice("objective", objective, GRID_OBJECTIVES)

@@ -54,7 +54,7 @@ class GridPotentials:
 
     def labels(self, labels: ArrayLike) -> Ints:
         """Checked labels, (n, H, W)."""
-        array = np.asarray(labels)
+        array = as_array("labels", labels)
         if array.dtype.kind not in "iu":
             raise InputTypeError("labels", "must be integers", got=f"dtype {array.dtype}")
         check_shape("labels", array, self.unary.shape[:3], "one per pixel")

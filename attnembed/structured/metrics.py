@@ -6,14 +6,14 @@ Every function takes the true labeling first, then the predicted one, and return
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from attnembed._validation import as_integer_array, check_shape
+from attnembed._validation import as_integer_array, check_items, check_shape
 from attnembed.errors import InputError, InputTypeError
 
 __all__ = [
@@ -160,11 +160,10 @@ def chunk_spans(tags: Sequence[str]) -> list[tuple[str, int, int]]:
     >>> chunk_spans(["B-NP", "I-NP", "I-VP", "O", "I-NP", "B-NP"])
     [('NP', 0, 2), ('VP', 2, 3), ('NP', 4, 5), ('NP', 5, 6)]
     """
-    if isinstance(tags, str) or not isinstance(tags, Iterable):
-        raise InputTypeError("tags", "must be a list of tags", got=repr(tags))
+    names = check_items("tags", tags, "tags")
     spans: list[tuple[str, int, int]] = []
     start, open_type = 0, ""
-    for i, tag in enumerate((*tags, "O")):
+    for i, tag in enumerate((*names, "O")):
         mark, _, kind = tag.partition("-") if isinstance(tag, str) else ("", "", "")
         if not (tag == "O" or (mark in ("B", "I") and kind)):
             raise InputError("tags", "must be 'O', 'B-type' or 'I-type'", got=f"{tag!r} at {i}")

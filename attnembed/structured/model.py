@@ -19,7 +19,16 @@ from numpy.typing import NDArray
 
 from attnembed._files import PathLike, read_npz, write_npz
 from attnembed._frozen import KeepsFrozen
-from attnembed._validation import as_array, as_real_array, check_choice, check_shape, freeze
+from attnembed._validation import (
+    as_array,
+    as_real_array,
+    check_choice,
+    check_flag,
+    check_mapping,
+    check_positive,
+    check_shape,
+    freeze,
+)
 from attnembed.errors import DataFileError, InputError, InputTypeError
 from attnembed.results import Record
 from attnembed.structured.chain import decode
@@ -232,6 +241,12 @@ class StructuredModel(KeepsFrozen, ABC, Generic[Data]):
 
     def with_parameters(self, params: Mapping[str, Floats]) -> Self:
         """The model with these parameters; the network's arrays are used as they are, not copied."""
+        check_mapping("params", params, "names to arrays")
+        needed = (*self.pairwise_names, "unary_scale", "pairwise_scale")
+        missing = [name for name in needed if name not in params]
+        if missing:
+            expected = f"must hold {', '.join(needed)} and those of the network"
+            raise InputError("params", expected, got=f"no {missing[0]}")
         network = {name.removeprefix(NETWORK): v for name, v in params.items() if name.startswith(NETWORK)}
         return replace(
             self,
@@ -417,6 +432,13 @@ class GridCRF(StructuredModel[GridDataset]):
     _pairwise_text: ClassVar[str] = "a square matrix (K, K), or two (2, K, K)"
     _unseen_labels: ClassVar[bool] = False
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_flag("contrast", self.contrast)
+        if self.contrast_width is not None:
+            check_positive("contrast_width", self.contrast_width)
+        check_positive("margin", self.margin)
+
     def objective_name(self, objective: str | None) -> str:
         """The checked name of an objective, "mean_field" by default; "nll", its old name, gives a warning."""
         return self.objectives[0] if objective is None else grid_objective_name(objective)
@@ -427,6 +449,7 @@ class GridCRF(StructuredModel[GridDataset]):
 
     def weights(self, data: GridDataset) -> Weights | None:
         """The edge weights, None for all ones."""
+        self.check_data("data", data)
         return contrast_weights(data.images, self.contrast_width) if self.contrast else None
 
     def potential_objective(

@@ -22,8 +22,19 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import DTypeLike, NDArray
 
-from attnembed._validation import RNGLike, as_rng, check_choice, check_integer
-from attnembed.errors import InputError
+from attnembed._validation import (
+    RNGLike,
+    as_float_dtype,
+    as_rng,
+    check_choice,
+    check_integer,
+    check_integers,
+    check_items,
+    check_mapping,
+    check_positive,
+    shown,
+)
+from attnembed.errors import InputError, InputTypeError
 from attnembed.structured.convolution import correlation
 from attnembed.structured.packing import Packing
 
@@ -55,6 +66,9 @@ __all__ = [
 Array = NDArray[Any]
 Params = dict[str, Array]
 
+PADDINGS = ("same", "valid")
+PASSES = ("init", "forward", "backward")
+
 
 class Layer(Protocol):
     """What `Sequential` and `Network` are built from."""
@@ -78,6 +92,9 @@ class Dense:
 
     n_in: int
     n_out: int
+
+    def __post_init__(self) -> None:
+        _check_sizes(self, "n_in", "n_out")
 
     def init(self, rng: np.random.Generator) -> Params:
         scale = np.sqrt(2 / self.n_in)
@@ -133,6 +150,9 @@ class Reshape:
 
     shape: tuple[int, ...]
 
+    def __post_init__(self) -> None:
+        check_integers("shape", self.shape)
+
     def init(self, rng: np.random.Generator) -> Params:
         return {}
 
@@ -157,6 +177,11 @@ class Conv2D:
     n_out: int
     size: int = 5
     padding: Literal["same", "valid"] = "same"
+
+    def __post_init__(self) -> None:
+        _check_sizes(self, "n_in", "n_out")
+        _check_odd(self.size)
+        check_choice("padding", self.padding, PADDINGS)
 
     def init(self, rng: np.random.Generator) -> Params:
         shape = (self.n_in, self.size, self.size, self.n_out)
@@ -241,6 +266,9 @@ class Coordinates:
 
     multiple: int = 1
 
+    def __post_init__(self) -> None:
+        _check_sizes(self, "multiple")
+
     def init(self, rng: np.random.Generator) -> Params:
         return {}
 
@@ -263,6 +291,9 @@ class LayerNorm:
     """y = gain * (x - mean) / sqrt(var + 1e-5) + bias over the last axis (Ba et al. 2016); gain 1, bias 0 at first."""
 
     size: int
+
+    def __post_init__(self) -> None:
+        _check_sizes(self, "size")
 
     def init(self, rng: np.random.Generator) -> Params:
         return {"gain": np.ones(self.size), "bias": np.zeros(self.size)}
@@ -289,6 +320,9 @@ class Embedding:
     vocab_size: int
     dim: int
 
+    def __post_init__(self) -> None:
+        _check_sizes(self, "vocab_size", "dim")
+
     def init(self, rng: np.random.Generator) -> Params:
         return {"E": rng.normal(size=(self.vocab_size, self.dim)) / np.sqrt(self.dim)}
 
@@ -313,6 +347,10 @@ class EmbeddingSum:
     vocab_size: int
     dim: int
     scale: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_sizes(self, "vocab_size", "dim")
+        check_positive("scale", self.scale, zero_ok=True)
 
     def init(self, rng: np.random.Generator) -> Params:
         return {
@@ -339,6 +377,9 @@ class BiRecurrent:
 
     n_in: int
     n_hidden: int
+
+    def __post_init__(self) -> None:
+        _check_sizes(self, "n_in", "n_hidden")
 
     def init(self, rng: np.random.Generator) -> Params:
         params = {}
@@ -395,6 +436,25 @@ class BiRecurrent:
         ]
 
 
+def _check_sizes(layer: Any, *names: str) -> None:
+    for name in names:
+        check_integer(name, getattr(layer, name), minimum=1)
+
+
+def _check_odd(size: Any) -> None:
+    if check_integer("size", size, minimum=1) % 2 == 0:
+        raise InputError("size", "must be odd", got=size)
+
+
+def _check_layers(name: str, value: Any) -> tuple[Any, ...]:
+    layers = tuple(check_items(name, value, "layers"))
+    for layer in layers:
+        if isinstance(layer, type) or not all(callable(getattr(layer, part, None)) for part in PASSES):
+            expected = f"must be {'a layer' if name == 'layer' else 'layers'}, with {', '.join(PASSES)}"
+            raise InputTypeError(name, expected, got=shown(layer))
+    return layers
+
+
 def _check_ids(x: Array, vocab_size: int) -> None:
     _expect(x.dtype.kind in "iu" and x.ndim == 2, "must be integers (N, m) for an embedding", x)
     if x.size and (x.min() < 0 or x.max() >= vocab_size):
@@ -419,6 +479,9 @@ class Sequential:
     """Layers one after another; the parameters of layer i are named "i.name"."""
 
     layers: tuple[Layer, ...]
+
+    def __post_init__(self) -> None:
+        _check_layers("layers", self.layers)
 
     def init(self, rng: np.random.Generator) -> Params:
         return _init_all(self.layers, rng)
@@ -458,6 +521,10 @@ class Branches:
     """
 
     branches: tuple[Layer, ...]
+
+    def __post_init__(self) -> None:
+        if not _check_layers("branches", self.branches):
+            raise InputError("branches", "must hold at least one layer", got="none")
 
     def init(self, rng: np.random.Generator) -> Params:
         return _init_all(self.branches, rng)
@@ -508,6 +575,12 @@ class Network:
     params: Params
     output: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        _check_layers("layer", (self.layer,))
+        check_mapping("params", self.params, "names to arrays")
+        if not isinstance(self.output, tuple) or any(name not in self.params for name in self.output):
+            raise InputError("output", "must be a tuple of names of parameters", got=shown(self.output))
+
     @classmethod
     def create(
         cls,
@@ -517,7 +590,8 @@ class Network:
         rng: RNGLike = None,
     ) -> Network:
         """Initialise a `Sequential`; the last layer with parameters must be Dense, Conv2D or LayerNorm, and last."""
-        layer = Sequential(tuple(layers))
+        layers, dtype = _check_layers("layers", layers), as_float_dtype("dtype", dtype)
+        layer = Sequential(layers)
         params = {name: value.astype(dtype) for name, value in layer.init(as_rng(rng)).items()}
         last = len(layers) - 1
         linear = bool(layers) and isinstance(layers[-1], (Dense, Conv2D, LayerNorm))
@@ -550,7 +624,8 @@ def mlp(
     >>> sorted(mlp(3, (4,), 2, rng=0).params)
     ['0.W', '0.b', '2.W', '2.b']
     """
-    sizes = [check_integer("sizes", size, minimum=1) for size in (n_inputs, *hidden, n_labels)]
+    first, last = check_integer("n_inputs", n_inputs, minimum=1), check_integer("n_labels", n_labels, minimum=1)
+    sizes = (first, *check_integers("hidden", hidden), last)
     layers: list[Layer] = []
     for a, b in pairwise(sizes):
         layers += [Dense(a, b), ReLU()]
@@ -575,7 +650,10 @@ def lenet(
     >>> lenet(rng=0)(np.zeros((2, 128))).shape
     (2, 26)
     """
-    lost = 0 if check_choice("padding", padding, ("same", "valid")) == "same" else 4
+    lost = 0 if check_choice("padding", padding, PADDINGS) == "same" else 4
+    for name, number in (("n_labels", n_labels), ("height", height), ("width", width), ("hidden", hidden)):
+        check_integer(name, number, minimum=1)
+    channels = check_integers("channels", channels, n=2)  # type: ignore[assignment]
     rows, columns = (((side - lost) // 2 - lost) // 2 for side in (height, width))
     if min(rows, columns) < 1:
         raise InputError("height", f"and `width` must be at least {4 if lost == 0 else 16}", got=(height, width))
@@ -611,6 +689,9 @@ def birnn(
     >>> birnn(10, 2, 3, dim=4, hidden=5, rng=0)(np.zeros((6, 2), dtype=int)).shape
     (6, 3)
     """
+    sizes = {"vocab_size": vocab_size, "n_ids": n_ids, "n_labels": n_labels, "dim": dim, "hidden": hidden}
+    for name, number in sizes.items():
+        check_integer(name, number, minimum=1)
     layers: list[Layer] = [Embedding(vocab_size, dim), BiRecurrent(n_ids * dim, hidden), Dense(2 * hidden, n_labels)]
     return Network.create(layers, dtype=dtype, rng=rng)
 
@@ -629,10 +710,10 @@ def conv_net(
     >>> conv_net(3, (4,), 2, rng=0)(np.zeros((1, 6, 7, 3))).shape
     (1, 6, 7, 2)
     """
-    if check_integer("size", size, minimum=1) % 2 == 0:
-        raise InputError("size", "must be odd", got=size)
+    _check_odd(size)
+    first, last = check_integer("n_channels", n_channels, minimum=1), check_integer("n_labels", n_labels, minimum=1)
+    widths = (first, *check_integers("hidden", hidden), last)
     layers: list[Layer] = []
-    widths = [n_channels, *hidden, n_labels]
     for a, b in pairwise(widths):
         layers += [Conv2D(a, b, size), ReLU()]
     return Network.create(layers[:-1], dtype=dtype, rng=rng)
@@ -656,8 +737,10 @@ def two_scale_net(
     >>> two_scale_net(3, rng=0)(np.zeros((1, 8, 12, 3))).shape
     (1, 8, 12, 2)
     """
-    n = n_channels + 2
-    a, b, c = coarse
+    check_integer("n_labels", n_labels, minimum=1)
+    check_integer("fine", fine, minimum=1)
+    n = check_integer("n_channels", n_channels, minimum=1) + 2
+    a, b, c = check_integers("coarse", coarse, n=3)
     down: list[Layer] = [MaxPool2D(), Conv2D(n, a), ReLU(), MaxPool2D(), Conv2D(a, b), ReLU(), Conv2D(b, c), ReLU()]
     branches = Branches(
         (Sequential((Conv2D(n, fine, 3), ReLU())), Sequential((*down, Upsample2D(), Upsample2D()))),

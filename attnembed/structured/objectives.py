@@ -56,7 +56,7 @@ def nll(unary: Floats, pairwise: Floats, labels: Ints, packing: Packing) -> Obje
         values = packing.sum(losses)
         # Neither the smallest loss nor the least likely label may be of the size of what underflow hides.
         needed = float(np.finfo(p.node.dtype).eps) * min(float(values.min()), float(np.exp(-losses.max())), least)
-        if p.resolution <= needed:
+        if p.resolution <= needed or p.log_node is not None:  # nothing is more precise
             break
         p = posterior(unary, pairwise, packing, resolution=needed)
     d_unary *= 1 / n

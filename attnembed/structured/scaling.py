@@ -14,8 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
-from attnembed._validation import RNGLike, as_rng, check_between, check_integer, check_positive
-from attnembed.errors import InputError
+from attnembed._validation import (
+    RNGLike,
+    as_real_array,
+    as_rng,
+    check_between,
+    check_integer,
+    check_positive,
+    check_shape,
+    check_share,
+)
+from attnembed.errors import InputError, InputTypeError
 from attnembed.optim import Optimizer, OptimizerState
 from attnembed.results import Record, Status
 from attnembed.structured.data import ChainDataset
@@ -76,8 +85,17 @@ def best_pairwise_factor(
     unary : U of ``data``, where it is known already
     tolerance : of x
     """
+    check_structured(model)
+    model.check_data("data", data, labelled=True)
     name = model.objective_name(objective)
-    u = model.unary_scale * (model.unary(data) if unary is None else unary)
+    low, high = check_between("low", low, -100, 0), check_between("high", high, 0, 100)
+    tolerance = check_positive("tolerance", tolerance)
+    if unary is None:
+        unary = model.unary(data)
+    else:
+        unary = as_real_array("unary", unary, ndim=len(data.label_shape) + 1)
+        check_shape("unary", unary, (*data.label_shape, model.n_labels), "what `model.unary(data)` returns")
+    u = model.unary_scale * unary
 
     def value(x: float) -> float:
         return model.potential_objective(data, u, name, factor=2.0**x).value
@@ -132,7 +150,7 @@ def scale_diagnosis(model: StructuredModel[Any], data: Any, objective: str | Non
     >>> diagnosis.pairwise_norm, diagnosis.best_pairwise_scale < 0.1
     (2.0, True)
     """
-    unary = model.unary(data)
+    unary = check_structured(model).unary(data)
     n_u, n_w = model.component_norms(unary)
     found = best_pairwise_factor(model, data, objective, unary=unary, low=-WIDEST, high=WIDEST)
     return ScaleDiagnosis(
@@ -226,8 +244,14 @@ class OfflineScaling:
             raise InputError("ratio", "and `multiplier` exclude each other: give one of them")
         else:
             check_positive("multiplier", self.multiplier)
-        if not 0 <= check_positive("decay", self.decay, zero_ok=True) < 1:
-            raise InputError("decay", "must be in [0, 1)", got=self.decay)
+        check_share("decay", self.decay, closed="left")
+
+
+def check_structured(model: StructuredModel[Any]) -> StructuredModel[Any]:
+    """The model; InputTypeError for anything but a `ChainCRF` or a `GridCRF`."""
+    if not isinstance(model, StructuredModel):
+        raise InputTypeError("model", "must be a ChainCRF or a GridCRF", got=type(model).__name__)
+    return model
 
 
 def normalised(raw: Floats, allowed: NDArray[np.bool_] | None = None) -> tuple[Floats, float]:
@@ -268,7 +292,11 @@ def bigram_potentials(data: ChainDataset, n_labels: int, *, smoothing: float = 1
     array([[-0.405,  0.288],
            [ 0.288, -0.405]])
     """
+    if not isinstance(data, ChainDataset):
+        raise InputTypeError("data", "must be a ChainDataset", got=type(data).__name__)
     k, packing = check_integer("n_labels", n_labels, minimum=1), data.packing
+    if data.known_labels.max() >= k:
+        raise InputError("n_labels", "must be above every label of `data`", got=k)
     pairs = data.known_labels[packing.left] * k + data.known_labels[packing.right]
     counts = np.bincount(pairs, minlength=k * k).reshape(k, k) + check_positive("smoothing", smoothing)
     joint = counts / counts.sum()
@@ -280,6 +308,9 @@ def suggest_ratio(model: ChainCRF, data: ChainDataset) -> tuple[float, ScaleFit]
 
     Use a model with a trained network and held-out data, where the common scale has an optimum.
     """
+    if not isinstance(model, ChainCRF):
+        raise InputTypeError("model", "must be a ChainCRF", got=type(model).__name__)
+    model.check_data("data", data, labelled=True)
     w = bigram_potentials(data, model.n_labels)
     unary = data.split(model.unary(data))
     longest = max(len(u) for u in unary)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any
 
-from attnembed._validation import check_choice, check_integer, check_positive
+from attnembed._validation import check_choice, check_integer, check_positive, shown
 from attnembed.errors import InputError, InputTypeError
 from attnembed.optim import Optimizer
 from attnembed.structured.model import NETWORK, StructuredModel
@@ -60,7 +60,7 @@ def make_plan(
     """The plan that these options of `train_structured` describe."""
     check_integer("n_epochs", n_epochs, minimum=1)
     if isinstance(learned_scales, str) or not isinstance(learned_scales, Sequence):
-        raise InputTypeError("learned_scales", "must be a sequence of names", got=repr(learned_scales)[:60])
+        raise InputTypeError("learned_scales", "must be a sequence of names", got=shown(learned_scales))
     for name in learned_scales:
         check_choice("learned_scales", name, SCALES)
     network = tuple(NETWORK + name for name in model.network.params)
@@ -85,7 +85,7 @@ def _stage_epochs(n_epochs: int, stage_epochs: tuple[int, int, int] | None) -> t
         return n_epochs - 2 * third, third, third
     expected = f"must be three numbers >= 0 that sum to n_epochs = {n_epochs}"
     if not isinstance(stage_epochs, Sequence) or isinstance(stage_epochs, str):
-        raise InputTypeError("stage_epochs", expected, got=repr(stage_epochs)[:60])
+        raise InputTypeError("stage_epochs", expected, got=shown(stage_epochs))
     epochs = [check_integer("stage_epochs", number, minimum=0) for number in stage_epochs]
     if len(epochs) != 3 or sum(epochs) != n_epochs:
         raise InputError("stage_epochs", expected, got=tuple(epochs))
@@ -97,7 +97,7 @@ def with_rates(optimizer: Optimizer, model: StructuredModel[Any], rates: Mapping
     if rates is None:
         return optimizer
     if not isinstance(rates, Mapping):
-        raise InputTypeError("rates", "must be a dict from components to factors", got=repr(rates)[:60])
+        raise InputTypeError("rates", "must be a dict from components to factors", got=shown(rates))
     multipliers = dict(optimizer.multipliers)
     for component, factor in rates.items():
         check_choice("rates", component, ("network", "pairwise", *SCALES))

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from attnembed._validation import check_choice, check_integer, check_positive
-from attnembed.errors import InputError
+from attnembed._validation import as_array, as_real_array, check_choice, check_integer, check_positive, check_shape
+from attnembed.errors import InputError, InputTypeError
 from attnembed.results import Record, Result, Status
 from attnembed.structured.chain import ChainBatch
-from attnembed.structured.constraints import constrained, split_forbidden
+from attnembed.structured.constraints import as_mask, constrained, split_forbidden
 from attnembed.structured.forward_backward import posterior
 from attnembed.structured.objectives import nll
 
@@ -46,17 +46,29 @@ def component_norms(unary: ArrayLike, pairwise: ArrayLike, allowed: ArrayLike | 
     pairwise : (..., K, K), the mean taken per matrix
     allowed : (K, K) bool, the pairs of which both means of n_W are taken; all by default
 
+    NaN is not refused: the norm of what holds it is NaN.
+
     >>> component_norms([[1.0, -1.0], [5.0, 3.0]], [[2.0, 0.0], [0.0, 2.0]])
     (1.0, 1.0)
     """
-    u, w = np.asarray(unary), np.asarray(pairwise)
-    where: Any = True if allowed is None else np.broadcast_to(np.asarray(allowed), w.shape)
+    u, w = _as_numbers("unary", unary, 1), _as_numbers("pairwise", pairwise, 2)
+    mask = as_mask("allowed", allowed, w.shape[-2:])
+    where: Any = True if mask is None else np.broadcast_to(mask, w.shape)
     if not np.any(where):
         raise InputError("allowed", "must allow at least one pair")
     n_u = np.sqrt(np.mean(np.square(u - u.mean(axis=-1, keepdims=True)), dtype=np.float64))
     centred = w - w.mean(axis=(-2, -1), keepdims=True, where=where)
     n_w = np.sqrt(np.mean(np.square(centred), dtype=np.float64, where=where))
     return float(n_u), float(n_w)
+
+
+def _as_numbers(name: str, value: ArrayLike, axes: int) -> Floats:
+    array = as_array(name, value)
+    if array.dtype.kind not in "biuf":
+        raise InputTypeError(name, "must be a real numeric array", got=f"dtype {array.dtype}")
+    if array.ndim < axes or array.size == 0:
+        raise InputError(name, f"must have {axes} axes or more, none empty", got=f"shape {array.shape}")
+    return array
 
 
 def effective_step_size(method: str, scale: float, step_size: float) -> float:
@@ -106,7 +118,9 @@ def scale_objective(
            [0.   , 0.   ]]))
     """
     batch = ChainBatch(unary, pairwise, lengths)
-    a, b = (float(s) for s in scales)
+    pair = as_real_array("scales", scales, ndim=1, dtype=np.float64)
+    check_shape("scales", pair, (2,), "one for the unary and one for the pairwise part")
+    a, b = pair.tolist()
     packing, y = batch.packing, batch.pack_labels(labels)
     # A forbidden label or pair has probability 0 and adds nothing to a mean.
     (u, free_u), (w, free_w) = split_forbidden(batch.unary.T, None), split_forbidden(batch.pairwise, None)
@@ -179,6 +193,9 @@ def fit_scales(
             break
         # The pseudo-inverse leaves a scale alone on which nothing depends (a constant component).
         direction = -np.linalg.pinv(current.hessian, rcond=1e-14, hermitian=True) @ current.gradient
+        if not np.isfinite(scales + direction).all():
+            status = Status.NOT_FINITE
+            break
         length, slope = 1.0, float(current.gradient @ direction)
         while True:
             trial = at(scales + length * direction)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from attnembed._validation import check_items
 from attnembed.attention.theory.hypotheses import Hypothesis
 from attnembed.errors import InputError, InputTypeError
 
@@ -101,7 +102,7 @@ def _held(hypotheses: Any) -> dict[str, bool]:
     if isinstance(hypotheses, Mapping):
         pairs = list(hypotheses.items())
     elif isinstance(hypotheses, Iterable) and not isinstance(hypotheses, (str, bytes)):
-        pairs = [(getattr(entry, "name", None), entry) for entry in hypotheses]
+        pairs = [(getattr(entry, "name", None), entry) for entry in check_items("hypotheses", hypotheses, "hypotheses")]
     else:
         pairs = [(None, hypotheses)]
     found: dict[str, bool] = {}

@@ -13,7 +13,7 @@ import numpy as np
 
 from attnembed._files import versions
 from attnembed._progress import Progress
-from attnembed._validation import RNGLike, check_integer
+from attnembed._validation import RNGLike, check_integer, check_items, shown
 from attnembed._workers import own_processes, run_all
 from attnembed.errors import InputError, InputTypeError
 from attnembed.verify.evidence import Evidence, by_construction
@@ -136,7 +136,8 @@ class Measured:
 
 def _measured(selected: Iterable[Claim], seeds: list[int], workers: int) -> Iterator[tuple[str, list[Measured]]]:
     """What the claims measure on the instances, as it comes: here, or in other processes that can find the claim."""
-    here, elsewhere = [], []
+    here: list[Claim] = []
+    elsewhere: list[Claim] = []
     for entry in selected:
         (elsewhere if workers > 1 and _found_again(entry) else here).append(entry)
     if elsewhere:
@@ -237,7 +238,7 @@ def _evidence_ratio(evidence: Evidence | None) -> float:
 def _given(subject: Any) -> tuple[Claim, ...]:
     if isinstance(subject, str):
         return claims(subject)
-    entries = (subject,) if isinstance(subject, Claim) else tuple(subject) if isinstance(subject, Iterable) else (None,)
+    entries = (subject,) if isinstance(subject, Claim) else tuple(check_items("subject", subject, "claims"))
     if not all(isinstance(entry, Claim) for entry in entries):
         raise InputTypeError("subject", "must be a text or claims", got=type(subject).__name__)
     if not entries:
@@ -247,9 +248,9 @@ def _given(subject: Any) -> tuple[Claim, ...]:
 
 def _named(given: tuple[Claim, ...], ids: Any, subject: Any) -> tuple[Claim, ...]:
     """The claims that ``ids`` name, each once, in this order."""
-    wanted = [ids] if isinstance(ids, str) else list(ids) if isinstance(ids, Iterable) else [None]
+    wanted = [ids] if isinstance(ids, str) else check_items("ids", ids, "texts")
     if not all(isinstance(id, str) for id in wanted):
-        raise InputTypeError("ids", "must be texts", got=repr(ids))
+        raise InputTypeError("ids", "must be texts", got=shown(ids))
     if not wanted:
         raise InputError("ids", "must name at least one claim", got="none", hint="see `attnembed list`")
     found = []

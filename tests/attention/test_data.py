@@ -343,7 +343,7 @@ BAD: list[tuple[Any, str]] = [
     ),
     (lambda: make_balanced_dataset(length=3, min_length=4), "`min_length` must satisfy important_per_sequence <"),
     (lambda: make_balanced_dataset(zipf=-1), "`zipf` must be finite and >= 0; got -1.0"),
-    (lambda: make_balanced_dataset(label_noise=0.5), "`label_noise` must be below 0.5; got 0.5"),
+    (lambda: make_balanced_dataset(label_noise=0.5), "`label_noise` must be in [0, 0.5); got 0.5"),
     (lambda: make_balanced_dataset(rng="seed"), "`rng` must be an int, a numpy.random.Generator or None; got str"),
     (
         lambda: make_iid_dataset(positive_probs=[0.5, 0.6], negative_probs=[1, 0]),

@@ -489,7 +489,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     *(({name: -1}, f"`{name}` must be finite and > 0; got -1.0") for name in ("rtol", "atol", "stop_norm")),
     ({"rtol": math.nan}, "`rtol` must be finite and > 0; got nan"),
     ({"atol": "small"}, "`atol` must be a real number; got 'small'"),
-    ({"stop_attention": 1}, "`stop_attention` must lie between 0 and 1; got 1"),
+    ({"stop_attention": 1}, "`stop_attention` must be in (0, 1); got 1"),
     ({"stop_norm": math.inf}, "`stop_norm` must be finite and > 0; got inf"),
     ({"max_nfev": 0}, "`max_nfev` must be at least 1; got 0"),
     *(

@@ -283,7 +283,7 @@ def test_bio_constraints():
     [
         (lambda: bio_constraints(["O", "E-NP"]), InputError, "`tags` must be 'O', 'B-X' or 'I-X'; got 'E-NP'"),
         (lambda: bio_constraints(["O", "O"]), InputError, "`tags` must be different; got 'O' twice"),
-        (lambda: bio_constraints("OBI"), InputTypeError, "`tags` must be the names"),
+        (lambda: bio_constraints("OBI"), InputTypeError, "`tags` must be a sequence of names"),
         (lambda: bio_constraints([]), InputError, "`tags` must name at least one label"),
         (lambda: bio_constraints([1, 2]), InputError, "`tags` must be 'O'"),
         (lambda: ChainCRF(identity(), np.eye(2), allowed=np.eye(2)), InputTypeError, "`allowed` must be boolean"),

@@ -220,7 +220,7 @@ def test_bad_labelings_are_named(metric: Any, arguments: tuple[Any, Any], words:
 
 @pytest.mark.parametrize("tags", ["O", "", 3, None])
 def test_tags_of_one_sentence_are_a_list(tags: Any) -> None:
-    with pytest.raises(InputTypeError, match="`tags` must be a list of tags"):
+    with pytest.raises(InputTypeError, match="`tags` must be a sequence of tags"):
         chunk_spans(tags)
 
 

@@ -228,5 +228,5 @@ def test_bad_sizes_are_named():
         lenet(padding="valid")
     with pytest.raises(InputError, match="`size` must be odd"):
         conv_net(1, (), size=4)
-    with pytest.raises(InputError, match="`sizes` must be at least 1"):
+    with pytest.raises(InputError, match="`hidden` must be at least 1"):
         mlp(3, (0,), 2)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 
-from attnembed._validation import as_real_array, check_positive, freeze
+from attnembed._validation import as_real_array, check_positive, check_share, freeze
 from attnembed.attention.data import TokenDataset, check_data
 from attnembed.attention.parameters import Parameters
 from attnembed.attention.theory._inputs import ROUNDING, largest_share_along, parameters
@@ -181,10 +181,11 @@ def gaussian_one_step_bound(
     check_data(data)
     eta = check_positive("step_size", step_size, zero_ok=True)
     v = as_real_array("v", v, ndim=1, dtype=np.float64)
+    if v.size == 0:
+        raise InputError("v", "must have at least one entry", got=f"shape {v.shape}")
     sE = check_positive("embedding_scale", embedding_scale, zero_ok=True)
     sp = check_positive("cls_scale", cls_scale, zero_ok=True)
-    if not 0 < check_positive("delta", delta) < 1:
-        raise InputError("delta", "must lie between 0 and 1", got=delta)
+    check_share("delta", delta, closed="neither")
     norm_v = float(np.linalg.norm(v))
     spread = math.sqrt(2 * math.log(6 * data.vocab_size / delta))
     G0 = sE * norm_v * spread

@@ -13,10 +13,10 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import expit
 
-from attnembed._validation import check_integer, check_positive
+from attnembed._validation import check_integer, check_positive, check_share
 from attnembed.attention.data import TokenDataset
 from attnembed.attention.theory.hypotheses import Hypothesis, Prediction
-from attnembed.errors import InputError, InputTypeError
+from attnembed.errors import InputTypeError
 from attnembed.losses import logistic
 
 __all__ = ["RandomStepWindow", "random_step_window"]
@@ -97,8 +97,7 @@ def random_step_window(
     sE = check_positive("embedding_scale", d**-0.5 if embedding_scale is None else embedding_scale, zero_ok=True)
     sp = check_positive("cls_scale", d**-0.5 if cls_scale is None else cls_scale, zero_ok=True)
     norm_v = check_positive("v_norm", v_norm)
-    if not 0 < check_positive("delta", delta) < 1:
-        raise InputError("delta", "must lie between 0 and 1", got=delta)
+    check_share("delta", delta, closed="neither")
 
     report = data.check_assumption(limit=data.n_samples + data.vocab_size)
     occurs = data.frequency > 0
