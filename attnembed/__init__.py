@@ -7,6 +7,7 @@ flow = ae.gradient_flow(step.model, data, until=40.0)      # ... and p selects (
 report = ae.verify("attention")                            # every statement, measured
 """
 
+from attnembed import losses
 from attnembed._version import __version__ as __version__
 from attnembed.attention import theory
 from attnembed.attention.data import TokenDataset, make_balanced_dataset, make_iid_dataset
@@ -21,6 +22,7 @@ from attnembed.attention.text import Tokenizer
 from attnembed.attention.training import train
 from attnembed.attention.two_layer import TwoLayerModel
 from attnembed.errors import NotSeparableError
+from attnembed.integration import integrate
 from attnembed.margins import max_margin
 from attnembed.optim import SGD, Adam
 from attnembed.structured.chain import chain_log_partition, chain_marginals, chain_sample, chain_viterbi
@@ -68,12 +70,14 @@ __all__ = [
     "gradient_flow",
     "grid_decode",
     "grid_map",
+    "integrate",
     "lenet",
     "load_counts",
     "load_horses",
     "load_ocr",
     "load_reviews",
     "load_sentences",
+    "losses",
     "make_balanced_dataset",
     "make_chain_dataset",
     "make_grid_dataset",

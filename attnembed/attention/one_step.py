@@ -14,6 +14,7 @@ from attnembed.attention.model import AttentionModel
 from attnembed.attention.parameters import check_model
 from attnembed.attention.theory.one_step import one_step_bound, one_step_prediction
 from attnembed.errors import InputError
+from attnembed.losses import Loss, check_loss, logistic
 from attnembed.results import Record
 
 __all__ = ["OneStepResult", "one_step"]
@@ -45,8 +46,13 @@ class OneStepResult(Record):
     step_size: float
 
 
-def one_step(model: AttentionModel, data: TokenDataset, step_size: float) -> OneStepResult:
+def one_step(
+    model: AttentionModel, data: TokenDataset, step_size: float, *, loss: Loss | str = logistic
+) -> OneStepResult:
     """E^1 = E^0 - eta grad_E L = E^0 + eta (A v^T + B p^T), one update of rank two; p and v stay.
+
+    ``loss`` is a `losses.Loss`, or the name of one; for another than the logistic, eta/2 in the prediction and in
+    the slope is -eta l'(0).
 
     Source: [WSOM25], Lemma 4.1; the bound is derived here (docs/derivations/one-step.md).
 
@@ -62,21 +68,22 @@ def one_step(model: AttentionModel, data: TokenDataset, step_size: float) -> One
     """
     eta = check_positive("step_size", step_size)
     check_model(model)
-    A, B = model.loss_and_grads(data)[1].E_factors
+    kind = check_loss(loss)
+    A, B = model.loss_and_grads(data, loss=kind)[1].E_factors
     with np.errstate(over="ignore", invalid="ignore"):
         E = model.E + eta * (np.outer(A, model.v) + np.outer(B, model.p))
     if not np.isfinite(E).all():
         expected = f"must leave the embeddings finite in {E.dtype}"
         raise InputError("step_size", expected, got=f"{eta:g}", hint="take a smaller step")
     after = model.replace(E=E)
-    prediction = one_step_prediction(model, data, eta)
+    prediction = one_step_prediction(model, data, eta, loss=kind)
     alpha = data.signed_frequency
     moved = after.token_values - model.token_values
     return OneStepResult(
         model=after,
         predicted_E=freeze(prediction.E),
         error=freeze(np.linalg.norm(after.E - prediction.E, axis=1)),
-        bound=freeze(one_step_bound(model, data, eta).embedding),
+        bound=freeze(one_step_bound(model, data, eta, loss=kind).embedding),
         slope=prediction.slope,
         measured_slope=float(moved @ alpha / (alpha @ alpha)) if alpha.any() else float("nan"),
         step_size=eta,

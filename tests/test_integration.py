@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from attnembed import flow
-from attnembed.flow import CLOCKS, Clock, FlowPoint, Trajectory, integrate, log_time_of
+from attnembed import integration
+from attnembed.integration import CLOCKS, Clock, FlowPoint, Trajectory, follow, log_time_of
 from attnembed.results import Status
 
 Array = np.ndarray[Any, Any]
@@ -54,7 +54,7 @@ class Broken(Escape):
 
 
 def run(field: Any, x0: Any = (0.0,), *, clock: Clock = "log_time", until: float = 20.0, **options: Any) -> Trajectory:
-    return integrate(
+    return follow(
         field, np.asarray(x0, dtype=float), clock=clock, until=until, **{"rtol": 1e-10, "atol": 1e-12, **options}
     )
 
@@ -123,13 +123,13 @@ def test_stops_are_located() -> None:
 
 def test_a_stop_at_the_very_start_of_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
     # The interpolant differs from the accepted points by rounding; here by more, so that it is past the stop at once.
-    class Rounded(flow.LSODA):
+    class Rounded(integration.LSODA):
         def dense_output(self) -> Any:
             inside = super().dense_output()
             return lambda time: inside(time) + 1e-9
 
     points = run(Escape(), until=50.0).x[:, 0]
-    monkeypatch.setattr(flow, "LSODA", Rounded)
+    monkeypatch.setattr(integration, "LSODA", Rounded)
     path = run(Escape(), until=50.0, stops={"near": lambda x: x[0] - np.nextafter(points[5], np.inf)})
     assert path.status is Status.STOPPED
     assert_allclose(path.x[-1, 0], points[5], rtol=1e-8)
