@@ -18,10 +18,10 @@ __all__ = ["api_page"]
 _HEAD = """# Public names
 
 Everything in `attnembed`, `attnembed.theory` and `attnembed.losses`, with the types that these return. This page is
-generated from the docstrings: `attnembed list --api > docs/api.md`. Shapes are in parentheses, as in [notation](notation.md); `rng` is
-an int, a `numpy.random.Generator` or None. Wrong input raises `InputError`, a damaged file `DataFileError`, both of
-which are ValueErrors. Results of solvers have `status`, `message`, `success` and `to_dict()`, predictions of the
-theory `holds`, `failures` and `to_dict()`.
+generated from the docstrings: `attnembed list --api > docs/api.md`. Shapes are in parentheses, as in
+[notation](notation.md); `rng` is an int, a `numpy.random.Generator` or None. Wrong input raises `InputError`, a damaged
+file `DataFileError`, both of which are ValueErrors. Results of solvers have `status`, `message`, `success` and
+`to_dict()`, predictions of the theory `holds`, `failures` and `to_dict()`.
 """
 _FOOT = """[WSOM25]: https://arxiv.org/abs/2505.17282
 [SO19]: https://arxiv.org/abs/1902.11088

@@ -70,7 +70,7 @@ _ADVICE = {
 class FlowField(Protocol):
     """A force and its Jacobian, each as (array, log_scale): the value is array * exp(log_scale).
 
-    A field that has no Jacobian says so by an attribute ``jacobian = None``; LSODA then takes differences.
+    A field without a Jacobian says so by an attribute ``has_jacobian = False``; LSODA then takes differences.
     """
 
     def force(self, x: Vector) -> tuple[Vector, float]: ...
@@ -139,7 +139,7 @@ def follow(
     if unit < 1.0:
         rate = lambda time, y: unit * system.rate(unit * time, y)  # noqa: E731
         jacobian = lambda time, y: unit * system.jacobian(unit * time, y)  # noqa: E731
-    jac = None if getattr(field, "jacobian", None) is None else jacobian
+    jac = jacobian if getattr(field, "has_jacobian", True) else None
     solver = LSODA(rate, 0.0, states[0], end / unit, rtol=max(rtol, 100 * _EPS), atol=atol, jac=jac)
 
     def run(progress: Progress) -> tuple[Status, str]:
@@ -239,13 +239,13 @@ class _PlainField:
 
     def __init__(self, force: Callable[[Vector], Any], jacobian: Callable[[Vector], Any] | None, size: int) -> None:
         self._force, self._size = force, size
-        self.jacobian = None if jacobian is None else self._jacobian
+        self.has_jacobian = jacobian is not None
         self._of_jacobian = jacobian
 
     def force(self, x: Vector) -> tuple[Vector, float]:
         return self._scaled("force", self._force(x.copy()), (self._size,))
 
-    def _jacobian(self, x: Vector) -> tuple[Vector, float]:
+    def jacobian(self, x: Vector) -> tuple[Vector, float]:
         assert self._of_jacobian is not None
         return self._scaled("jacobian", self._of_jacobian(x.copy()), (self._size, self._size))
 
@@ -312,7 +312,7 @@ def integrate(
     >>> flow.success, bool(abs(flow.p[0] - 50.0) < 1e-6)
     (True, True)
     """
-    start = as_real_array("p0", p0, ndim=1, dtype=np.float64)
+    start = np.array(as_real_array("p0", p0, ndim=1), dtype=np.float64)
     if start.size == 0:
         raise InputError("p0", "must have at least one coordinate", got="none")
     check_function("force", force, optional=False)
@@ -335,7 +335,7 @@ def integrate(
             return listener(FlowState(point.x, point.log_time, point.arclength, point.nfev))
 
     run = follow(
-        field, start.copy(), clock=clock, until=until,
+        field, start, clock=clock, until=until,
         rtol=check_positive("rtol", rtol), atol=check_positive("atol", atol), stops=stops,
         callback=report, max_nfev=check_integer("max_nfev", max_nfev, minimum=1),
     )  # fmt: skip
@@ -408,7 +408,6 @@ class _Counted:
 
     def jacobian(self, x: Vector) -> tuple[Vector, float]:
         self.njev += 1
-        assert self.field.jacobian is not None
         return self.field.jacobian(x)
 
 

@@ -48,8 +48,9 @@ class Asymptotics(Prediction):
     p_mm : (d,) the max-margin point; margin : gamma = 1/||p_mm||
     loss_limit : L_sigma = mean_i l(gamma_i), the limit of L; the infimum L* where all s_i are top tokens
     pairs : (m, 2) = (s_i, s)
-    C : (m,) C_k = sum over the sequences with that pair of (-l'(gamma_i)/n) D_is n_is / n_{i s_i}; -l' = sigma(-gamma_i) for
-        the logistic loss, and D_is = y_i (g_{s_i} - g_s) of any sign: row k pulls p towards the selection if C_k > 0, away if C_k < 0
+    C : (m,) C_k = sum over the sequences with that pair of (-l'(gamma_i)/n) D_is n_is / n_{i s_i}, with
+        D_is = y_i (g_{s_i} - g_s) of any sign and, for the logistic loss, -l' = sigma(-gamma_i): row k pulls p towards
+        the selection if C_k > 0, away if C_k < 0
     support : (m_s,) the active rows, d_k . p_mm = 1; next_margin : the smallest d_k . p_mm of the others
     dual : (m,) lambda_k = C_k e^{-rho.d_k} on the support, else 0: the multipliers that the flow selects
     rho : (d,) the offset, in the span of the support; NaN where it does not exist

@@ -365,9 +365,8 @@ def _pulls_at_the_best(loss: Loss, gamma: Floats) -> tuple[Hypothesis, ...]:
     """That l' < 0 at all gamma_i*, so that attention on other tokens always costs something; true of the logistic."""
     if loss is logistic:
         return ()
-    least = (
-        float(np.exp(np.maximum(loss.log_pull(gamma).min(), -700.0))) if loss.log_pull(gamma).min() > -np.inf else 0.0
-    )
+    weakest = float(loss.log_pull(gamma).min())
+    least = math.exp(max(weakest, -700.0)) if weakest > -math.inf else 0.0
     return (Hypothesis("the loss still pulls at the best values: smallest -l'(gamma*)", least, ">", 0.0),)
 
 
