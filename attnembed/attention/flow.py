@@ -39,7 +39,6 @@ _AT_REST = 0.1
 # A selection has been made where each sequence gives one token this much attention, and is judged (by its margin
 # program) where its rows have no more entries than this.
 _SELECTED = 0.99
-_NO_GRADIENT = {True: "use clock='log_time'", False: "start elsewhere"}
 _JUDGED = 2_000_000
 
 
@@ -148,9 +147,9 @@ def gradient_flow(
     max_nfev = check_integer("max_nfev", max_nfev, minimum=1)
 
     field = _ClsField(model, data, kind, span=euclidean)
-    if clock == "arclength" and not np.any(field.force(np.zeros(field.rank))[0]):
+    if euclidean and clock == "arclength" and not np.any(field.force(np.zeros(field.rank))[0]):
         raise InputError(
-            "model", "must have a nonzero gradient in p for clock='arclength'", got="zero", hint=_NO_GRADIENT[euclidean]
+            "model", "must have a nonzero gradient in p for clock='arclength'", got="zero", hint="use clock='log_time'"
         )
 
     stops: dict[str, Callable[[Vector], float]] = {}

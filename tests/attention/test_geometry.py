@@ -24,17 +24,18 @@ def differences(model: ae.AttentionModel) -> Any:
     return ae.margin_constraints(model, DATA, ae.select(model, DATA).top).differences
 
 
-def in_basin(seed: int, along: float = 4.0) -> ae.AttentionModel | None:
-    """Five tokens in seven dimensions, a start inside the basin; None where the draw has none."""
+def in_basin(seed: int) -> ae.AttentionModel:
+    """Five tokens in seven dimensions and a start inside the basin: the first draw that has one."""
     rng = np.random.default_rng(seed)
-    E, v = rng.normal(size=(5, 7)), rng.normal(size=7)
-    model = ae.AttentionModel(E, np.zeros(7), v)
-    try:
-        best = ae.max_margin(differences(model)).p
-    except ae.NotSeparableError:
-        return None
-    model = model.replace(p=along * best + 0.2 * rng.normal(size=7))
-    return model if steepest_bound(model, DATA, 0.0).holds else None
+    while True:
+        model = ae.AttentionModel(rng.normal(size=(5, 7)), np.zeros(7), rng.normal(size=7))
+        try:
+            best = ae.max_margin(differences(model)).p
+        except ae.NotSeparableError:
+            continue
+        model = model.replace(p=rng.uniform(3.0, 6.0) * best + 0.2 * rng.normal(size=7))
+        if all(steepest_bound(model, DATA, 0.0, loss=loss).holds for loss in ("logistic", "exponential")):
+            return model
 
 
 def follow(model: ae.AttentionModel, norm: Any, until: float, **options: Any) -> FlowResult:
@@ -64,7 +65,8 @@ def power_margin(D: Any, q: float, start: Any) -> float:
     """1/min |p|_q under D p >= 1, by SLSQP."""
     found = minimize(
         lambda p: np.sum(np.abs(p) ** q), start, jac=lambda p: q * np.sign(p) * np.abs(p) ** (q - 1), method="SLSQP",
-        constraints={"type": "ineq", "fun": lambda p: D @ p - 1, "jac": lambda p: D}, options={"maxiter": 500, "ftol": 1e-14},
+        constraints={"type": "ineq", "fun": lambda p: D @ p - 1, "jac": lambda p: D},
+        options={"maxiter": 500, "ftol": 1e-14},
     )  # fmt: skip
     return 1 / np.linalg.norm(found.x, q)
 
@@ -81,20 +83,19 @@ def test_one_pair_in_closed_form() -> None:
         assert flow.clock == "arclength"
         assert_allclose(flow.arclength, np.linalg.norm(flow.path - flow.path[0], SIZES[norm], axis=1), rtol=1e-9)
         # dp/dt = ||grad||_* x: t is the integral of dr / ||grad||_*
-        lengths = np.linspace(0, 3, 4001)
+        lengths = np.linspace(0, 3, 1001)
         sizes = [
             np.linalg.norm(
                 model.replace(p=model.p + r * np.asarray(x)).loss_and_grads(data)[1].p, {"linf": 1, "l1": np.inf}[norm]
             )
             for r in lengths
         ]
-        assert_allclose(flow.log_time[-1], np.log(np.trapezoid(1 / np.array(sizes), lengths)), atol=3e-3)
+        assert_allclose(flow.log_time[-1], np.log(np.trapezoid(1 / np.array(sizes), lengths)), atol=1e-2)
 
 
 @pytest.mark.parametrize("norm", ["linf", "l1"])
 def test_small_explicit_steps_come_to_the_same(norm: str) -> None:
     model = in_basin(9)
-    assert model is not None
     p, h, until = model.p.copy(), 2e-3, 1.0
     for _ in range(round(until / h)):  # chattering across the surfaces on which the flow slides
         g = -model.replace(p=p).loss_and_grads(DATA)[1].scaled_p
@@ -111,16 +112,14 @@ def test_small_explicit_steps_come_to_the_same(norm: str) -> None:
 @pytest.mark.parametrize("geometry", ["linf", "l1", ("mirror", 1.5), ("mirror", 3.0)])
 def test_smaller_steps_change_little(geometry: Any) -> None:
     model = in_basin(9)
-    assert model is not None
     rough, fine = (follow(model, geometry, 1.0, score_step=step) for step in (0.2, 0.02))
     assert_allclose(rough.p, fine.p, atol=1e-2)
-    assert_allclose(np.log(rough.loss_gap[-1]), np.log(fine.loss_gap[-1]), atol=2e-4)
+    assert_allclose(np.log(rough.loss_gap[-1]), np.log(fine.loss_gap[-1]), atol=2e-3)
     assert_allclose(rough.log_time[-1], fine.log_time[-1], atol=2e-2)
 
 
 def test_the_mirror_of_q_2_is_gradient_flow() -> None:
     model = in_basin(6)
-    assert model is not None
     mirror, flow = follow(model, ("mirror", 2), 2.0, score_step=0.03), follow(model, "l2", 2.0)
     assert_allclose(mirror.p, flow.p, atol=1e-5)
     assert_allclose(mirror.log_time[-1], flow.log_time[-1], atol=1e-5)
@@ -129,28 +128,35 @@ def test_the_mirror_of_q_2_is_gradient_flow() -> None:
 @pytest.mark.parametrize("norm", ["l2", "linf", "l1"])
 def test_the_margin_in_its_own_norm(norm: Any) -> None:
     model = in_basin(6)
-    assert model is not None
     D = differences(model)
     gamma = ae.max_margin(D, norm=norm).margin
     if norm != "l2":
         assert_allclose(gamma, linear_margin(D, norm), rtol=1e-9)
-    flow = follow(model, norm, {"l2": 60.0, "linf": 25.0, "l1": 120.0}[norm], score_step=0.4)
-    margins = (D @ flow.path.T).min(axis=0) / np.linalg.norm(flow.path, SIZES[norm], axis=1)
+    flow = follow(model, norm, {"l2": 40.0, "linf": 15.0, "l1": 50.0}[norm], score_step=0.5)
     assert flow.success
-    assert margins[-1] <= gamma * (1 + 1e-9)
-    assert margins[-1] > 0.97 * gamma
-    other = follow(model, "linf" if norm == "l2" else "l2", 25.0, score_step=0.4)  # another geometry, another margin
-    assert (D @ other.p).min() / np.linalg.norm(other.p, SIZES[norm]) < 0.96 * gamma
+    reached, late = direction_margins(D, flow, SIZES[norm])
+    assert 0.85 * gamma < reached <= gamma * (1 + 1e-9)  # it tends to gamma like 1/r ...
+    assert_allclose(late, gamma, rtol=5e-3)  # ... and what is added to p has it already
+    other = follow(model, "linf" if norm == "l2" else "l2", 15.0, score_step=0.5)  # of another geometry
+    assert direction_margins(D, other, SIZES[norm])[1] < 0.97 * gamma
+
+
+def direction_margins(D: Any, flow: FlowResult, q: float) -> tuple[float, float]:
+    """min_k d_k.x / ||x|| of x = p and of the second half of the path, x = p - p(r/2)."""
+    half = flow.path[np.searchsorted(flow.arclength, flow.arclength[-1] / 2)]
+    first, second = ((D @ x).min() / np.linalg.norm(x, q) for x in (flow.p, flow.p - half))
+    return float(first), float(second)
 
 
 def test_the_margin_of_mirror_descent() -> None:
     model = in_basin(6)
-    assert model is not None
     D, q = differences(model), 3.0
-    flow = follow(model, ("mirror", q), 60.0, score_step=0.4)
+    flow = follow(model, ("mirror", q), 25.0, score_step=0.5)
     gamma = power_margin(D, q, ae.max_margin(D).p)
-    reached = (D @ flow.p).min() / np.linalg.norm(flow.p, q)
-    assert 0.97 * gamma < reached <= gamma * (1 + 1e-6)
+    reached, late = direction_margins(D, flow, q)
+    assert 0.85 * gamma < reached <= gamma * (1 + 1e-6)
+    assert_allclose(late, gamma, rtol=1e-2)
+    assert direction_margins(D, follow(model, "l2", 25.0), q)[1] < 0.99 * gamma
 
 
 @pytest.mark.parametrize("norm", ["l2", "linf", "l1"])
@@ -160,18 +166,15 @@ def test_the_bound_is_not_exceeded(norm: Any, loss: str) -> None:
 
 
 def check_bound(norm: Any, loss: str, seeds: Any) -> None:
-    seen, best = 0, 0.0
+    best = 0.0
     for seed in seeds:
         model = in_basin(seed)
-        if model is None or not steepest_bound(model, DATA, 0.0, norm=norm, loss=loss).holds:
-            continue
         flow = follow(model, norm, {"l2": 2.0, "linf": 1.0, "l1": 4.0}[norm], score_step=0.3, loss=loss)
         bound = steepest_bound(model, DATA, flow.arclength, norm=norm, loss=loss)
         ratio = flow.loss_gap / bound.gap
         assert (ratio <= 1 + 1e-7).all(), seed
         later = flow.arclength > 0.5 * flow.arclength[-1]
-        seen, best = seen + 1, max(best, ratio[later].max())
-    assert seen > 0.2 * len(seeds)
+        best = max(best, ratio[later].max())
     assert best > 0.3
 
 
@@ -183,7 +186,6 @@ def test_the_bound_over_many_instances(norm: Any) -> None:
 
 def test_a_rest_a_stop_and_a_limit() -> None:
     model = in_basin(6)
-    assert model is not None
     flow = ae.gradient_flow(model, DATA, geometry="linf", until=9.0, stop_attention=0.9999)
     assert flow.status is Status.STOPPED
     assert_allclose(flow.top_attention[-1], 0.9999, rtol=1e-9)
@@ -223,7 +225,6 @@ def test_bad_options(options: dict[str, Any], message: str) -> None:
 def test_an_exponent_and_a_figure() -> None:
     assert check_geometry(["mirror", 2]) == ("mirror", 2.0)
     model = in_basin(6)
-    assert model is not None
     flow = follow(model, ("mirror", 1.5), 0.5)
     assert flow.geometry == ("mirror", 1.5)
     axes = flow.plot()
