@@ -184,6 +184,22 @@ def test_the_bound_over_many_instances(norm: Any) -> None:
     check_bound(norm, "logistic", range(1000))
 
 
+@pytest.mark.slow
+def test_adam_has_nearly_the_margin_of_the_sign_flow() -> None:
+    """Without its epsilon: what it adds to p has it to a few per cent, and gradient flow's stays well below."""
+    for seed in range(3):
+        model = in_basin(seed)
+        D = differences(model)
+        gamma = ae.max_margin(D, norm="linf").margin
+        adam = ae.Adam(step_size=0.5, beta1=0.9, beta2=0.95, epsilon=1e-300)
+        options: Any = {"params": ("p",), "optimizer": adam, "schedule": lambda k: (k + 1) ** -0.5, "rng": 0}
+        early, late = (ae.train(model, DATA, n_epochs=n, **options).model.p for n in (1000, 8000))
+        adam_margin = (D @ (late - early)).min() / np.abs(late - early).max()
+        flow = direction_margins(D, follow(model, "l2", 25.0), np.inf)[1]
+        assert adam_margin > 0.9 * gamma
+        assert flow < adam_margin
+
+
 def test_a_rest_a_stop_and_a_limit() -> None:
     model = in_basin(6)
     flow = ae.gradient_flow(model, DATA, geometry="linf", until=9.0, stop_attention=0.9999)
