@@ -1,4 +1,4 @@
-"""Claims about other losses and other norms: the constants that a loss changes, and the geometry of steepest descent."""
+"""Claims about other losses and norms: the constants that a loss changes, and the geometry of steepest descent."""
 
 from __future__ import annotations
 
@@ -124,10 +124,12 @@ def any_loss_asymptote(rng: np.random.Generator) -> Evidence:
 
 
 def _five_tokens(rng: np.random.Generator) -> tuple[Instance, np.ndarray]:
-    """Five tokens in seven dimensions with a feasible program of the top tokens, p = 0, and the rows of the program."""
+    """Five orthogonal tokens in seven dimensions with a feasible program of the top tokens, and its rows."""
     data = TokenDataset.from_tokens([[0, 2, 3], [0, 3, 4], [1, 2], [1, 4, 3]], [1, 1, -1, -1])
     while True:
-        model = AttentionModel(rng.standard_normal((5, 7)), np.zeros(7), rng.standard_normal(7))
+        model = AttentionModel(
+            2 * np.linalg.qr(rng.standard_normal((7, 7)))[0][:5], np.zeros(7), rng.standard_normal(7)
+        )
         D = margin_constraints(model, data, select(model, data).top).differences
         try:
             max_margin(D)
@@ -199,7 +201,7 @@ def steepest_margin(rng: np.random.Generator) -> Evidence:
     gamma = max_margin(D, norm="linf").margin
 
     def lacking(kind: Norm, factor: float = 1.0) -> tuple[float, FlowResult]:
-        flow = _steepest(instance, kind, 8.0, 0.8)
+        flow = _steepest(instance, kind, 12.0, 0.8)
         added = flow.p - flow.path[np.searchsorted(flow.arclength, flow.arclength[-1] / 2)]
         return abs(1 - float((D @ added).min()) / norm(added, "linf") / (factor * gamma)), flow
 
@@ -208,7 +210,7 @@ def steepest_margin(rng: np.random.Generator) -> Evidence:
     selects = bool(flow.top_attention[-1] > 0.99)
     return Evidence(
         measured=measured,
-        tolerance=0.01,
+        tolerance=0.03,
         control=control,
         hypotheses={"every top token has attention above 0.99": selects},
     )
