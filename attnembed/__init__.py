@@ -13,6 +13,7 @@ from attnembed._lazy import attach
 from attnembed._version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from attnembed import losses
     from attnembed.attention import theory
     from attnembed.attention.data import TokenDataset, make_balanced_dataset, make_iid_dataset
     from attnembed.attention.descent import normalised_descent
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from attnembed.attention.training import train
     from attnembed.attention.two_layer import TwoLayerModel
     from attnembed.errors import NotSeparableError
+    from attnembed.integration import integrate
     from attnembed.margins import max_margin, max_margin_pairs
     from attnembed.optim import SGD, Adam
     from attnembed.structured.chain import chain_log_partition, chain_marginals, chain_sample, chain_viterbi
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from attnembed.structured.grid import grid_decode, grid_map
     from attnembed.structured.model import ChainCRF, GridCRF
     from attnembed.structured.networks import Network, birnn, conv_net, lenet, mlp
+    from attnembed.structured.objectives import chain_objective
     from attnembed.structured.scaling import OfflineScaling, OnlineScaling, scale_diagnosis
     from attnembed.structured.training import train_structured
     from attnembed.sweep import sweep
@@ -64,6 +67,7 @@ __all__ = [
     "by_construction",
     "chain_log_partition",
     "chain_marginals",
+    "chain_objective",
     "chain_sample",
     "chain_viterbi",
     "claim",
@@ -74,12 +78,14 @@ __all__ = [
     "gradient_flow",
     "grid_decode",
     "grid_map",
+    "integrate",
     "lenet",
     "load_counts",
     "load_horses",
     "load_ocr",
     "load_reviews",
     "load_sentences",
+    "losses",
     "make_balanced_dataset",
     "make_chain_dataset",
     "make_grid_dataset",
@@ -105,6 +111,7 @@ attach(
     {
         "attnembed.attention": ("theory",),
         "attnembed.attention.data": ("TokenDataset", "make_balanced_dataset", "make_iid_dataset"),
+        "attnembed.attention.descent": ("normalised_descent",),
         "attnembed.attention.diagnosis": ("diagnose",),
         "attnembed.attention.flow": ("gradient_flow",),
         "attnembed.attention.model": ("AttentionModel",),
@@ -116,7 +123,8 @@ attach(
         "attnembed.attention.training": ("train",),
         "attnembed.attention.two_layer": ("TwoLayerModel",),
         "attnembed.errors": ("NotSeparableError",),
-        "attnembed.margins": ("max_margin",),
+        "attnembed.integration": ("integrate",),
+        "attnembed.margins": ("max_margin", "max_margin_pairs"),
         "attnembed.optim": ("SGD", "Adam"),
         "attnembed.structured.chain": ("chain_log_partition", "chain_marginals", "chain_sample", "chain_viterbi"),
         "attnembed.structured.compare": ("compare_arms",),
@@ -126,6 +134,7 @@ attach(
         "attnembed.structured.grid": ("grid_decode", "grid_map"),
         "attnembed.structured.model": ("ChainCRF", "GridCRF"),
         "attnembed.structured.networks": ("Network", "birnn", "conv_net", "lenet", "mlp"),
+        "attnembed.structured.objectives": ("chain_objective",),
         "attnembed.structured.scaling": ("OfflineScaling", "OnlineScaling", "scale_diagnosis"),
         "attnembed.structured.training": ("train_structured",),
         "attnembed.sweep": ("sweep",),

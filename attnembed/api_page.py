@@ -17,11 +17,11 @@ __all__ = ["api_page"]
 
 _HEAD = """# Public names
 
-Everything in `attnembed` and `attnembed.theory`, with the types that these return. This page is generated from the
-docstrings: `attnembed list --api > docs/api.md`. Shapes are in parentheses, as in [notation](notation.md); `rng` is
-an int, a `numpy.random.Generator` or None. Wrong input raises `InputError`, a damaged file `DataFileError`, both of
-which are ValueErrors. Results of solvers have `status`, `message`, `success` and `to_dict()`, predictions of the
-theory `holds`, `failures` and `to_dict()`.
+Everything in `attnembed`, `attnembed.theory` and `attnembed.losses`, with the types that these return. This page is
+generated from the docstrings: `attnembed list --api > docs/api.md`. Shapes are in parentheses, as in
+[notation](notation.md); `rng` is an int, a `numpy.random.Generator` or None. Wrong input raises `InputError`, a damaged
+file `DataFileError`, both of which are ValueErrors. Results of solvers have `status`, `message`, `success` and
+`to_dict()`, predictions of the theory `holds`, `failures` and `to_dict()`.
 """
 _FOOT = """[WSOM25]: https://arxiv.org/abs/2505.17282
 [SO19]: https://arxiv.org/abs/1902.11088
@@ -89,7 +89,10 @@ def _entries() -> list[_Entry]:
 
 
 def _public() -> dict[str, Any]:
-    found = {name: getattr(attnembed, name) for name in attnembed.__all__ if name != "theory"}
+    found = {name: getattr(attnembed, name) for name in attnembed.__all__ if name not in ("theory", "losses")}
+    found |= {
+        f"losses.{name}": getattr(attnembed.losses, name) for name in ("Loss", "smoothed_squared_hinge", "softplus")
+    }
     return found | {f"theory.{name}": getattr(attnembed.theory, name) for name in attnembed.theory.__all__}
 
 
@@ -121,7 +124,12 @@ def _members(thing: Any) -> Iterator[tuple[str, Any]]:
 def _section(entry: _Entry, links: dict[str, str]) -> list[str]:
     lines = []
     if _is_called(entry):
-        lines += ["```py", _signature(entry.name.removeprefix("theory."), entry.thing), "```", ""]
+        lines += [
+            "```py",
+            _signature(entry.name.removeprefix("theory.").removeprefix("losses."), entry.thing),
+            "```",
+            "",
+        ]
     lines += _render(_doc(entry.thing), links)
     short, long = list[str](), list[str]()
     for name, member in _members(entry.thing):

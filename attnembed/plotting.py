@@ -25,9 +25,11 @@ __all__ = [
     "plot_alignment",
     "plot_arms",
     "plot_attention_text",
+    "plot_flow",
     "plot_heatmap",
     "plot_image",
     "plot_line",
+    "plot_path",
     "plot_tags",
     "plot_tokens",
     "plot_word",
@@ -93,6 +95,39 @@ def plot_heatmap(ax: Axes, x: ArrayLike, y: ArrayLike, values: ArrayLike, *, lab
     ax.grid(visible=False)
     ax.figure.colorbar(tiles, ax=ax, label=label, pad=0.02)
     return ax
+
+
+_CLOCKS = {"log_time": r"$\log t$", "time": r"$t$", "arclength": r"length of the path $r$"}
+
+
+def plot_path(clocked: ArrayLike, path: ArrayLike, *, clock: str, ax: Axes | None = None) -> Axes:
+    """The coordinates of p (k, d) against the clock (k,); on new axes where none are given."""
+    axes: Axes = new_figure()[1][0, 0] if ax is None else ax
+    x, y = np.asarray(clocked, dtype=float), np.asarray(path, dtype=float)
+    shown = np.isfinite(x)  # log t begins at -inf
+    for k in range(y.shape[1]):
+        plot_line(axes, x[shown], y[shown, k], f"$p_{{{k + 1}}}$" if y.shape[1] <= 7 else "", index=k)
+    axes.set_xlabel(_CLOCKS[clock])
+    axes.set_ylabel(r"coordinates of $p$")
+    if y.shape[1] <= 7:
+        axes.legend()
+    return axes
+
+
+def plot_flow(
+    clocked: ArrayLike, loss_gap: ArrayLike, missing: ArrayLike, *, clock: str, ax: Axes | None = None
+) -> Axes:
+    """L - L* and 1 - attention on the top tokens against the clock, all (k,); on new axes where none are given."""
+    axes: Axes = new_figure()[1][0, 0] if ax is None else ax
+    x = np.asarray(clocked, dtype=float)
+    for index, (values, label) in enumerate(((loss_gap, r"$L - L^*$"), (missing, r"$1 - \min_i a_{is_i^*}$"))):
+        y = np.asarray(values, dtype=float)
+        shown = np.isfinite(x) & (y > 0)  # what is zero to rounding has no place on this axis
+        plot_line(axes, x[shown], y[shown], label, index=index)
+    axes.set_yscale("log")
+    axes.set_xlabel(_CLOCKS[clock])
+    axes.legend()
+    return axes
 
 
 def plot_alignment(ax: Axes, signed_frequency: ArrayLike, token_values: ArrayLike, slope: float) -> Axes:

@@ -20,6 +20,7 @@ from attnembed.attention.data import TokenDataset
 from attnembed.attention.flow import _ClsField
 from attnembed.attention.model import AttentionModel
 from attnembed.errors import InputError
+from attnembed.losses import Loss, check_loss, logistic
 from attnembed.results import Record, Result, Status
 
 __all__ = ["DescentResult", "DescentState", "normalised_descent"]
@@ -65,6 +66,7 @@ def normalised_descent(
     n_steps: int,
     *,
     polyak: bool = False,
+    loss: Loss | str = logistic,
     callback: Callable[[DescentState], bool | None] | None = None,
 ) -> DescentResult:
     """Take steps of length ``step_size`` along -grad_p L from the model's p.
@@ -76,6 +78,7 @@ def normalised_descent(
     step_size : eta > 0, the length of every step; with ``polyak`` a factor of Polyak's step, 1 for the step itself
     n_steps : how many steps, at least 1
     polyak : take (L - L*)/||grad|| as the length. L* is known here: the loss at which every top token has all attention
+    loss : a `losses.Loss`, or the name of one
     callback : called with a `DescentState` at the start and after each step; stops the descent by returning True
 
     Returns
@@ -104,7 +107,7 @@ def normalised_descent(
         raise InputError("polyak", "must be True or False", got=repr(polyak))
     if not (callback is None or callable(callback)):
         raise InputError("callback", "must be a function or None", got=type(callback).__name__)
-    field = _ClsField(model, data)
+    field = _ClsField(model, data, check_loss(loss))
     x = np.zeros(field.rank)
     points, observed, lengths = [x], [field.observe(x)], []
     status, message = Status.REACHED_END, f"{n} steps"

@@ -5,31 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from attnembed._validation import (
-    check_between,
-    check_choice,
-    check_function,
-    check_integer,
-    check_positive,
-    check_share,
-    freeze,
-)
+from attnembed._validation import check_function, check_integer, check_positive, check_share, freeze
 from attnembed.attention.data import TokenDataset, check_data
 from attnembed.attention.dense_passes import DenseField, is_small
+from attnembed.attention.geometry import Geometry, check_geometry, follow_geometry
 from attnembed.attention.model import AttentionModel
 from attnembed.attention.parameters import check_model, check_scores, check_sizes
 from attnembed.attention.passes import AnchoredPass, TokenPasses, loss_gap
 from attnembed.attention.selection import TokenValues, select, top_tokens
 from attnembed.attention.theory.asymptotics import asymptotics
 from attnembed.errors import InputError
-from attnembed.flow import CLOCKS, Clock, FlowPoint, Trajectory, integrate
 from attnembed.gibbs import probabilities
-from attnembed.results import Record, Result, Status
+from attnembed.integration import Clock, FlowPath, FlowPoint, FlowState, Trajectory, check_clock, follow
+from attnembed.losses import Loss, check_loss, logistic
+from attnembed.results import Status
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ["FlowResult", "FlowState", "gradient_flow"]
 
@@ -46,18 +43,8 @@ _SELECTED = 0.99
 _JUDGED = 2_000_000
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class FlowState(Record):
-    """What a callback of `gradient_flow` receives: p (d,), log t, arc length and evaluations so far."""
-
-    p: Vector
-    log_time: float
-    arclength: float
-    nfev: int
-
-
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
-class FlowResult(Result):
+class FlowResult(FlowPath):
     """The path of p; all arrays run over the k accepted steps, the start among them.
 
     Attributes
@@ -65,25 +52,30 @@ class FlowResult(Result):
     p : (d,) the last point
     path : (k, d) the points
     log_time : (k,) log t; -inf at the start, t = 0
-    arclength : (k,) length of the path so far
+    arclength : (k,) length of the path so far, in the norm of the geometry
     loss_gap : (k,) L - L*, L* = mean_i l(gamma_i*), computed without cancellation
     top_attention : (k,) the smallest over sequences of the attention on the top token
     selection : (n,) the token with the largest score in each sequence, at the last point
     model : the model at the last point
+    clock : "log_time", "time" or "arclength", the variable of the integration
+    geometry : "l2", "linf", "l1" or ("mirror", q)
     nfev, njev : evaluations of the gradient and of its Jacobian
     """
 
-    p: Vector
-    path: Vector
-    log_time: Vector
-    arclength: Vector
     loss_gap: Vector
     top_attention: Vector
     selection: NDArray[np.integer[Any]]
     model: AttentionModel
-    clock: str
-    nfev: int
-    njev: int
+    geometry: Geometry = "l2"
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw L - L* and what the top tokens lack of full attention against the clock, on a logarithmic axis.
+
+        On new axes where none are given; returns the axes.
+        """
+        from attnembed import plotting
+
+        return plotting.plot_flow(self.reading, self.loss_gap, 1 - self.top_attention, clock=self.clock, ax=ax)
 
 
 def gradient_flow(
@@ -92,6 +84,9 @@ def gradient_flow(
     *,
     clock: Clock = "log_time",
     until: float = 40.0,
+    loss: Loss | str = logistic,
+    geometry: Geometry = "l2",
+    score_step: float = 0.1,
     rtol: float = 1e-8,
     atol: float = 1e-10,
     stop_attention: float | None = None,
@@ -99,15 +94,22 @@ def gradient_flow(
     callback: Callable[[FlowState], bool | None] | None = None,
     max_nfev: int = 20_000,
 ) -> FlowResult:
-    """Follow dp/dt = -grad_p L from the model's p.
+    """Follow dp/dt = -grad_p L from the model's p, or steepest descent in another geometry.
 
     The path stays in p_0 + span of the embeddings, so the integration runs in min(V, d) coordinates of that span.
+    In another norm than l2 the flow is dp/dr = argmax_{||x|| <= 1} <-grad_p L, x>, r the length of its path in that
+    norm: "linf" moves every coordinate by the sign of its gradient, "l1" that with the largest. Mirror descent with the
+    potential |p|_q^q / q, ("mirror", q), is followed in its length in the q-norm.
 
     Parameters
     ----------
-    clock : "log_time" (log t; the right choice for limits), "time" (t) or "arclength" (length of the path)
+    clock : "log_time" (log t; the right choice for limits, and the default), "time" (t) or "arclength" (length of the
+        path), which another geometry than "l2" takes in place of the default
     until : final value of the clock: log t, t or arc length
-    rtol, atol : tolerances of the integrator, per coordinate
+    loss : a `losses.Loss`, or the name of one
+    geometry : "l2", "linf", "l1" or ("mirror", q) with q > 1
+    rtol, atol : tolerances of the integrator, per coordinate, in the geometry "l2"
+    score_step : in the others, how much a step may change a difference of scores; the error falls with its square
     stop_attention : stop where every sequence gives its top token at least this attention
     stop_norm : stop where ||p|| reaches this value; at the start, where it is as large already
     callback : called with a `FlowState` at the start and after each step; stops the flow by returning True
@@ -116,10 +118,11 @@ def gradient_flow(
     Raises
     ------
     InputError
-        for an unknown clock, a final value, tolerance or stopping value out of its range, a ``model`` or ``callback``
-        of another type, or a model whose scores overflow.
+        for an unknown clock or geometry, a clock that the geometry does not have, a final value, tolerance or stopping
+        value out of its range, a ``model`` or ``callback`` of another type, or a model whose scores overflow.
 
-    Source: [WSOM25], Section 4; statements F1-F8 are predictions about this path (`attnembed.theory`).
+    Source: [WSOM25], Section 4, for gradient flow; [JTA24] for the other geometries. Statements F1-F8 are predictions
+    about this path (`attnembed.theory`).
 
     >>> from attnembed.attention.data import make_balanced_dataset
     >>> data = make_balanced_dataset(n_samples=8, length=3, n_irrelevant=4, rng=0)
@@ -131,11 +134,12 @@ def gradient_flow(
     check_model(model)
     check_data(data, len(model.E))
     check_function("callback", callback)
-    check_choice("clock", clock, CLOCKS)
-    if clock == "log_time":
-        until = check_between("until", until, -700, 700, hint="for this clock it is log t, not t")
-    else:
-        until = check_positive("until", until)
+    kind, shape = check_loss(loss), check_geometry(geometry)
+    euclidean = shape[0] == "l2"
+    if not euclidean and clock == "time":
+        raise InputError("clock", f"must be 'arclength' for geometry={geometry!r}", got=repr(clock))
+    clock, until = check_clock("arclength" if clock == "log_time" and not euclidean else clock, until)
+    score_step = check_positive("score_step", score_step)
     rtol, atol = check_positive("rtol", rtol), check_positive("atol", atol)
     if stop_attention is not None:
         check_share("stop_attention", stop_attention, closed="neither")
@@ -143,8 +147,8 @@ def gradient_flow(
         check_positive("stop_norm", stop_norm)
     max_nfev = check_integer("max_nfev", max_nfev, minimum=1)
 
-    field = _ClsField(model, data)
-    if clock == "arclength" and not np.any(field.force(np.zeros(field.rank))[0]):
+    field = _ClsField(model, data, kind, span=euclidean)
+    if euclidean and clock == "arclength" and not np.any(field.force(np.zeros(field.rank))[0]):
         raise InputError(
             "model", "must have a nonzero gradient in p for clock='arclength'", got="zero", hint="use clock='log_time'"
         )
@@ -162,25 +166,23 @@ def gradient_flow(
         def report(point: FlowPoint) -> bool | None:
             return listener(FlowState(field.lift(point.x), point.log_time, point.arclength, point.nfev))
 
-    run = integrate(
-        field,
-        np.zeros(field.rank),
-        clock=clock,
-        until=until,
-        rtol=rtol,
-        atol=atol,
-        stops=stops,
-        callback=report,
-        max_nfev=max_nfev,
-        title="gradient flow",
-    )
+    if euclidean:
+        run = follow(
+            field, np.zeros(field.rank), clock=clock, until=until, rtol=rtol, atol=atol, stops=stops,
+            callback=report, max_nfev=max_nfev, title="gradient flow",
+        )  # fmt: skip
+    else:
+        run = follow_geometry(
+            field, field.start, shape, until=until, score_step=score_step, stops=stops, callback=report,
+            max_nfev=max_nfev,
+        )  # fmt: skip
     gaps, attention = field.observe_path(run.x)
     path = field.lift(run.x)
     status, message = _judge(field, run)
     end, level = model.replace(p=path[-1]), float(attention[-1])
     message += f"; attention on the top token is at least {_floor(level, field.missing(run.x[-1]))} in every sequence"
     if level < 0.5:
-        message += f": {_what_was_selected(end, data)}"
+        message += f": {_what_was_selected(end, data, kind)}"
     return FlowResult(
         status=status,
         message=message,
@@ -193,6 +195,7 @@ def gradient_flow(
         selection=select(end, data).tokens,
         model=end,
         clock=clock,
+        geometry=geometry if isinstance(geometry, str) else shape,
         nfev=run.nfev,
         njev=run.njev,
     )
@@ -209,7 +212,7 @@ def _floor(attention: float, missing: float) -> str:
     return f"{float(Context(4, ROUND_FLOOR).create_decimal_from_float(attention)):.4g}"
 
 
-def _what_was_selected(model: AttentionModel, data: TokenDataset) -> str:
+def _what_was_selected(model: AttentionModel, data: TokenDataset, loss: Loss) -> str:
     """What a flow that gives some top token less than half has come to: another selection, for good or not, or none."""
     chosen = select(model, data)
     # Tokens of one value count together: what they share among them the loss does not see.
@@ -225,7 +228,7 @@ def _what_was_selected(model: AttentionModel, data: TokenDataset) -> str:
     )
     if data.counts.nnz * model.dim > _JUDGED:
         return f"{text}; theory.asymptotics(model, data, selection) says whether that is for good"
-    late = asymptotics(model, data, chosen)
+    late = asymptotics(model, data, chosen, loss=loss)
     if late.holds:
         return (
             f"{text}, a locally optimal selection, which flows near it keep for ever: the loss then tends to "
@@ -257,21 +260,26 @@ class _ClsField:
     With E^T = Q R the scores are u = E p_0 + R^T x; for V >= d the coordinates are those of p itself.
     """
 
-    def __init__(self, model: AttentionModel, data: TokenDataset) -> None:
-        self.data, self.p0 = data, model.p.astype(np.float64)
-        self._passes = TokenPasses(data)
+    def __init__(self, model: AttentionModel, data: TokenDataset, loss: Loss = logistic, *, span: bool = True) -> None:
+        self.data, self.p0, self.loss = data, model.p.astype(np.float64), loss
+        self._passes = TokenPasses(data, loss)
         E = model.E.astype(np.float64)
         self.basis: Vector | None = None
         self.embeddings = E
-        if model.vocab_size < model.dim:
+        if span and model.vocab_size < model.dim:
             self.basis, R = np.linalg.qr(E.T)
             self.embeddings = np.ascontiguousarray(R.T)
         with np.errstate(over="ignore", invalid="ignore"):
             self.scores, self.values = E @ self.p0, E @ model.v.astype(np.float64)
+        # Without a span the coordinates are those of p itself, as another norm than l2 needs them.
+        self.start = np.zeros(self.embeddings.shape[1])
+        if not span:
+            self.scores, self.start, self.p0 = np.zeros(len(E)), self.p0, np.zeros_like(self.p0)
         check_scores(self.scores, self.values)
         check_sizes(model)
         self.top, _, self.gamma, _ = top_tokens(data, TokenValues.of(model))
-        self._dense = DenseField(data, self.embeddings, self.scores, self.values) if is_small(data) else None
+        dense = loss is logistic and is_small(data)
+        self._dense = DenseField(data, self.embeddings, self.scores, self.values) if dense else None
         self._is_top = np.flatnonzero(data.counts.indices == data.segments.spread(self.top))
 
     @property
@@ -295,12 +303,12 @@ class _ClsField:
     def jacobian(self, x: Vector) -> tuple[Any, float]:
         if self._dense is not None and (jacobian := self._dense.jacobian(x)) is not None:
             return jacobian, 0.0
-        anchored = AnchoredPass(self.data, self._scores(x), self.values)
+        anchored = AnchoredPass(self.data, self._scores(x), self.values, self.loss)
         return -anchored.scaled_hessian(self.embeddings), anchored.log_scale
 
     def cancellation(self, x: Vector) -> tuple[float, float]:
         """||grad_p L|| as a share of the norms of the terms that it sums, and the log of the change of scores in it."""
-        rows = AnchoredPass(self.data, self._scores(x), self.values)
+        rows = AnchoredPass(self.data, self._scores(x), self.values, self.loss)
         E = self.embeddings - self.embeddings.mean(axis=0)
         sizes = np.linalg.norm(E, axis=1)
         terms = float(np.abs(rows.slope) @ sizes[self.data.counts.indices])
@@ -324,4 +332,4 @@ class _ClsField:
         """(L - L*, smallest attention on a top token)."""
         u = self._scores(x)
         a = probabilities(u[self.data.counts.indices], self.data.segments, self.data.counts.data)
-        return loss_gap(self.data, self.values, self.top, self.gamma, a), float(a[self._is_top].min())
+        return loss_gap(self.data, self.values, self.top, self.gamma, a, self.loss), float(a[self._is_top].min())

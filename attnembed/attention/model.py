@@ -31,6 +31,7 @@ from attnembed.attention.passes import AnchoredPass, TokenSums, token_sums
 from attnembed.attention.products import embedding_product, embedding_transpose_product, rank_two, two_columns
 from attnembed.errors import DataFileError, InputError
 from attnembed.gibbs import probabilities
+from attnembed.losses import Loss, check_loss, logistic
 from attnembed.results import Record
 
 __all__ = ["AttentionModel", "Gradients"]
@@ -172,12 +173,14 @@ class AttentionModel(KeepsFrozen):
         weights = probabilities(scores_and_values(self)[0][data.counts.indices], data.segments, data.counts.data)
         return sp.csr_array((weights, data.counts.indices, data.counts.indptr), shape=data.counts.shape)
 
-    def loss(self, data: TokenDataset) -> float:
-        """L = mean_i log(1 + e^{-y_i f_i}), > 0."""
-        return self._sums(data).loss
+    def loss(self, data: TokenDataset, *, loss: Loss | str = logistic) -> float:
+        """L = mean_i l(y_i f_i), l(z) = log(1 + e^{-z}) or another ``loss``: a `losses.Loss` or the name of one."""
+        return self._sums(data, loss).loss
 
-    def loss_and_grads(self, data: TokenDataset) -> tuple[float, Gradients]:
+    def loss_and_grads(self, data: TokenDataset, *, loss: Loss | str = logistic) -> tuple[float, Gradients]:
         """The loss and its exact gradients in E (as two factors), p and v; see `passes` for the formulas.
+
+        ``loss`` is a `losses.Loss`, or the name of one; logistic by default.
 
         The gradient in p is right to 1e-10 of its norm, also where attention is saturated, for scores up to 1e5.
 
@@ -187,12 +190,16 @@ class AttentionModel(KeepsFrozen):
         ((4, 3), True)
         """
         self._check(data)
-        if self._is_small(data) and (found := dense_gradients(data, self.E, self.p, self.v)) is not None:
+        if (
+            check_loss(loss) is logistic
+            and self._is_small(data)
+            and (found := dense_gradients(data, self.E, self.p, self.v)) is not None
+        ):
             loss, A, B, grad_p, grad_v = found
             for array in (A, B, grad_p, grad_v):
                 array.flags.writeable = False
             return loss, Gradients(grad_p, grad_v, (A, B), grad_p, 0.0, (self.v, self.p))
-        sums = self._sums(data)
+        sums = self._sums(data, loss)
         A, B = (freeze(factor.astype(self.E.dtype, copy=False)) for factor in (sums.A, sums.B))
         peak = float(np.abs(sums.scaled_B).max()) or 1.0  # float32 would lose a small B
         factors = two_columns(sums.scaled_B / -peak, -sums.A).astype(self.E.dtype, copy=False)
@@ -204,17 +211,17 @@ class AttentionModel(KeepsFrozen):
             self._finite("gradients", grad_p, grad_v)
         return sums.loss, Gradients(grad_p, grad_v, (A, B), scaled, sums.log_scale + np.log(peak), (self.v, self.p))
 
-    def hessian_p(self, data: TokenDataset) -> Floats:
+    def hessian_p(self, data: TokenDataset, *, loss: Loss | str = logistic) -> Floats:
         """Second derivative of the loss in p, (d, d), symmetric."""
-        anchored = self._anchored(data)
+        anchored = self._anchored(data, loss)
         with np.errstate(over="ignore", invalid="ignore"):
             return self._finite("a Hessian", anchored.scaled_hessian(self.E) * np.exp(anchored.log_scale))
 
-    def hessian_vector_p(self, data: TokenDataset, x: ArrayLike) -> Floats:
+    def hessian_vector_p(self, data: TokenDataset, x: ArrayLike, *, loss: Loss | str = logistic) -> Floats:
         """Hess_p L times x, (d,), without forming the Hessian."""
         x = as_real_array("x", x, ndim=1, dtype=self.E.dtype)
         check_shape("x", x, (self.dim,))
-        anchored = self._anchored(data)
+        anchored = self._anchored(data, loss)
         with np.errstate(over="ignore", invalid="ignore"):
             product = anchored.scaled_hessian_vector(self.E, x) * np.exp(anchored.log_scale)
         return self._finite("a product of Hessian and x", product)
@@ -255,7 +262,7 @@ class AttentionModel(KeepsFrozen):
     def _is_small(self, data: TokenDataset) -> bool:
         return self.E.dtype == np.float64 and is_small(data)
 
-    def _sums(self, data: TokenDataset) -> TokenSums:
+    def _sums(self, data: TokenDataset, loss: Loss | str = logistic) -> TokenSums:
         self._check(data)
         if self._is_small(data) and (found := DensePasses(data).sums(*scores_and_values(self))) is not None:
             return TokenSums(*found)
@@ -264,11 +271,11 @@ class AttentionModel(KeepsFrozen):
             suspect = not math.isfinite(u @ g)  # NaN and inf show in the product, and huge finite ones may
         if suspect:
             check_scores(u, g, self.E.dtype)
-        return token_sums(data, u, g)
+        return token_sums(data, u, g, check_loss(loss))
 
-    def _anchored(self, data: TokenDataset) -> AnchoredPass:
+    def _anchored(self, data: TokenDataset, loss: Loss | str) -> AnchoredPass:
         self._check(data)
-        return AnchoredPass(data, *scores_and_values(self))
+        return AnchoredPass(data, *scores_and_values(self), check_loss(loss))
 
     def _finite(self, what: str, *arrays: Floats) -> Floats:
         """The first of the arrays; InputError if there is NaN or inf in one."""

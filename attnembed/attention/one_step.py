@@ -14,6 +14,7 @@ from attnembed.attention.model import AttentionModel
 from attnembed.attention.parameters import check_model
 from attnembed.attention.theory.one_step import bound, predict
 from attnembed.errors import InputError
+from attnembed.losses import Loss, check_loss, logistic
 from attnembed.results import Record
 
 __all__ = ["OneStepResult", "one_step"]
@@ -49,8 +50,13 @@ def _lengths(rows: Floats) -> Floats:
     return np.sqrt(np.einsum("sk,sk->s", rows, rows))
 
 
-def one_step(model: AttentionModel, data: TokenDataset, step_size: float) -> OneStepResult:
+def one_step(
+    model: AttentionModel, data: TokenDataset, step_size: float, *, loss: Loss | str = logistic
+) -> OneStepResult:
     """E^1 = E^0 - eta grad_E L = E^0 + eta (A v^T + B p^T), one update of rank two; p and v stay.
+
+    ``loss`` is a `losses.Loss`, or the name of one; for another than the logistic, eta/2 in the prediction and in
+    the slope is -eta l'(0).
 
     Source: [WSOM25], Lemma 4.1; the bound is derived here (docs/derivations/one-step.md).
 
@@ -66,7 +72,8 @@ def one_step(model: AttentionModel, data: TokenDataset, step_size: float) -> One
     """
     eta = check_positive("step_size", step_size)
     check_model(model)
-    A, B = model.loss_and_grads(data)[1].E_factors
+    kind = check_loss(loss)
+    A, B = model.loss_and_grads(data, loss=kind)[1].E_factors
     with np.errstate(over="ignore", invalid="ignore"):
         E = A[:, None] * model.v
         E += B[:, None] * model.p
@@ -78,14 +85,14 @@ def one_step(model: AttentionModel, data: TokenDataset, step_size: float) -> One
     after = model.replace(E=E)
     # The model and the data have been checked, and so have the model's scores.
     E0, p0, v0 = (np.asarray(x, dtype=np.float64) for x in (model.E, model.p, model.v))
-    prediction = predict(E0, p0, v0, data, eta)
+    prediction = predict(E0, p0, v0, data, eta, kind)
     alpha = data.signed_frequency
     moved = after.token_values - model.E @ model.v
     return OneStepResult(
         model=after,
         predicted_E=freeze(prediction.E),
         error=freeze(_lengths(after.E - prediction.E)),
-        bound=freeze(bound(E0, p0, v0, data, eta).embedding),
+        bound=freeze(bound(E0, p0, v0, data, eta, kind).embedding),
         slope=prediction.slope,
         measured_slope=float(moved @ alpha / (alpha @ alpha)) if alpha.any() else float("nan"),
         step_size=eta,

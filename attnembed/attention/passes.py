@@ -22,13 +22,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import log_expit
 
 from attnembed.attention.data import TokenDataset
 from attnembed.attention.parameters import check_scores
 from attnembed.attention.products import count_product, two_columns
 from attnembed.gibbs import AnchoredSoftmax
-from attnembed.losses import logistic, logistic_derivative
+from attnembed.losses import Loss, logistic
 from attnembed.results import Record
 
 __all__ = ["AnchoredPass", "TokenPasses", "TokenSums", "loss_gap", "token_sums"]
@@ -67,16 +66,16 @@ class TokenSums(Record):
         return self.scaled_B * np.exp(self.log_scale)
 
 
-def token_sums(data: TokenDataset, token_scores: Floats, token_values: Floats) -> TokenSums:
+def token_sums(data: TokenDataset, token_scores: Floats, token_values: Floats, loss: Loss = logistic) -> TokenSums:
     """The factors A and B for scores u = E p and values g = E v, (V,) each, by whichever form is exact for them."""
-    return TokenPasses(data).sums(token_scores, token_values)
+    return TokenPasses(data, loss).sums(token_scores, token_values)
 
 
 class TokenPasses:
     """`token_sums` for many scores on one data set; the anchors are kept from call to call while they serve."""
 
-    def __init__(self, data: TokenDataset) -> None:
-        self.data = data
+    def __init__(self, data: TokenDataset, loss: Loss = logistic) -> None:
+        self.data, self.loss = data, loss
         self._anchored: _AnchoredCounts | None = None
 
     def sums(self, u: Floats, g: Floats) -> TokenSums:
@@ -84,23 +83,29 @@ class TokenPasses:
         # In Python's floats, which overflow without a word.
         if float(u.max()) - float(u.min()) + float(np.abs(g).max()) > _LINEAR_SPAN:
             check_scores(u, g)  # differences of finite scores overflow, too
-            return AnchoredPass(self.data, u, g).sums
+            return AnchoredPass(self.data, u, g, self.loss).sums
         if self._anchored is not None and (sums := self._anchored.sums(u, g)) is not None:
             return sums
-        sums = _plain_sums(self.data, u, g)
-        if np.abs(sums.scaled_B).sum() < _SMALLEST_SHARE * sums.loss * np.ptp(g):
-            self._anchored = _AnchoredCounts(self.data, u, g)
+        sums = _plain_sums(self.data, u, g, self.loss)
+        if np.abs(sums.scaled_B).sum() < _SMALLEST_SHARE * self._size(sums) * np.ptp(g):
+            self._anchored = _AnchoredCounts(self.data, u, g, self.loss)
             sums = self._anchored.sums(u, g) or sums
         return sums
 
+    def _size(self, sums: TokenSums) -> float:
+        """A bound on sum |c_i| = mean_i -l'(y_i f_i), within a small factor: the logistic loss itself is one."""
+        if self.loss is logistic:
+            return sums.loss
+        return float(-np.mean(self.loss.derivative(self.data.labels * sums.output)))
 
-def _plain_sums(data: TokenDataset, u: Floats, g: Floats) -> TokenSums:
+
+def _plain_sums(data: TokenDataset, u: Floats, g: Floats, kind: Loss = logistic) -> TokenSums:
     """Z = C e, f = C(e g)/Z, A = e C^T(c/Z), B = e (g C^T(c/Z) - C^T(c f/Z)), e = exp(u - max u)."""
     e, h, centre = _token_factors(u, g)
     Z, N = count_product(data.counts_csc, two_columns(e, e * h)).T
     q = N / Z
     f = q + centre
-    loss, c = _loss_factors(data, f)
+    loss, c = _loss_factors(data, f, kind)
     r = c / Z
     S, Q = count_product(data.counts_transposed, two_columns(r, r * q)).T
     return TokenSums(loss, f, e * S, e * (h * S - Q))
@@ -117,7 +122,8 @@ class _AnchoredCounts:
     the entries that stay contribute to B as in the plain form, the others c a_s (D_s - delta): no difference cancels.
     """
 
-    def __init__(self, data: TokenDataset, u: Floats, g: Floats) -> None:
+    def __init__(self, data: TokenDataset, u: Floats, g: Floats, loss: Loss = logistic) -> None:
+        self.loss = loss
         columns, ids, counts = data.counts.indices, data.segments.ids, data.counts.data
         self.data, self.g = data, g.copy()
         mode = data.segments.argmax(u[columns] + np.log(counts))
@@ -148,7 +154,7 @@ class _AnchoredCounts:
         delta = N / Z
         q = base + delta
         f = q + centre
-        loss, c = _loss_factors(data, f)
+        loss, c = _loss_factors(data, f, self.loss)
         r = c / Z
         S, Q = count_product(self.counts_transposed, two_columns(r, r * q)).T
         A, B = e * S, e * (h * S - Q)
@@ -164,9 +170,12 @@ def _token_factors(u: Floats, g: Floats) -> tuple[Floats, Floats, float]:
     return np.exp(u - u.max()), g - centre, centre
 
 
-def _loss_factors(data: TokenDataset, f: Floats) -> tuple[float, Floats]:
-    """The loss and c_i = (y_i/n) sigma(-y_i f_i), (n,), at the outputs, from one exponential."""
+def _loss_factors(data: TokenDataset, f: Floats, kind: Loss) -> tuple[float, Floats]:
+    """The loss and c_i = -(y_i/n) l'(y_i f_i), (n,), at the outputs; the logistic ones from one exponential."""
     margins = data.labels * f
+    if kind is not logistic:
+        slope = np.asarray(kind.derivative(margins), dtype=np.float64)
+        return float(np.mean(kind.value(margins))), data.labels * -slope / data.n_samples
     small = np.exp(-np.abs(margins))
     loss = float((np.maximum(-margins, 0) + np.log1p(small)).mean())
     return loss, data.labels * np.where(margins > 0, small, 1.0) / ((1 + small) * data.n_samples)
@@ -178,13 +187,13 @@ class AnchoredPass:
     ``slope`` and ``log_scale`` hold s_i a_is (g_s - f_i) / n = slope * exp(log_scale), without the label's sign.
     """
 
-    def __init__(self, data: TokenDataset, token_scores: Floats, token_values: Floats) -> None:
-        self.data = data
+    def __init__(self, data: TokenDataset, token_scores: Floats, token_values: Floats, loss: Loss = logistic) -> None:
+        self.data, self.loss = data, loss
         columns = data.counts.indices
         self.softmax = AnchoredSoftmax(token_scores[columns], token_values[columns], data.counts.data, data.segments)
         self.output = self.softmax.expectation
         self.margins = data.labels * self.output
-        self._log_weight = log_expit(-self.margins) - np.log(data.n_samples)
+        self._log_weight = loss.log_pull(self.margins) - np.log(data.n_samples)
         self.slope, self.log_scale = self.softmax.sensitivity(self._log_weight)
 
     def _over_tokens(self, per_position: Floats) -> Floats:
@@ -201,14 +210,15 @@ class AnchoredPass:
         """The loss and the factors of the first derivatives."""
         c = self.data.labels * np.exp(self._log_weight)
         A = self._over_tokens(self.data.segments.spread(c) * self.softmax.probability)
-        return TokenSums(float(logistic(self.margins).mean()), self.output, A, self.scaled_B, self.log_scale)
+        return TokenSums(float(np.mean(self.loss(self.margins))), self.output, A, self.scaled_B, self.log_scale)
 
     def scaled_hessian(self, E: Floats) -> Floats:
         """Hess_p L / exp(log_scale), (d, d), for embeddings E (V, d).
 
         With G_i = (s_i/n) grad f_i, a_i the attention and Ebar_i = sum_s a_is E_s, the Hessian of attention.md reads
-            sum_i (1 - s_i) G_i (grad f_i)^T + y_i (Ebar_i G_i^T + G_i Ebar_i^T) - E^T diag(B) E,
-        because sum_s a_is (g_s - f_i) = 0. One (d, n) x (n, d) product serves all three sums over i.
+            sum_i k_i G_i (grad f_i)^T + y_i (Ebar_i G_i^T + G_i Ebar_i^T) - E^T diag(B) E,
+        because sum_s a_is (g_s - f_i) = 0; k_i = l''/(-l') is 1 - s_i for the logistic loss. One (d, n) x (n, d)
+        product serves all three sums over i.
         """
         counts, y = self.data.counts, self.data.labels[:, None]
         E = E - E.mean(axis=0)  # the Hessian sees differences of embeddings only
@@ -229,23 +239,24 @@ class AnchoredPass:
 
     @property
     def _curvature(self) -> Floats:
-        """(1 - s_i) times the factor that turns G_i / exp(log_scale) into grad f_i, (n,)."""
+        """k_i = l''/(-l') at y_i f_i times the factor that turns G_i / exp(log_scale) into grad f_i, (n,)."""
         # A sequence whose weight is e^700 below the largest contributes nothing; the clip keeps 0 * inf out.
-        return -logistic_derivative(-self.margins) * np.exp(np.minimum(self.log_scale - self._log_weight, 700.0))
+        return self.loss.curvature(self.margins) * np.exp(np.minimum(self.log_scale - self._log_weight, 700.0))
 
 
-def loss_gap(data: TokenDataset, token_values: Floats, top: Ints, gamma: Floats, attention: Floats) -> float:
+def loss_gap(
+    data: TokenDataset, token_values: Floats, top: Ints, gamma: Floats, attention: Floats, loss: Loss = logistic
+) -> float:
     """L - L* >= 0, L* = mean_i l(gamma_i*), without cancellation.
 
     With the top tokens s_i* as anchors, y_i f_i = gamma_i* - delta_i, delta_i = sum_s a_is y_i (g_{s_i*} - g_s) >= 0:
-        L - L* = mean_i log1p( expm1(delta_i) sigma(-gamma_i*) ).
+        L - L* = mean_i log1p( expm1(delta_i) sigma(-gamma_i*) )
+    for the logistic loss; every loss brings its own form (`Loss.rise`).
     """
     spread = data.segments.spread
     difference = spread(data.labels) * (spread(token_values[top]) - token_values[data.counts.indices])
     delta = data.segments.sum(attention * difference)
-    near = np.log1p(np.expm1(np.minimum(delta, 1.0)) * -logistic_derivative(gamma))
-    # Far from the best value nothing cancels, and expm1 could overflow.
-    return float(np.where(delta <= 1.0, near, logistic(gamma - delta) - logistic(gamma)).mean())
+    return float(loss.rise(gamma, delta).mean())
 
 
 def _with_data(counts: Any, values: Floats) -> Any:

@@ -26,6 +26,7 @@ from attnembed.attention.products import embedding_product, embedding_transpose_
 from attnembed.attention.splitting import rows_of, split_dataset
 from attnembed.errors import InputError, InputTypeError
 from attnembed.fit import EpochState, NotFiniteError, Row, Trainee, as_score, check_metric, fit
+from attnembed.losses import Loss, check_loss, logistic
 from attnembed.optim import (
     SGD,
     Adam,
@@ -114,6 +115,7 @@ def train(
     data: TokenDataset,
     *,
     params: Sequence[str] = ("E", "p"),
+    loss: Loss | str = logistic,
     optimizer: Optimizer | None = None,
     n_epochs: int = 100,
     batch_size: int | None = None,
@@ -127,11 +129,12 @@ def train(
     resume: bool = True,
     rng: RNGLike = None,
 ) -> TrainResult:
-    """Minimise the mean logistic loss over the chosen parameters.
+    """Minimise the mean loss over the chosen parameters, that is the logistic loss unless another is given.
 
     Parameters
     ----------
     params : which of "E", "p" and "v" to train; the others stay as they are
+    loss : a `losses.Loss`, or the name of one; it is also that of the history and of ``metric="loss"``
     optimizer : `optim.Adam` or `optim.SGD`, with the step size and, where wanted, one per parameter;
         Adam(step_size=0.01) by default
     n_epochs : passes over the data
@@ -167,7 +170,7 @@ def train(
     if not isinstance(model, AttentionModel):
         raise InputTypeError("model", "must be an AttentionModel", got=type(model).__name__)
     check_data(data, model.vocab_size)
-    names = _check_params(params)
+    names, kind = _check_params(params), check_loss(loss)
     optimizer = Adam(step_size=0.01) if optimizer is None else check_optimizer("optimizer", optimizer)
     schedule, metric = check_schedule("schedule", schedule), check_metric(metric)
     if isinstance(validation, TokenDataset):
@@ -182,7 +185,7 @@ def train(
         rest, held = data, validation
         if held is not None and not isinstance(held, TokenDataset):
             rest, held = split_dataset(data, held, rng=rng)
-        return _Descent(model, rest, held, names, optimizer, schedule, batch_size, metric)
+        return _Descent(model, rest, held, names, optimizer, schedule, batch_size, metric, kind)
 
     fitted = fit(
         make,
@@ -195,6 +198,8 @@ def train(
             "batch_size": batch_size,
             "schedule": schedule,
             "metric": metric,
+            # Only where it is another one: a checkpoint from before there was a choice is one of the logistic loss.
+            **({} if kind is logistic else {"loss": kind}),
         },
         n_epochs=n_epochs,
         batch_size=batch_size,
@@ -231,7 +236,9 @@ class _Descent(Trainee):
         schedule: Schedule | None,
         batch_size: int | None,
         metric: Metric,
+        loss: Loss = logistic,
     ):
+        self.loss = loss
         self.model, self.data, self.validation, self.metric = model, data, validation, metric
         self.parameters: dict[str, Floats] = {name: np.array(getattr(model, name)) for name in PARAMETERS}
         self.arrays = {name: self.parameters[name] for name in names}
@@ -290,7 +297,7 @@ class _Descent(Trainee):
         u, g = embedding_product(E, two_columns(p, v).T).T.astype(np.float64)
         if not np.isfinite(np.ptp(u) + np.ptp(g)):
             raise NotFiniteError
-        return token_sums(data, u, g)
+        return token_sums(data, u, g, self.loss)
 
     @np.errstate(all="ignore")
     def _step(self, sums: TokenSums) -> None:

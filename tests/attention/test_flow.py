@@ -24,7 +24,7 @@ from attnembed.attention.one_step import one_step
 from attnembed.attention.selection import select
 from attnembed.attention.theory import Family
 from attnembed.errors import InputError
-from attnembed.flow import CLOCKS, Clock
+from attnembed.integration import CLOCKS, Clock
 from attnembed.results import Status
 from tests.attention.theory.instances import as_model, unit_model
 from tests.strategies import AttentionProblem, attention_problems

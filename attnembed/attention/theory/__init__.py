@@ -123,6 +123,7 @@ attach(
             "one_step_bound",
             "one_step_prediction",
         ),
+        "attnembed.attention.theory.optima": ("local_optima",),
         "attnembed.attention.theory.orthogonal": (
             "OrthogonalEmbeddings",
             "OrthogonalMargin",
@@ -133,7 +134,10 @@ attach(
             "single_margin",
             "unequal_pair_margin",
         ),
+        "attnembed.attention.theory.path": ("RegularisationPath", "regularisation_path"),
         "attnembed.attention.theory.smoothness": ("SmoothnessBound", "smoothness_bound"),
+        "attnembed.attention.theory.steepest": ("SteepestBound", "steepest_bound"),
         "attnembed.attention.theory.ties": ("TieInvariant", "tie_invariant"),
+        "attnembed.attention.theory.window": ("RandomStepWindow", "random_step_window"),
     },
 )

@@ -12,7 +12,6 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import linprog
-from scipy.special import log_expit
 
 from attnembed._validation import as_integer_array, freeze
 from attnembed.attention.data import TokenDataset
@@ -22,7 +21,7 @@ from attnembed.attention.theory._inputs import parameters, unit_rows
 from attnembed.attention.theory._program import MarginProgram, solve_program
 from attnembed.attention.theory.hypotheses import Hypothesis, Prediction
 from attnembed.errors import InputError
-from attnembed.losses import logistic
+from attnembed.losses import Loss, check_loss, logistic
 
 __all__ = ["Asymptotics", "asymptotics"]
 
@@ -50,8 +49,9 @@ class Asymptotics(Prediction):
     p_mm : (d,) the max-margin point; margin : gamma = 1/||p_mm||
     loss_limit : L_sigma = mean_i l(gamma_i), the limit of L; the infimum L* where all s_i are top tokens
     pairs : (m, 2) = (s_i, s)
-    C : (m,) C_k = sum over the sequences with that pair of (sigma(-gamma_i)/n) D_is n_is / n_{i s_i}, with
-        D_is = y_i (g_{s_i} - g_s) of any sign: row k pulls p towards the selection if C_k > 0, away if C_k < 0
+    C : (m,) C_k = sum over the sequences with that pair of (-l'(gamma_i)/n) D_is n_is / n_{i s_i}, with
+        D_is = y_i (g_{s_i} - g_s) of any sign and, for the logistic loss, -l' = sigma(-gamma_i): row k pulls p towards
+        the selection if C_k > 0, away if C_k < 0
     support : (m_s,) the active rows, d_k . p_mm = 1; next_margin : the smallest d_k . p_mm of the others
     dual : (m,) lambda_k = C_k e^{-rho.d_k} on the support, else 0: the multipliers that the flow selects
     rho : (d,) the offset, in the span of the support; NaN where it does not exist
@@ -134,7 +134,13 @@ class Asymptotics(Prediction):
         return np.asarray(log_time, dtype=np.float64)[..., None] * self.p_mm + self.rho + self.conserved
 
 
-def asymptotics(model: Parameters, data: TokenDataset, selected: ArrayLike | Selection | None = None) -> Asymptotics:
+def asymptotics(
+    model: Parameters,
+    data: TokenDataset,
+    selected: ArrayLike | Selection | None = None,
+    *,
+    loss: Loss | str = logistic,
+) -> Asymptotics:
     """Predict the flow from the model's p as t -> infinity, given the tokens that it selects.
 
     rho = argmin over span{d_k : support} of sum_k C_k e^{-rho.d_k} + rho.p_mm, lambda_k = C_k e^{-rho.d_k};
@@ -151,6 +157,8 @@ def asymptotics(model: Parameters, data: TokenDataset, selected: ArrayLike | Sel
     ----------
     selected : (n,) token ids, a `Selection` (its ``tokens``), or None for the top tokens. Any selection may be asked
         about, of top tokens or not: only its active rows need D_is > 0.
+    loss : a `losses.Loss`, or the name of one. Only C_k and ``loss_limit`` depend on it, through -l'(gamma_i); where
+        that vanishes for all sequences of an active row, the row does not pull, and nothing is predicted
 
     Source: derived here (docs/derivations/asymptotics.md, limit-direction.md), as [TLTO23] for locally optimal
     selections; [SHNGS18] for the separable linear case.
@@ -162,12 +170,12 @@ def asymptotics(model: Parameters, data: TokenDataset, selected: ArrayLike | Sel
     (array([ 0.333333,  0.333333, -0.666667]), 0.666667, array([0, 1]), True)
     """
     _, p, _ = parameters(model, data)
-    values = TokenValues.of(model)
+    values, kind = TokenValues.of(model), check_loss(loss)
     if selected is None:
         selected = top_tokens(data, values)[0]
     chosen = as_integer_array("selected", selected.tokens if isinstance(selected, Selection) else selected, ndim=1)
     program = solve_program(model, data, chosen)
-    log_weight, mean_D = _pulls(data, values, chosen, program)
+    log_weight, mean_D = _pulls(data, values, chosen, program, kind)
     solved = len(program.pairs) > 0 and bool(np.isfinite(program.p).all())
     margins = program.differences @ program.p
     active = margins <= 1 + _ACTIVE if solved else np.zeros(margins.size, dtype=bool)
@@ -216,7 +224,7 @@ def asymptotics(model: Parameters, data: TokenDataset, selected: ArrayLike | Sel
         selected=freeze(chosen),
         p_mm=freeze(program.p.copy()),
         margin=program.margin,
-        loss_limit=float(np.mean(logistic(data.labels * values.values[chosen]))),
+        loss_limit=float(np.mean(kind(data.labels * values.values[chosen]))),
         pairs=program.pairs,
         C=freeze(np.exp(log_weight) * mean_D),
         support=freeze(support),
@@ -235,21 +243,25 @@ def asymptotics(model: Parameters, data: TokenDataset, selected: ArrayLike | Sel
     )
 
 
-def _pulls(data: TokenDataset, values: TokenValues, chosen: Ints, program: MarginProgram) -> tuple[Floats, Floats]:
-    """log w_k and the mean D_k, each (m,), of C_k = w_k D_k: w_ik = (sigma(-gamma_i)/n) n_is/n_{i s_i} sums to w_k."""
+def _pulls(
+    data: TokenDataset, values: TokenValues, chosen: Ints, program: MarginProgram, loss: Loss
+) -> tuple[Floats, Floats]:
+    """log w_k and the mean D_k, each (m,), of C_k = w_k D_k: w_ik = (-l'(gamma_i)/n) n_is/n_{i s_i} sums to w_k."""
     columns, row = data.counts.indices.astype(np.int64), data.segments.ids
     winner = chosen[row]
     is_winner = columns == winner
     gamma, D = data.labels * values.values[chosen], values.shortfalls(data, chosen)
     count = np.empty(data.n_samples)
     count[row[is_winner]] = data.counts.data[is_winner]
-    log_terms = np.log(data.counts.data / count[row]) + log_expit(-gamma)[row] - np.log(data.n_samples)
+    log_terms = np.log(data.counts.data / count[row]) + loss.log_pull(gamma)[row] - np.log(data.n_samples)
     keys = program.pairs[:, 0] * data.vocab_size + program.pairs[:, 1]
     other = ~is_winner
     place = np.searchsorted(keys, (winner * data.vocab_size + columns)[other])
     log_weight, mean_D = np.full(len(keys), -np.inf), np.zeros(len(keys))
     np.logaddexp.at(log_weight, place, log_terms[other])
-    np.add.at(mean_D, place, np.exp(log_terms[other] - log_weight[place]) * D[other])
+    # A row none of whose sequences pulls (l' = 0 there) has weight 0, and its mean stays 0.
+    reference = np.where(log_weight[place] > -np.inf, log_weight[place], 0.0)
+    np.add.at(mean_D, place, np.exp(log_terms[other] - reference) * D[other])
     return log_weight, mean_D
 
 

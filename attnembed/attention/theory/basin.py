@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import expit
 
 from attnembed._validation import as_real_array, freeze
 from attnembed.attention.data import TokenDataset
@@ -21,7 +20,6 @@ from attnembed.attention.theory._inputs import (
     ROUNDING,
     independence,
     largest_share_along,
-    loss_increase,
     parameters,
 )
 from attnembed.attention.theory._program import solve_program
@@ -29,7 +27,7 @@ from attnembed.attention.theory.hypotheses import Hypothesis, Prediction
 from attnembed.attention.theory.orthogonal import orthogonal_embeddings
 from attnembed.errors import InputError
 from attnembed.gibbs import probabilities
-from attnembed.losses import logistic, logistic_inverse
+from attnembed.losses import Loss, check_loss, logistic
 
 __all__ = [
     "BasinBound",
@@ -117,11 +115,14 @@ class SmallStepCondition(Prediction):
     n_important: int
 
 
-def basin_condition(model: Parameters, data: TokenDataset) -> BasinCondition:
+def basin_condition(model: Parameters, data: TokenDataset, *, loss: Loss | str = logistic) -> BasinCondition:
     """Whether the flow from the model's p stays where every top token wins (F3).
 
     If the program of the top tokens is feasible and n (L(p_0) - L*) < min_i [l(gamma_i^(2)) - l(gamma_i*)], then at
     all times y_i f_i > gamma_i^(2), the attention on s_i* tends to 1 and p_t/||p_t|| to the max-margin direction.
+
+    For any ``loss``, a `losses.Loss` or the name of one, that still pulls at the best values, l'(gamma_i*) < 0; where
+    it has no inverse the constants are NaN.
 
     Source: sufficient condition derived here (docs/derivations/basin.md).
 
@@ -132,7 +133,8 @@ def basin_condition(model: Parameters, data: TokenDataset) -> BasinCondition:
     fails: n (L(p_0) - L*) < min [l(gamma^(2)) - l(gamma*)] (measured 0.5089, required < 0.3799, off by 0.129)
     """
     E, p, _ = parameters(model, data)
-    gap = _gap(data, E @ p, TokenValues.of(model))
+    kind = check_loss(loss)
+    gap = _gap(data, E @ p, TokenValues.of(model), kind)
     program = solve_program(model, data, gap.top)
     left, right = float(gap.increase.sum()), float(gap.step.min())
     loss_gap = left / data.n_samples
@@ -140,10 +142,15 @@ def basin_condition(model: Parameters, data: TokenDataset) -> BasinCondition:
     if left < right and gap.several.any():
         # b_i = l^{-1}(l(gamma_i*) + n gap), the least y_i f_i that the loss allows; gamma_i* itself at the optimum.
         gamma, second, D = (x[gap.several] for x in (gap.gamma, gap.runner_up, gap.spread))
-        lowest = gamma if left == 0 else np.minimum(gamma, logistic_inverse(logistic(gamma) + left))
+        lowest = gamma
+        if kind.inverse is None:
+            lowest = np.full(gamma.shape, np.nan)
+        elif left > 0:
+            lowest = np.minimum(gamma, kind.margin(np.asarray(kind(gamma)) + left))
         ratio = (lowest - second) / D
         kap_sharp = float(ratio.min())
-        kap = float((expit(-gamma) / expit(-second) * ratio).min())
+        # Some l(second) is above l(gamma*), so that l' < 0 there.
+        kap = float((np.asarray(kind.derivative(gamma)) / np.asarray(kind.derivative(second)) * ratio).min())
     return BasinCondition(
         hypotheses=(
             Hypothesis(
@@ -153,6 +160,7 @@ def basin_condition(model: Parameters, data: TokenDataset) -> BasinCondition:
                 0.0,
             ),
             *program.hypotheses,
+            *_pulls_at_the_best(kind, gap.gamma),
             Hypothesis("n (L(p_0) - L*) < min [l(gamma^(2)) - l(gamma*)]", left, "<", right),
         ),
         left=left,
@@ -165,7 +173,7 @@ def basin_condition(model: Parameters, data: TokenDataset) -> BasinCondition:
     )
 
 
-def basin_bound(model: Parameters, data: TokenDataset, t: ArrayLike) -> BasinBound:
+def basin_bound(model: Parameters, data: TokenDataset, t: ArrayLike, *, loss: Loss | str = logistic) -> BasinBound:
     """Bound L(p_t) - L* along the flow from the model's p (F3).
 
     L(p_t) - L* <= 1 / (1/(L_0 - L*) + gamma^2 kap^2 t), with b_i = l^{-1}(l(gamma_i*) + n (L_0 - L*)) and
@@ -177,11 +185,17 @@ def basin_bound(model: Parameters, data: TokenDataset, t: ArrayLike) -> BasinBou
     Parameters
     ----------
     t : times >= 0, any shape
+    loss : a `losses.Loss` with an inverse, or the name of one; -l' stands in place of the sigmoids
+
+    Raises
+    ------
+    InputError
+        for a negative time, or a loss without an inverse.
     """
     times = as_real_array("t", t, ndim=None, dtype=np.float64)
     if not (times >= 0).all():
         raise InputError("t", "must hold times >= 0", got=float(np.min(times)))
-    condition = basin_condition(model, data)
+    condition = basin_condition(model, data, loss=with_inverse(loss))
     gap, rate = condition.loss_gap, condition.margin**2
 
     def bound(kap: float) -> Floats:
@@ -198,12 +212,12 @@ def basin_bound(model: Parameters, data: TokenDataset, t: ArrayLike) -> BasinBou
     )
 
 
-def large_step_condition(model: Parameters, data: TokenDataset) -> LargeStepCondition:
+def large_step_condition(model: Parameters, data: TokenDataset, *, loss: Loss | str = logistic) -> LargeStepCondition:
     """A condition on three numbers that puts the model's p into the basin (F4).
 
     With Gamma = min_i gamma_i*, eps = the largest |g_s| of the tokens beside the top one, theta = min_i a_{i s_i*}(p):
     n l(theta Gamma - (1 - theta) eps) < l(eps) implies the inequality of `basin_condition`. The margin program must be
-    feasible besides, which the inequality does not imply.
+    feasible besides, which the inequality does not imply. ``loss``: a `losses.Loss` that is >= 0, or the name of one.
 
     Source: sufficient condition derived here (docs/derivations/large-step.md).
 
@@ -213,6 +227,7 @@ def large_step_condition(model: Parameters, data: TokenDataset) -> LargeStepCond
     True
     """
     E, p, _ = parameters(model, data)
+    kind = check_loss(loss)
     values = TokenValues.of(model)
     g, columns, segments = values.values, data.counts.indices, data.segments
     top, _, gamma, _ = top_tokens(data, values)
@@ -220,12 +235,13 @@ def large_step_condition(model: Parameters, data: TokenDataset) -> LargeStepCond
     attention = probabilities((E @ p)[columns], segments, data.counts.data)
     theta, Gamma = float(attention[is_top].min()), float(gamma.min())
     eps = float(np.abs(g[columns[~is_top]]).max(initial=0.0))
-    left = float(data.n_samples * logistic(theta * Gamma - (1 - theta) * eps))
-    right = float(logistic(eps))
+    left = float(data.n_samples * kind(theta * Gamma - (1 - theta) * eps))
+    right = float(kind(eps))
     program = solve_program(model, data, top)
     return LargeStepCondition(
         hypotheses=(
             *program.hypotheses,
+            *_pulls_at_the_best(kind, gamma),
             Hypothesis("n l(theta Gamma - (1 - theta) eps) < l(eps)", left, "<", right),
         ),
         left=left,
@@ -237,11 +253,13 @@ def large_step_condition(model: Parameters, data: TokenDataset) -> LargeStepCond
     )
 
 
-def large_step_size(model: Parameters, data: TokenDataset) -> LargeStepSize:
+def large_step_size(model: Parameters, data: TokenDataset, *, loss: Loss | str = logistic) -> LargeStepSize:
     """The step size on E above which `large_step_condition` holds after the step (F4, eps = 0).
 
     eta > 2 T log(n / log 2) / (alpha_min ||v||^2), T = max_i T_i, alpha_min = min |alpha_s| over the important tokens;
     for p_0 = 0, E^0 v = 0, independent rows of E^0, and data with Assumption 1. ``model`` is the one before the step.
+    For another ``loss`` >= 0 with an inverse (a `losses.Loss`, or the name of one),
+    eta > T l^{-1}(l(0)/n) / (-l'(0) alpha_min ||v||^2).
 
     Source: sufficient condition derived here (docs/derivations/large-step.md).
 
@@ -256,7 +274,11 @@ def large_step_size(model: Parameters, data: TokenDataset) -> LargeStepSize:
     alpha_min = float(np.abs(data.signed_frequency[important]).min()) if important.size else 0.0
     W = float(v @ v)
     occurring = E[data.frequency > 0]
+    kind = with_inverse(loss)
     needed = 2 * data.lengths.max() * math.log(data.n_samples / math.log(2))
+    if kind is not logistic:
+        reached = float(kind.margin(np.asarray(kind(0.0)) / data.n_samples))
+        needed = data.lengths.max() * reached / float(-np.asarray(kind.derivative(0.0)))
     return LargeStepSize(
         hypotheses=(
             Hypothesis("Assumption 1 holds: number of violations", float(len(report.violations)), "<=", 0.0),
@@ -330,6 +352,24 @@ def small_step_condition(model: Parameters, data: TokenDataset) -> SmallStepCond
     )
 
 
+def with_inverse(loss: Loss | str) -> Loss:
+    """The loss; InputError unless it has an inverse, which b_i = l^{-1}(...) and with it every rate needs."""
+    kind = check_loss(loss)
+    if kind.inverse is None:
+        hint = "pass `inverse=` to Loss, or ask basin_condition, which needs none"
+        raise InputError("loss", "must have an inverse for this bound", got=repr(kind), hint=hint)
+    return kind
+
+
+def _pulls_at_the_best(loss: Loss, gamma: Floats) -> tuple[Hypothesis, ...]:
+    """That l' < 0 at all gamma_i*, so that attention on other tokens always costs something; true of the logistic."""
+    if loss is logistic:
+        return ()
+    weakest = float(loss.log_pull(gamma).min())
+    least = math.exp(max(weakest, -700.0)) if weakest > -math.inf else 0.0
+    return (Hypothesis("the loss still pulls at the best values: smallest -l'(gamma*)", least, ">", 0.0),)
+
+
 @dataclass(frozen=True, eq=False)
 class _Gap:
     """Per sequence: its top token, gamma_i*, gamma_i^(2), l(y_i f_i) - l(gamma_i*), l(gamma_i^(2)) - l(gamma_i*),
@@ -344,7 +384,7 @@ class _Gap:
     several: NDArray[np.bool_]
 
 
-def _gap(data: TokenDataset, u: Floats, g: TokenValues) -> _Gap:
+def _gap(data: TokenDataset, u: Floats, g: TokenValues, loss: Loss) -> _Gap:
     columns, segments = data.counts.indices, data.segments
     top, _, gamma, runner_up = top_tokens(data, g)
     D = g.shortfalls(data, top)
@@ -354,8 +394,8 @@ def _gap(data: TokenDataset, u: Floats, g: TokenValues) -> _Gap:
         top=top,
         gamma=gamma,
         runner_up=runner_up,
-        increase=loss_increase(gamma, np.maximum(delta, 0.0)),
-        step=np.where(several, loss_increase(gamma, np.where(several, gamma - runner_up, 0.0)), np.inf),
+        increase=loss.rise(gamma, np.maximum(delta, 0.0)),
+        step=np.where(several, loss.rise(gamma, np.where(several, gamma - runner_up, 0.0)), np.inf),
         spread=segments.max(D),
         several=several,
     )

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import expit
 
 from attnembed._validation import as_real_array, check_positive, check_share, freeze
 from attnembed.attention.data import TokenDataset, check_data
@@ -20,6 +19,7 @@ from attnembed.attention.theory._inputs import ROUNDING, largest_share_along, pa
 from attnembed.attention.theory.hypotheses import Hypothesis, Prediction
 from attnembed.errors import InputError
 from attnembed.gibbs import probabilities
+from attnembed.losses import Loss, check_loss, logistic
 
 __all__ = [
     "GaussianOneStepBound",
@@ -76,10 +76,13 @@ class GaussianOneStepBound(OneStepBound):
     delta: float
 
 
-def one_step_prediction(model: Parameters, data: TokenDataset, step_size: float) -> OneStepPrediction:
+def one_step_prediction(
+    model: Parameters, data: TokenDataset, step_size: float, *, loss: Loss | str = logistic
+) -> OneStepPrediction:
     """E^1_s ~ E^0_s + (eta/2) alpha_s v, the step in the limit of small initial scores and values.
 
-    Exact when p_0 = 0 and E^0 v = 0. Shapes: E (V, d), values (V,). Source: [WSOM25], Lemma 4.1.
+    Exact when p_0 = 0 and E^0 v = 0. For another ``loss``, a `losses.Loss` or the name of one, -eta l'(0) stands in
+    place of eta/2. Shapes: E (V, d), values (V,). Source: [WSOM25], Lemma 4.1.
 
     >>> from attnembed.attention.model import AttentionModel
     >>> data = TokenDataset.from_tokens([[0, 2], [1, 2]], [1, -1])
@@ -88,13 +91,16 @@ def one_step_prediction(model: Parameters, data: TokenDataset, step_size: float)
     (array([ 1., -1.,  0.]), 4.0, True)
     """
     eta = check_positive("step_size", step_size, zero_ok=True)
-    return predict(*parameters(model, data), data, eta)
+    return predict(*parameters(model, data), data, eta, check_loss(loss))
 
 
-def predict(E: Floats, p: Floats, v: Floats, data: TokenDataset, eta: float) -> OneStepPrediction:
+def predict(
+    E: Floats, p: Floats, v: Floats, data: TokenDataset, eta: float, loss: Loss = logistic
+) -> OneStepPrediction:
     """`one_step_prediction` of arguments that have been checked."""
     alpha = data.signed_frequency
-    slope = eta / 2 * float(v @ v)
+    rate = eta * _pull(loss, 0.0)
+    slope = rate * float(v @ v)
     g = E @ v
     return OneStepPrediction(
         hypotheses=(
@@ -106,18 +112,21 @@ def predict(E: Floats, p: Floats, v: Floats, data: TokenDataset, eta: float) -> 
                 ROUNDING,
             ),
         ),
-        E=freeze(E + (eta / 2 * alpha)[:, None] * v),
+        E=freeze(E + (rate * alpha)[:, None] * v),
         values=freeze(g + slope * alpha),
         slope=slope,
     )
 
 
-def one_step_bound(model: Parameters, data: TokenDataset, step_size: float) -> OneStepBound:
+def one_step_bound(
+    model: Parameters, data: TokenDataset, step_size: float, *, loss: Loss | str = logistic
+) -> OneStepBound:
     """Bound the error of `one_step_prediction` for any E^0 and p_0.
 
     ||E^1_s - E^0_s - (eta/2) alpha_s v||
         <= eta phi_s { [(e^{2 rho} - 1) sigma(F) + F/4] ||v|| + 2 e^{2 rho} sigma(F) G0 ||p_0|| },
     and the same with ||v||^2 and |p_0 . v| in place of ||v|| and ||p_0|| for g^1_s - g^0_s - (eta/2) alpha_s ||v||^2.
+    For another ``loss``, sigma(F) is -l'(-F), F/4 the larger of l'(0) - l'(-F) and l'(F) - l'(0), and eta/2 -eta l'(0).
 
     Source: [WSOM25], Lemma 4.1; constants derived here (docs/derivations/one-step.md).
 
@@ -128,10 +137,10 @@ def one_step_bound(model: Parameters, data: TokenDataset, step_size: float) -> O
     (0.1, 1.0, array([0.104, 0.104, 0.207]))
     """
     eta = check_positive("step_size", step_size, zero_ok=True)
-    return bound(*parameters(model, data), data, eta)
+    return bound(*parameters(model, data), data, eta, check_loss(loss))
 
 
-def bound(E: Floats, p: Floats, v: Floats, data: TokenDataset, eta: float) -> OneStepBound:
+def bound(E: Floats, p: Floats, v: Floats, data: TokenDataset, eta: float, loss: Loss = logistic) -> OneStepBound:
     """`one_step_bound` of arguments that have been checked."""
     u, g = E @ p, E @ v
     columns, segments = data.counts.indices, data.segments
@@ -142,8 +151,8 @@ def bound(E: Floats, p: Floats, v: Floats, data: TokenDataset, eta: float) -> On
     share = eta * data.frequency
     return OneStepBound(
         hypotheses=(),
-        embedding=freeze(_times(share, _per_frequency(G0, F, rho, norm_v, norm_p))),
-        value=freeze(_times(share, _per_frequency(G0, F, rho, norm_v**2, abs(float(p @ v))))),
+        embedding=freeze(_times(share, _per_frequency(loss, G0, F, rho, norm_v, norm_p))),
+        value=freeze(_times(share, _per_frequency(loss, G0, F, rho, norm_v**2, abs(float(p @ v))))),
         G0=G0,
         F=F,
         rho=rho,
@@ -158,6 +167,7 @@ def gaussian_one_step_bound(
     embedding_scale: float,
     cls_scale: float,
     delta: float = 0.05,
+    loss: Loss | str = logistic,
 ) -> GaussianOneStepBound:
     """`one_step_bound` before E^0 and p_0 are drawn: true with probability >= 1 - delta.
 
@@ -169,6 +179,7 @@ def gaussian_one_step_bound(
     v : (d,) output vector
     embedding_scale, cls_scale : sE, sp >= 0, standard deviations per coordinate
     delta : in (0, 1)
+    loss : a `losses.Loss`, or the name of one
 
     Source: derived here (docs/derivations/one-step.md).
 
@@ -191,11 +202,11 @@ def gaussian_one_step_bound(
     G0 = sE * norm_v * spread
     norm_p = sp * (math.sqrt(v.size) + math.sqrt(2 * math.log(3 / delta)))
     rho = sE * norm_p * spread
-    share = eta * data.frequency
+    share, kind = eta * data.frequency, check_loss(loss)
     return GaussianOneStepBound(
         hypotheses=(),
-        embedding=freeze(_times(share, _per_frequency(G0, G0, rho, norm_v, norm_p))),
-        value=freeze(_times(share, _per_frequency(G0, G0, rho, norm_v**2, norm_p * norm_v))),
+        embedding=freeze(_times(share, _per_frequency(kind, G0, G0, rho, norm_v, norm_p))),
+        value=freeze(_times(share, _per_frequency(kind, G0, G0, rho, norm_v**2, norm_p * norm_v))),
         G0=G0,
         F=G0,
         rho=rho,
@@ -204,12 +215,19 @@ def gaussian_one_step_bound(
     )
 
 
-def _per_frequency(G0: float, F: float, rho: float, along_v: float, along_p: float) -> float:
-    """[(e^{2 rho} - 1) sigma(F) + F/4] * along_v + 2 e^{2 rho} sigma(F) G0 * along_p."""
-    sigma = float(expit(F))
+def _pull(loss: Loss, z: float) -> float:
+    return float(-np.asarray(loss.derivative(np.float64(z))))
+
+
+def _per_frequency(loss: Loss, G0: float, F: float, rho: float, along_v: float, along_p: float) -> float:
+    """[(e^{2 rho} - 1) sigma(F) + F/4] * along_v + 2 e^{2 rho} sigma(F) G0 * along_p, for the logistic loss."""
+    sigma = _pull(loss, -F)
+    # -l' falls with the margin: it is farthest from -l'(0) at one of the ends.
+    at_zero = _pull(loss, 0.0)
+    bend = F / 4 if loss is logistic else max(sigma - at_zero, at_zero - _pull(loss, F))
     # Attention weights differ from n_is/T_i by a factor of at most T_i, so that e^600 is as good a bound as any above.
     power = min(2 * rho, 600.0)
-    return (math.expm1(power) * sigma + F / 4) * along_v + 2 * math.exp(power) * sigma * G0 * along_p
+    return (math.expm1(power) * sigma + bend) * along_v + 2 * math.exp(power) * sigma * G0 * along_p
 
 
 def _times(share: Floats, bound: float) -> Floats:

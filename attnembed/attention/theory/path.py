@@ -15,12 +15,12 @@ from scipy.optimize import minimize, root
 from attnembed._validation import as_real_array, freeze
 from attnembed.attention.data import TokenDataset
 from attnembed.attention.selection import Parameters, top_tokens
-from attnembed.attention.theory._inputs import loss_increase, parameters
+from attnembed.attention.theory._inputs import parameters
 from attnembed.attention.theory._program import solve_program
 from attnembed.attention.theory.hypotheses import Hypothesis, Prediction
 from attnembed.errors import InputError
 from attnembed.gibbs import probabilities
-from attnembed.losses import logistic_derivative
+from attnembed.losses import Loss, check_loss, logistic
 
 __all__ = ["RegularisationPath", "regularisation_path"]
 
@@ -48,7 +48,9 @@ class RegularisationPath(Prediction):
     stationarity: Floats
 
 
-def regularisation_path(model: Parameters, data: TokenDataset, radii: ArrayLike) -> RegularisationPath:
+def regularisation_path(
+    model: Parameters, data: TokenDataset, radii: ArrayLike, *, loss: Loss | str = logistic
+) -> RegularisationPath:
     """Minimise L over the ball ||p|| <= R for each R, E and v fixed; the model's p plays no part.
 
     L decreases without end along p_mm of the top tokens, so that the minimiser lies on the sphere. It is followed from
@@ -58,6 +60,7 @@ def regularisation_path(model: Parameters, data: TokenDataset, radii: ArrayLike)
     Parameters
     ----------
     radii : (k,) positive
+    loss : a `losses.Loss`, or the name of one
 
     Raises
     ------
@@ -76,7 +79,7 @@ def regularisation_path(model: Parameters, data: TokenDataset, radii: ArrayLike)
     if sizes.size == 0 or not (sizes > 0).all():
         raise InputError("radii", "must hold positive radii", got=sizes.tolist()[:5])
     E, _, v = parameters(model, data)
-    gap = _Gap(data, E, E @ v)
+    gap = _Gap(data, E, E @ v, check_loss(loss))
     program = solve_program(model, data, gap.top)
     points = np.full((sizes.size, E.shape[1]), np.nan)
     gaps, rest = np.full(sizes.size, np.nan), np.full(sizes.size, np.nan)
@@ -112,7 +115,8 @@ def regularisation_path(model: Parameters, data: TokenDataset, radii: ArrayLike)
 class _Gap:
     """log(L - L*) as a function of p, by its own formulas: D_is = y_i (g_top - g_s), delta_i = sum_s a_is D_is."""
 
-    def __init__(self, data: TokenDataset, E: Floats, g: Floats) -> None:
+    def __init__(self, data: TokenDataset, E: Floats, g: Floats, loss: Loss) -> None:
+        self.loss = loss
         self.data, self.segments, self.columns = data, data.segments, data.counts.indices
         self.top, _, self.gamma, second = top_tokens(data, g)
         self.smallest_step = float((self.gamma - second).min())
@@ -131,12 +135,12 @@ class _Gap:
         u = q / length
         a = probabilities(radius * (self.E @ u)[self.columns], self.segments, self.data.counts.data)
         delta = self.segments.sum(a * self.D)
-        value = float(loss_increase(self.gamma, delta).mean())
+        value = float(self.loss.rise(self.gamma, delta).mean())
         if value <= np.finfo(float).tiny:
             raise InputError(
                 "radii", "must leave L - L* above the smallest float", got=radius, hint="use smaller radii"
             )
-        slope = -logistic_derivative(self.gamma - delta) / self.data.n_samples
+        slope = -np.asarray(self.loss.derivative(self.gamma - delta)) / self.data.n_samples
         gradient = (self.segments.spread(slope) * a * (self.D - self.segments.spread(delta))) @ self.rows
         along = radius * gradient / value
         return float(np.log(value)), (along - (along @ u) * u) / length

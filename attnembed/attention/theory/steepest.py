@@ -15,9 +15,10 @@ from attnembed._validation import check_choice, freeze
 from attnembed.attention.data import TokenDataset
 from attnembed.attention.selection import Parameters, margin_constraints, top_tokens
 from attnembed.attention.theory._inputs import parameters
-from attnembed.attention.theory.basin import basin_condition
+from attnembed.attention.theory.basin import basin_condition, with_inverse
 from attnembed.attention.theory.hypotheses import Prediction
 from attnembed.errors import InputError, NotSeparableError
+from attnembed.losses import Loss, logistic
 from attnembed.margin_norms import NORMS, Norm
 from attnembed.margins import max_margin
 
@@ -42,7 +43,9 @@ class SteepestBound(Prediction):
     norm: str
 
 
-def steepest_bound(model: Parameters, data: TokenDataset, r: ArrayLike, *, norm: Norm = "l2") -> SteepestBound:
+def steepest_bound(
+    model: Parameters, data: TokenDataset, r: ArrayLike, *, norm: Norm = "l2", loss: Loss | str = logistic
+) -> SteepestBound:
     """Bound L - L* along steepest descent from the model's p, dp/dr = argmax_{||x|| <= 1} <-grad_p L, x>.
 
     L(p_r) - L* <= (L_0 - L*) e^{-gamma kap r} for p_0 in the basin of F3, with gamma the margin in the norm and
@@ -52,11 +55,12 @@ def steepest_bound(model: Parameters, data: TokenDataset, r: ArrayLike, *, norm:
     Parameters
     ----------
     r : lengths >= 0 of the path, in the norm; any shape
+    loss : a `losses.Loss` with an inverse, or the name of one
 
     Raises
     ------
     InputError
-        for a negative length or an unknown norm.
+        for a negative length, an unknown norm, or a loss without an inverse.
 
     Source: [JTA24] for the method; the bound is derived here (docs/derivations/steepest.md).
 
@@ -71,7 +75,7 @@ def steepest_bound(model: Parameters, data: TokenDataset, r: ArrayLike, *, norm:
     lengths = np.asarray(r, dtype=np.float64)
     if not (lengths >= 0).all():
         raise InputError("r", "must hold lengths >= 0", got=float(np.min(lengths)))
-    condition = basin_condition(model, data)
+    condition = basin_condition(model, data, loss=with_inverse(loss))
     E, _, v = parameters(model, data)
     margin = condition.margin
     if norm != "l2" and margin > 0:

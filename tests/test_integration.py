@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from attnembed import flow
-from attnembed.flow import CLOCKS, Clock, FlowPoint, Trajectory, integrate, log_time_of
+import attnembed as ae
+from attnembed import integration
+from attnembed.errors import InputError
+from attnembed.integration import CLOCKS, Clock, FlowPoint, Trajectory, follow, log_time_of
 from attnembed.results import Status
 
 Array = np.ndarray[Any, Any]
@@ -54,7 +56,7 @@ class Broken(Escape):
 
 
 def run(field: Any, x0: Any = (0.0,), *, clock: Clock = "log_time", until: float = 20.0, **options: Any) -> Trajectory:
-    return integrate(
+    return follow(
         field, np.asarray(x0, dtype=float), clock=clock, until=until, **{"rtol": 1e-10, "atol": 1e-12, **options}
     )
 
@@ -123,13 +125,13 @@ def test_stops_are_located() -> None:
 
 def test_a_stop_at_the_very_start_of_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
     # The interpolant differs from the accepted points by rounding; here by more, so that it is past the stop at once.
-    class Rounded(flow.LSODA):
+    class Rounded(integration.LSODA):
         def dense_output(self) -> Any:
             inside = super().dense_output()
             return lambda time: inside(time) + 1e-9
 
     points = run(Escape(), until=50.0).x[:, 0]
-    monkeypatch.setattr(flow, "LSODA", Rounded)
+    monkeypatch.setattr(integration, "LSODA", Rounded)
     path = run(Escape(), until=50.0, stops={"near": lambda x: x[0] - np.nextafter(points[5], np.inf)})
     assert path.status is Status.STOPPED
     assert_allclose(path.x[-1, 0], points[5], rtol=1e-8)
@@ -312,3 +314,83 @@ def test_log_time_of_small_and_large_values() -> None:
 def test_progress_is_silent_off_a_terminal(capfd: pytest.CaptureFixture[str]) -> None:
     run(Escape())
     assert capfd.readouterr() == ("", "")
+
+
+# --- the door for plain functions -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("clock", CLOCKS)
+@pytest.mark.parametrize("form", ["force", "force and jacobian", "with a scale"])
+def test_plain_functions(clock: Clock, form: str) -> None:
+    field, x0 = Escape([1.0, 0.2]), np.array([0.5, -1.0])
+    until = {"time": 2.0, "log_time": 12.0, "arclength": 5.0}[clock]
+    right = follow(field, x0, clock=clock, until=until, rtol=1e-11, atol=1e-13)
+    force: Any = field.force if form == "with a scale" else lambda p: field.weights * np.exp(-p)
+    jacobian = (lambda p: -np.diag(field.weights * np.exp(-p))) if "jacobian" in form else None
+    path = ae.integrate(force, x0.tolist(), clock=clock, until=until, jacobian=jacobian, rtol=1e-9, atol=1e-11)
+    assert path.success
+    assert path.message == f"reached {clock} = {until:g}"
+    assert_allclose(path.p, right.x[-1], rtol=1e-6, atol=1e-7)
+    assert_allclose(path.reading[-1], until, rtol=1e-12)
+    assert_allclose(path.arclength[-1], right.arclength[-1], rtol=1e-6)
+    assert not path.path.flags.writeable
+
+
+def test_a_stiff_force_uses_its_jacobian() -> None:
+    rates = np.array([1e6, 1.0])
+    options: Any = {"clock": "time", "until": 3.0}
+    path = ae.integrate(lambda p: -rates * p, [1.0, 1.0], jacobian=lambda p: -np.diag(rates), **options)
+    assert path.njev > 0
+    assert_allclose(path.p, [0.0, np.exp(-3)], rtol=1e-5, atol=1e-9)
+    without = ae.integrate(lambda p: -rates * p, [1.0, 1.0], **options)
+    assert without.njev == 0
+    assert_allclose(without.p, path.p, rtol=1e-5, atol=1e-9)
+
+
+def test_stops_and_callbacks_of_plain_functions() -> None:
+    path = ae.integrate(lambda p: np.exp(-p), [0.0], until=50.0, stops={"p = 3": lambda p: p[0] - 3})
+    assert path.status is Status.STOPPED
+    assert_allclose(path.p, 3, rtol=1e-12)
+    seen: list[Any] = []
+    path = ae.integrate(lambda p: np.exp(-p), [0.0], callback=lambda state: seen.append(state) or len(seen) == 2)
+    assert path.status is Status.STOPPED
+    assert seen[0].p.tolist() == [0.0]
+    assert ae.integrate(lambda p: np.where(p < 3, np.exp(-p), np.nan), [0.0]).status is Status.NOT_FINITE
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((lambda p: p[:1], [1.0, 2.0]), r"`force` must return an array of shape \(2,\); got shape \(1,\)"),
+        ((lambda p: None, [1.0]), "`force` must"),
+        ((lambda p: p * np.nan, [1.0]), "`force` must be finite at the start"),
+        ((None, [1.0]), "`force` must be a function"),
+        ((lambda p: p, []), "`p0` must have at least one coordinate"),
+        ((lambda p: p, [[1.0]]), "`p0`"),
+        ((lambda p: p, [np.nan]), "`p0`"),
+    ],
+)
+def test_what_cannot_be_integrated(arguments: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        ae.integrate(*arguments)
+
+
+def test_bad_options_of_plain_functions() -> None:
+    for options, message in (
+        ({"clock": "days"}, "`clock`"),
+        ({"until": 1e3}, "`until` must lie between"),
+        ({"rtol": 0.0}, "`rtol`"),
+        ({"stops": {"here": 3}}, "`stops\\['here'\\]` must be a function"),
+    ):
+        with pytest.raises(InputError, match=message):
+            ae.integrate(lambda p: -p, [1.0], **options)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="`force` must not be zero at p0"):
+        ae.integrate(lambda p: 0 * p, [1.0], clock="arclength")
+
+
+def test_the_old_module_warns() -> None:
+    with pytest.warns(DeprecationWarning, match=r"attnembed.flow.integrate is deprecated"):
+        from attnembed.flow import integrate
+    assert integrate is follow
+    with pytest.raises(ImportError):
+        from attnembed.flow import nothing  # noqa: F401

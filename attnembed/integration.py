@@ -1,0 +1,524 @@
+"""Gradient flow dx/dt = F(x) by scipy.integrate.LSODA, in three clocks.
+
+    time        dx/dt = F                     t from 0
+    log_time    dx/ds = e^s F                 s = log(1 + t)
+    arclength   dx/dr = F / ||F||             the same path, parametrised by its length
+
+A flow whose solution runs to infinity like log t needs e^100 units of time before its direction shows; in log time it
+takes a few hundred steps. Forces are passed as (array, log_scale), so that no clock underflows.
+
+The state carries one more coordinate than x: the arc length in the first two clocks, log time in the third. The steps
+of LSODA, solve_ivp's own class, are taken one by one: inside solve_ivp a NaN passes for success, and a step that never
+ends or a stop that holds at the start cannot be seen.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.integrate import LSODA
+from scipy.optimize import brentq
+
+from attnembed._progress import Progress
+from attnembed._validation import (
+    as_real_array,
+    check_between,
+    check_choice,
+    check_function,
+    check_integer,
+    check_positive,
+    freeze,
+)
+from attnembed.errors import InputError, InputTypeError
+from attnembed.results import Record, Result, Status
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = [
+    "CLOCKS",
+    "Clock",
+    "FlowField",
+    "FlowPath",
+    "FlowPoint",
+    "FlowState",
+    "Trajectory",
+    "check_clock",
+    "follow",
+    "integrate",
+]
+
+Vector = NDArray[np.float64]
+Clock = Literal["time", "log_time", "arclength"]
+CLOCKS: tuple[Clock, ...] = ("time", "log_time", "arclength")
+
+_EPS = float(np.finfo(float).eps)
+_SHORT = 1e-30
+# Squared norms and exponents between which nothing under- or overflows.
+_TINY, _POWER = 1e-200, 300.0
+
+_ADVICE = {
+    Status.MAX_ITERATIONS: ": raise rtol or max_nfev, or use clock='log_time'",
+    Status.NOT_FINITE: ": the force or its Jacobian is not finite there; rescale the problem",
+    Status.FAILED: ": try another clock, or larger tolerances",
+}
+
+
+class FlowField(Protocol):
+    """A force and its Jacobian, each as (array, log_scale): the value is array * exp(log_scale).
+
+    A field without a Jacobian says so by an attribute ``has_jacobian = False``; LSODA then takes differences.
+    """
+
+    def force(self, x: Vector) -> tuple[Vector, float]: ...
+    def jacobian(self, x: Vector) -> tuple[Vector, float]: ...
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class FlowPoint(Record):
+    """One accepted step: the state, log t (-inf at the start), the arc length and the evaluations so far."""
+
+    x: Vector
+    log_time: float
+    arclength: float
+    nfev: int
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Trajectory(Record):
+    """The accepted steps of an integration: ``x`` (k, r), ``log_time`` (k,), ``arclength`` (k,)."""
+
+    x: Vector
+    log_time: Vector
+    arclength: Vector
+    status: Status
+    message: str
+    nfev: int
+    njev: int
+
+
+def follow(
+    field: FlowField,
+    x0: Vector,
+    *,
+    clock: Clock,
+    until: float,
+    rtol: float,
+    atol: float,
+    stops: Mapping[str, Callable[[Vector], float]] | None = None,
+    callback: Callable[[FlowPoint], bool | None] | None = None,
+    max_nfev: int = 100_000,
+    title: str = "flow",
+) -> Trajectory:
+    """Follow the flow from t = 0 until the clock shows ``until`` (t, log t or arc length).
+
+    It ends earlier at the first point where one of the functions ``stops`` of x is no longer negative (the point is
+    located within the step; the key says in the message what happened), or when the callback, called at the start
+    and after each accepted step, returns True. Uses LSODA, which changes between Adams and BDF methods, with the
+    analytic Jacobian.
+
+    >>> class Decay:
+    ...     def force(self, x): return -x, 0.0
+    ...     def jacobian(self, x): return -np.eye(x.size), 0.0
+    >>> end = follow(Decay(), np.ones(1), clock="time", until=1.0, rtol=1e-9, atol=1e-12)
+    >>> bool(abs(end.x[-1, 0] - np.exp(-1)) < 1e-8), end.status.value
+    (True, 'reached_end')
+    """
+    counted = _Counted(field, max_nfev)
+    system = {"time": _TimeSystem, "log_time": _LogTimeSystem, "arclength": _ArclengthSystem}[clock](counted, x0)
+    # log t = until means log(1 + t) = log(1 + e^until).
+    end = float(np.logaddexp(0.0, until)) if clock == "log_time" else until
+    stops = stops or {}
+    times, states = [0.0], [np.append(x0, 0.0)]
+    # LSODA takes no steps near the smallest floats: a short clock runs in units of its end.
+    unit = end if 0 < end < _SHORT else 1.0
+    rate, jacobian = system.rate, system.jacobian
+    if unit < 1.0:
+        rate = lambda time, y: unit * system.rate(unit * time, y)  # noqa: E731
+        jacobian = lambda time, y: unit * system.jacobian(unit * time, y)  # noqa: E731
+    jac = jacobian if getattr(field, "has_jacobian", True) else None
+    solver = LSODA(rate, 0.0, states[0], end / unit, rtol=max(rtol, 100 * _EPS), atol=atol, jac=jac)
+
+    def run(progress: Progress) -> tuple[Status, str]:
+        """Take steps until something ends the flow, and say what."""
+        reached = next((name for name, stop in stops.items() if stop(x0) >= 0), None)
+        while True:
+            progress.update(unit * times[-1])
+            if callback is not None:
+                log_time, arclength = system.observe(unit * np.array(times[-1:]), states[-1][-1:])
+                point = FlowPoint(states[-1][:-1].copy(), float(log_time[0]), float(arclength[0]), counted.nfev)
+                if callback(point):
+                    return Status.STOPPED, "stopped by the callback at"
+            if reached is not None:
+                beyond = stops[reached](states[-1][:-1]) if len(times) == 1 else 0.0
+                where = f"at the start, which is beyond {reached} by {beyond:.3g}" if beyond else f"where {reached}"
+                return Status.STOPPED, f"stopped {where}, at"
+            if solver.status == "finished":
+                return Status.REACHED_END, "reached"
+            try:
+                with quiet_step():
+                    solver.step()
+            except _EvaluationsUsedError:
+                return Status.MAX_ITERATIONS, f"{max_nfev} evaluations used at"
+            if not (math.isfinite(solver.y @ solver.y) or np.isfinite(solver.y).all()):
+                return Status.NOT_FINITE, "the state is not finite after"
+            if solver.status == "failed" or solver.t == solver.t_old:
+                return Status.FAILED, "the integrator gave up at"
+            reached, time, y = _first_stop(stops, solver, states[-1])
+            times.append(time)
+            states.append(y)
+
+    # Entering the context costs as much as a step of a small flow; only a callback must not run within it.
+    quiet_run, quiet_step = (_quiet, nullcontext) if callback is None else (nullcontext, _quiet)
+    with Progress(title, total=end) as progress, quiet_run():
+        status, what = run(progress)
+    path = np.array(states)
+    clocked = unit * np.array(times)
+    log_time, arclength = system.observe(clocked, path[:, -1])
+    readings: dict[str, Vector] = {"time": clocked, "log_time": log_time, "arclength": arclength}
+    reading = readings[clock][-1]
+    return Trajectory(
+        x=path[:, :-1],
+        log_time=log_time,
+        arclength=arclength,
+        status=status,
+        message=f"{what} {clock} = {reading:.6g}{_ADVICE.get(status, '')}",
+        nfev=counted.nfev,
+        njev=counted.njev,
+    )
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class FlowState(Record):
+    """What a callback receives at the start and after each step: p (d,), log t, arc length and evaluations so far."""
+
+    p: Vector
+    log_time: float
+    arclength: float
+    nfev: int
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class FlowPath(Result):
+    """A path; all arrays run over the k accepted steps, the start among them.
+
+    Attributes
+    ----------
+    p : (d,) the last point
+    path : (k, d) the points
+    log_time : (k,) log t; -inf at the start, t = 0
+    arclength : (k,) length of the path so far
+    clock : "log_time", "time" or "arclength", the variable of the integration
+    nfev, njev : evaluations of the force and of its Jacobian
+    """
+
+    p: Vector
+    path: Vector
+    log_time: Vector
+    arclength: Vector
+    clock: str
+    nfev: int
+    njev: int
+
+    @property
+    def reading(self) -> Vector:
+        """What the clock shows at each point, (k,)."""
+        if self.clock == "arclength":
+            return self.arclength
+        return np.exp(self.log_time) if self.clock == "time" else self.log_time
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the coordinates of p against the clock, on new axes where none are given; returns the axes."""
+        from attnembed import plotting
+
+        return plotting.plot_path(self.reading, self.path, clock=self.clock, ax=ax)
+
+
+class _PlainField:
+    """Functions of p as a `FlowField`."""
+
+    def __init__(self, force: Callable[[Vector], Any], jacobian: Callable[[Vector], Any] | None, size: int) -> None:
+        self._force, self._size = force, size
+        self.has_jacobian = jacobian is not None
+        self._of_jacobian = jacobian
+
+    def force(self, x: Vector) -> tuple[Vector, float]:
+        return self._scaled("force", self._force(x.copy()), (self._size,))
+
+    def jacobian(self, x: Vector) -> tuple[Vector, float]:
+        assert self._of_jacobian is not None
+        return self._scaled("jacobian", self._of_jacobian(x.copy()), (self._size, self._size))
+
+    @staticmethod
+    def _scaled(name: str, found: Any, shape: tuple[int, ...]) -> tuple[Vector, float]:
+        """An array, or (array, log_scale)."""
+        log_scale = 0.0
+        if isinstance(found, tuple) and len(found) == 2 and np.ndim(found[1]) == 0:
+            found, log_scale = found[0], float(found[1])
+        try:
+            array = np.asarray(found, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise InputTypeError(name, "must return an array of numbers", got=type(found).__name__) from error
+        if array.shape != shape:
+            raise InputError(name, f"must return an array of shape {shape}", got=f"shape {array.shape}")
+        return array, log_scale
+
+
+def check_clock(clock: Any, until: Any) -> tuple[Clock, float]:
+    """One of the three clocks, and a final value in its range."""
+    check_choice("clock", clock, CLOCKS)
+    if clock == "log_time":
+        return clock, check_between("until", until, -700, 700, hint="for this clock it is log t, not t")
+    return clock, check_positive("until", until)
+
+
+def integrate(
+    force: Callable[[Vector], Any],
+    p0: ArrayLike,
+    *,
+    clock: Clock = "log_time",
+    until: float = 40.0,
+    jacobian: Callable[[Vector], Any] | None = None,
+    rtol: float = 1e-8,
+    atol: float = 1e-10,
+    stops: Mapping[str, Callable[[Vector], float]] | None = None,
+    callback: Callable[[FlowState], bool | None] | None = None,
+    max_nfev: int = 100_000,
+) -> FlowPath:
+    """Follow dp/dt = force(p) from p0 until the clock shows ``until``.
+
+    In log time a flow that runs to infinity like log t reaches t = e^60 in a few hundred steps; in arc length,
+    dp/dr = F/||F||, it does not matter how small the force is.
+
+    Parameters
+    ----------
+    force : p (d,) -> F (d,); or -> (array, log_scale), F = array * e^log_scale, where F itself would underflow
+    p0 : (d,) the start
+    clock : "log_time" (log t), "time" (t) or "arclength" (length of the path)
+    until : final value of the clock
+    jacobian : p -> dF/dp (d, d), in either form; without one the integrator takes differences
+    rtol, atol : tolerances per coordinate
+    stops : functions of p by name; the flow ends, at a point located within the step, where one is no longer negative
+    callback : called with a `FlowState` at the start and after each step; stops the flow by returning True
+    max_nfev : give up after so many evaluations of the force
+
+    Raises
+    ------
+    InputError, InputTypeError
+        for an option out of its range, a start that is not finite, or a force of another shape. A force that becomes
+        NaN on the way ends the flow with `Status.NOT_FINITE`.
+
+    >>> flow = integrate(lambda p: np.exp(-p), [0.0], until=50.0)
+    >>> flow.success, bool(abs(flow.p[0] - 50.0) < 1e-6)
+    (True, True)
+    """
+    start = np.array(as_real_array("p0", p0, ndim=1), dtype=np.float64)
+    if start.size == 0:
+        raise InputError("p0", "must have at least one coordinate", got="none")
+    check_function("force", force, optional=False)
+    check_function("jacobian", jacobian)
+    check_function("callback", callback)
+    clock, until = check_clock(clock, until)
+    for name, stop in (stops or {}).items():
+        check_function(f"stops[{name!r}]", stop, optional=False)
+    field = _PlainField(force, jacobian, start.size)
+    array, log_scale = field.force(start)
+    if not np.isfinite(array).all() or np.isnan(log_scale) or log_scale == np.inf:
+        raise InputError("force", "must be finite at the start", got=f"{array.tolist()}"[:60])
+    if clock == "arclength" and (not array.any() or log_scale == -np.inf):
+        raise InputError("force", "must not be zero at p0 for clock='arclength'", got="zero")
+    report = None
+    if callback is not None:
+        listener = callback
+
+        def report(point: FlowPoint) -> bool | None:
+            return listener(FlowState(point.x, point.log_time, point.arclength, point.nfev))
+
+    run = follow(
+        field, start, clock=clock, until=until,
+        rtol=check_positive("rtol", rtol), atol=check_positive("atol", atol), stops=stops,
+        callback=report, max_nfev=check_integer("max_nfev", max_nfev, minimum=1),
+    )  # fmt: skip
+    return FlowPath(
+        status=run.status,
+        message=run.message,
+        p=freeze(run.x[-1].copy()),
+        path=freeze(run.x),
+        log_time=freeze(run.log_time),
+        arclength=freeze(run.arclength),
+        clock=clock,
+        nfev=run.nfev,
+        njev=run.njev,
+    )
+
+
+def log_time_of(s: Vector) -> Vector:
+    """log t from s = log(1 + t): s + log(1 - e^{-s}), -inf at s = 0.
+
+    >>> log_time_of(np.array([0.0, np.log(2.0), 60.0]))
+    array([-inf,   0.,  60.])
+    """
+    with np.errstate(divide="ignore"):
+        return s + np.log(-np.expm1(-s))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Steps without the warnings of LSODA: the status and the message of the result say it instead."""
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore", UserWarning)
+        yield
+
+
+def _first_stop(
+    stops: Mapping[str, Callable[[Vector], float]], solver: LSODA, before: Vector
+) -> tuple[str | None, float, Vector]:
+    """Name, time and state of the first stop within the step from ``before``; (None, the step's end) without one."""
+    passed = {name: stop for name, stop in stops.items() if stop(solver.y[:-1]) >= 0}
+    if not passed:
+        return None, solver.t, solver.y
+    ends, inside = {solver.t_old: before, solver.t: solver.y}, solver.dense_output()
+
+    def state(time: float) -> Vector:
+        return ends[time] if time in ends else inside(time)
+
+    def value(time: float, stop: Callable[[Vector], float]) -> float:
+        return stop(state(time)[:-1])
+
+    found = {name: brentq(value, *ends, args=(stop,), xtol=4 * _EPS, rtol=4 * _EPS) for name, stop in passed.items()}
+    first = min(found, key=found.__getitem__)
+    return first, found[first], state(found[first])
+
+
+class _EvaluationsUsedError(Exception):
+    """Raised within a step, so that a step that never ends does end."""
+
+
+class _Counted:
+    """A field that counts its evaluations and allows no more than ``max_nfev`` of the force."""
+
+    def __init__(self, field: FlowField, max_nfev: int) -> None:
+        self.field, self.max_nfev = field, max_nfev
+        self.nfev = self.njev = 0
+
+    def force(self, x: Vector) -> tuple[Vector, float]:
+        if self.nfev == self.max_nfev:
+            raise _EvaluationsUsedError
+        self.nfev += 1
+        return self.field.force(x)
+
+    def jacobian(self, x: Vector) -> tuple[Vector, float]:
+        self.njev += 1
+        return self.field.jacobian(x)
+
+
+def _direction(force: Vector, log_scale: float) -> tuple[Vector, float]:
+    """F/||F|| and log ||F||; the norm is taken after scaling, so that it cannot underflow."""
+    largest = float(np.abs(force).max())
+    if largest == 0:
+        return np.zeros_like(force), -np.inf
+    scaled = force / largest
+    norm = float(np.linalg.norm(scaled))
+    return scaled / norm, log_scale + np.log(largest) + np.log(norm)
+
+
+class _System:
+    """The extended system (x, z) in one clock; z is the last coordinate."""
+
+    def __init__(self, field: FlowField, x0: Vector) -> None:
+        self.field = field
+
+    def _unit(self, x: Vector) -> tuple[Vector, float]:
+        """F/||F|| and log ||F||."""
+        return _direction(*self.field.force(x))
+
+    def rate(self, time: float, y: Vector) -> Vector:
+        raise NotImplementedError
+
+    def jacobian(self, time: float, y: Vector) -> Vector:
+        raise NotImplementedError
+
+    def observe(self, times: Vector, z: Vector) -> tuple[Vector, Vector]:
+        """(log t, arc length) from the clock and the extra coordinate."""
+        raise NotImplementedError
+
+
+class _TimeSystem(_System):
+    """dx/dt = F, dz/dt = ||F||."""
+
+    def log_speed(self, time: float) -> float:
+        return 0.0
+
+    def rate(self, time: float, y: Vector) -> Vector:
+        force, log_scale = self.field.force(y[:-1])
+        square, power = float(force @ force), log_scale + self.log_speed(time)
+        out = np.empty(y.size)
+        if _TINY < square < 1.0 / _TINY and abs(power) < _POWER:  # the common case
+            np.multiply(force, math.exp(power), out=out[:-1])
+            out[-1] = math.sqrt(square) * math.exp(power)
+        else:
+            unit, log_norm = _direction(force, log_scale)
+            np.multiply(np.append(unit, 1.0), np.exp(log_norm + self.log_speed(time)), out=out)
+        return out
+
+    def jacobian(self, time: float, y: Vector) -> Vector:
+        unit, _ = self._unit(y[:-1])
+        jacobian, log_scale = self.field.jacobian(y[:-1])
+        out = np.zeros((y.size, y.size))
+        out[:-1, :-1] = np.exp(log_scale + self.log_speed(time)) * jacobian
+        out[-1, :-1] = unit @ out[:-1, :-1]
+        return out
+
+    def observe(self, times: Vector, z: Vector) -> tuple[Vector, Vector]:
+        with np.errstate(divide="ignore"):
+            return np.log(times), z
+
+
+class _LogTimeSystem(_TimeSystem):
+    """dx/ds = e^s F, dz/ds = e^s ||F||."""
+
+    def log_speed(self, time: float) -> float:
+        return time
+
+    def observe(self, times: Vector, z: Vector) -> tuple[Vector, Vector]:
+        return log_time_of(times), z
+
+
+class _ArclengthSystem(_System):
+    """dx/dr = F / ||F||, dz/dr = e^{-z} / (t_0 ||F||) with z = log(1 + t / t_0).
+
+    The unit of time is t_0 = 1 / ||F(x_0)||, so that dz/dr is 1 at the start however small the force is there.
+    """
+
+    def __init__(self, field: FlowField, x0: Vector) -> None:
+        super().__init__(field, x0)
+        self.log_unit = -self._unit(x0)[1]
+
+    def _log_slowness(self, z: float, log_norm: float) -> float:
+        return -z - log_norm - self.log_unit
+
+    def rate(self, time: float, y: Vector) -> Vector:
+        unit, log_norm = self._unit(y[:-1])
+        return np.append(unit, np.exp(self._log_slowness(y[-1], log_norm)))
+
+    def jacobian(self, time: float, y: Vector) -> Vector:
+        unit, log_norm = self._unit(y[:-1])
+        jacobian, log_scale = self.field.jacobian(y[:-1])
+        relative = np.exp(log_scale - log_norm) * jacobian
+        along, slowness = unit @ relative, np.exp(self._log_slowness(y[-1], log_norm))
+        out = np.empty((y.size, y.size))
+        out[:-1, :-1] = relative - np.outer(unit, along)
+        out[:-1, -1] = 0.0
+        out[-1, :-1] = -slowness * along
+        out[-1, -1] = -slowness
+        return out
+
+    def observe(self, times: Vector, z: Vector) -> tuple[Vector, Vector]:
+        return np.where(z > 0, log_time_of(z) + self.log_unit, -np.inf), times
