@@ -109,6 +109,7 @@ __all__ = [
 attach(
     __name__,
     {
+        "attnembed": ("losses",),
         "attnembed.attention": ("theory",),
         "attnembed.attention.data": ("TokenDataset", "make_balanced_dataset", "make_iid_dataset"),
         "attnembed.attention.descent": ("normalised_descent",),

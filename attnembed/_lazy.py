@@ -24,7 +24,7 @@ class _LazyPackage(ModuleType):
 
     def __getattr__(self, name: str) -> Any:
         home = self._homes.get(name) if name[:1] != "_" else None
-        if home is not None:
+        if home is not None and home != self.__name__:  # a submodule is found below
             value = getattr(importlib.import_module(home), name)
             setattr(self, name, value)
             return value

@@ -61,6 +61,11 @@ EXPECTED: dict[str, Callable[[Numbers], bool]] = {
         and 0 <= x["spread of the accuracy over c, online"] < 0.02
         and x["accuracy of online at its worst c, minus stage"] > -0.02
     ),
+    "11_your_own_lemma": lambda x: (
+        0.05 < x["best ratio of the true bound"] <= 1
+        and x["ratio of the counterexample"] > 1
+        and x["sequences in the counterexample"] <= 3
+    ),
     "12_basins_in_the_plane": lambda x: (
         x["locally optimal selections"] == 3
         and x["share of starts that end in one"] > 0.99

@@ -190,15 +190,13 @@ class AttentionModel(KeepsFrozen):
         ((4, 3), True)
         """
         self._check(data)
-        if (
-            check_loss(loss) is logistic
-            and self._is_small(data)
-            and (found := dense_gradients(data, self.E, self.p, self.v)) is not None
-        ):
-            loss, A, B, grad_p, grad_v = found
-            for array in (A, B, grad_p, grad_v):
-                array.flags.writeable = False
-            return loss, Gradients(grad_p, grad_v, (A, B), grad_p, 0.0, (self.v, self.p))
+        if check_loss(loss) is logistic and self._is_small(data):
+            found = dense_gradients(data, self.E, self.p, self.v)
+            if found is not None:
+                value, A, B, grad_p, grad_v = found
+                for array in (A, B, grad_p, grad_v):
+                    array.flags.writeable = False
+                return value, Gradients(grad_p, grad_v, (A, B), grad_p, 0.0, (self.v, self.p))
         sums = self._sums(data, loss)
         A, B = (freeze(factor.astype(self.E.dtype, copy=False)) for factor in (sums.A, sums.B))
         peak = float(np.abs(sums.scaled_B).max()) or 1.0  # float32 would lose a small B
