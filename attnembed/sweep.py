@@ -136,10 +136,11 @@ def sweep(
     The store holds JSON lines in ASCII. The first, ``{"attnembed_sweep": 2, "function": NAME, "key": KEY, "rng":
     INT}``, says what the file belongs to. Every other line is a finished cell: ``cell``, ``seed``, either ``value`` or
     ``error`` and ``traceback``, ``seconds``, ``versions`` and ``digest``, which tells a damaged line. A line is
-    appended in one write before the cell counts as done, and is on the disk a second later at most (with a ``callback``,
-    before that is called): what a killed process has written stays, a power cut takes the cells of the last second. Run
-    again with the same store, function and rng, a sweep takes over what is there (without rng, the rng, too) and
-    computes what is missing; of several lines about a cell the last one counts. A last line that a crash has torn is removed, its cell is computed again.
+    appended in one write before the cell counts as done, and is on the disk a second later at most (with a
+    ``callback``, before that is called): a killed process loses nothing that it has written, a power cut takes the
+    cells of the last second. Run again with the same store, function and rng, a sweep takes over what is there (without
+    rng, the rng, too) and computes what is missing; of several lines about a cell the last one counts. A last line that
+    a crash has torn is removed, its cell is computed again.
     The store of another function or rng, or one in use, is refused. Versions are noted, not compared.
 
     Functions are the same if they have the same content: instructions, defaults, variables of an enclosing function,
