@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import stat
+import threading
+import time
 import weakref
 from pathlib import Path
 from types import TracebackType
@@ -38,6 +40,10 @@ class LineStore:
         self.path, self.kind, self.version = Path(path), kind, version
         self.header: dict[str, Any] | None = None
         self.records: list[dict[str, Any]] = []
+        self._guard = threading.RLock()
+        self._timer: threading.Timer | None = None  # the sync to come
+        self._synced = -float("inf")  # when the last one ended
+        self._failure: DataFileError | None = None  # of one that nobody waited for
         try:
             make_folder(self.path.parent)
             flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
@@ -73,13 +79,54 @@ class LineStore:
 
     def sync(self) -> None:
         """Return when all lines are on the disk."""
-        try:
-            os.fsync(self._file)
-        except OSError as error:
-            raise self._unwritable(error) from error
+        with self._guard:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            if self._failure is not None:
+                raise self._failure
+            try:
+                os.fsync(self._file)
+            except OSError as error:
+                raise self._unwritable(error) from error
+            self._synced = time.monotonic()
+
+    def sync_within(self, seconds: float) -> None:
+        """Have all lines on the disk so many seconds from now, without waiting for it where others came before.
+
+        The first line after a pause is waited for; those that follow within ``seconds`` share one sync, which a thread
+        makes when that time is over. Where it fails, the next sync raises what it should have raised.
+        """
+        with self._guard:
+            if self._timer is not None and self._failure is None:
+                return
+            wait = self._synced + seconds - time.monotonic()
+            if wait <= 0 or self._failure is not None:
+                self.sync()
+                return
+            self._timer = threading.Timer(wait, self._sync_late)
+            self._timer.daemon = True
+            self._timer.start()
+
+    def _sync_late(self) -> None:
+        with self._guard:
+            if self._timer is not threading.current_thread():
+                return  # another sync came first
+            try:
+                self.sync()
+            except DataFileError as error:
+                self._failure = error
 
     def close(self) -> None:
-        """Let go of the file; its lock ends with it."""
+        """Sync what is still to be, and let go of the file; its lock ends with it."""
+        try:
+            with self._guard:
+                if self._timer is not None or self._failure is not None:
+                    self.sync()
+        finally:
+            self._release()
+
+    def _release(self) -> None:
         if self in _open:
             _open.discard(self)
             os.close(self._file)
@@ -143,7 +190,7 @@ _open: weakref.WeakSet[LineStore] = weakref.WeakSet()
 def _release_after_fork() -> None:
     # A forked worker would keep the lock of a parent that has been killed.
     for store in list(_open):
-        store.close()
+        store._release()
 
 
 if hasattr(os, "register_at_fork"):

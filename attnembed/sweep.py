@@ -42,6 +42,8 @@ from attnembed.threads import get_threads
 
 __all__ = ["CellResult", "SweepResult", "sweep"]
 
+_WINDOW = 1.0  # seconds of which a power cut may take the cells
+
 
 @dataclass(frozen=True, eq=False)
 class CellResult:
@@ -134,9 +136,11 @@ def sweep(
     The store holds JSON lines in ASCII. The first, ``{"attnembed_sweep": 2, "function": NAME, "key": KEY, "rng":
     INT}``, says what the file belongs to. Every other line is a finished cell: ``cell``, ``seed``, either ``value`` or
     ``error`` and ``traceback``, ``seconds``, ``versions`` and ``digest``, which tells a damaged line. A line is
-    appended in one write and is on the disk before the cell counts as done. Run again with the same store, function
-    and rng, a sweep takes over what is there (without rng, the rng, too) and computes what is missing; of several
-    lines about a cell the last one counts. A last line that a crash has torn is removed, its cell is computed again.
+    appended in one write before the cell counts as done, and is on the disk a second later at most (with a
+    ``callback``, before that is called): a killed process loses nothing that it has written, a power cut takes the
+    cells of the last second. Run again with the same store, function and rng, a sweep takes over what is there (without
+    rng, the rng, too) and computes what is missing; of several lines about a cell the last one counts. A last line that
+    a crash has torn is removed, its cell is computed again.
     The store of another function or rng, or one in use, is refused. Versions are noted, not compared.
 
     Functions are the same if they have the same content: instructions, defaults, variables of an enclosing function,
@@ -212,7 +216,10 @@ def sweep(
                     if log is not None:
                         for _, line in lines:
                             log.append(line)
-                        log.sync()
+                        if callback is not None:
+                            log.sync()
+                        else:
+                            log.sync_within(_WINDOW)
                     done.update({task.index: result for (task, _), result in zip(lines, results)})
                 stop = [callback(result) for result in results] if callback is not None else []
                 fresh, failed = fresh + len(results), failed + sum(result.error is not None for result in results)

@@ -1,4 +1,4 @@
-"""Long chains: log-partition, marginals, gradients, Viterbi and sampling of one or a few chains of 1e3 to 1e6 positions.
+"""Long chains: log Z, marginals, gradients, Viterbi and sampling of one or a few chains of 1e3 to 1e6 positions.
 
 Compiled loops are the peers: numba, forward and backward in the exp domain, and the routines of hmmlearn, which take
 a transition matrix of probabilities (the same chain with its rows normalised is timed; its answer is not compared).
@@ -56,7 +56,7 @@ def run(quick: bool) -> list[Row]:
                     {name: f"benchmarks.long:{function}" for name, function in candidates.items()},
                     own="attnembed",
                     folder=Path(folder),
-                    rounds=1 if slow else 3 if quick else 5,
+                    rounds=1 if slow else 3,
                 )
     return rows
 

@@ -159,7 +159,7 @@ class _Worker:
                 return self.pipe.recv()
             self.process.terminate()
             return {"failed": f"no answer in {self.patience:g} s"}
-        except (EOFError, BrokenPipeError):
+        except (EOFError, ConnectionError):
             return {"failed": "its process ended"}
 
     def close(self) -> None:

@@ -331,6 +331,56 @@ def test_the_callback_sees_stored_cells_and_stops(store: Path, monkeypatch: pyte
     assert not result.errors
 
 
+def test_quick_cells_share_a_sync_and_all_are_on_the_disk_in_the_end(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append(os.fstat(file).st_size if store.exists() else 0))
+    monkeypatch.setattr(sys.modules["attnembed.sweep"], "_WINDOW", 60.0)
+    result = sweep(draw, {"x": range(100)}, executor=Now(), store=store, rng=0)
+    assert len(result.values) == 100
+    assert len(synced) <= 4  # the header, its folder, the end
+    assert synced[-1] == store.stat().st_size
+
+
+def test_lines_reach_the_disk_within_the_window(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[float] = []
+    done = threading.Event()
+
+    def sync(file: int) -> None:
+        synced.append(time.monotonic())
+        if len(synced) > 2:
+            done.set()
+
+    monkeypatch.setattr(os, "fsync", sync)
+    with LineStore(tmp_path / "a.jsonl", kind="k", version=1) as log:
+        log.begin()
+        start = time.monotonic()
+        for _ in range(50):
+            log.append("{}")
+            log.sync_within(0.2)
+        assert done.wait(30)  # without another line, and without its end
+    assert len(synced) == 3
+    assert synced[2] - start >= 0.1
+
+
+def test_a_sync_that_failed_on_the_way_is_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = threading.Event()
+
+    def fail(file: int) -> None:
+        tried.set()
+        raise OSError(28, "No space left on device")
+
+    log = LineStore(tmp_path / "a.jsonl", kind="k", version=1)
+    log.begin()
+    monkeypatch.setattr(os, "fsync", fail)
+    log.append("{}")
+    log.sync_within(0.01)
+    assert tried.wait(30)
+    with pytest.raises(DataFileError, match="No space left"):
+        log.close()
+
+
 # --- executors ---------------------------------------------------------------------------------------------------
 
 

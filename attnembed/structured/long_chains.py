@@ -122,7 +122,7 @@ class ExpEnds:
         # All K messages through a chain's first block are the same one.
         now, total = through[0, :, :n], log_scale[0, :n].copy()
         log_total += total
-        for here, left in blocks.outer.steps():
+        for here, _ in blocks.outer.steps():
             b = here.stop - here.start
             before[:, here] = now[:, :b]
             weight = np.where(now[:, :b] > 0, log_scale[:, here], -np.inf)
@@ -204,8 +204,8 @@ Step = Callable[[Floats, Floats], Floats]  # of message (K, b) and pairwise: tha
 class LogEnds:
     """The messages at the ends of the blocks of a recursion on logarithms, with sums or with maxima.
 
-    ``before`` (K, blocks), in the order of outer's rows, has the total 0. ``arriving``, in the order of inner's ranks, is
-    what comes of it, moved through the pairwise potentials; 0 at a chain's first block.
+    ``before`` (K, blocks), in the order of outer's rows, has the total 0. ``arriving``, in the order of inner's ranks,
+    is what comes of it, moved through the pairwise potentials; 0 at a chain's first block.
     """
 
     def __init__(self, columns: Floats, pairwise: Floats, blocks: Blocks, reduce: Reduce, step: Step) -> None:

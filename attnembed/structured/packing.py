@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -110,13 +111,16 @@ class Packing(Record):
 
         That is where no sequence ends. For what may be done for all edges at once, in any order.
 
-        >>> Packing(np.array([5, 3])).spans(100)
-        [(slice(2, 6, None), slice(0, 4, None)), (slice(6, 7, None), slice(4, 5, None)), (slice(7, 8, None), slice(6, 7, None))]
+        >>> for here, left in Packing(np.array([5, 3])).spans(100):
+        ...     print(f"{here.start}:{here.stop} right of {left.start}:{left.stop}")
+        2:6 right of 0:4
+        6:7 right of 4:5
+        7:8 right of 6:7
         """
         o, out = self.offsets, []
         widths = np.diff(o)
         begins = [0, *(np.flatnonzero(np.diff(widths)) + 1).tolist(), len(widths)]
-        for begin, end in zip(begins, begins[1:]):  # times of equal width
+        for begin, end in pairwise(begins):  # times of equal width
             width = int(widths[begin])
             if begin:
                 out.append(
