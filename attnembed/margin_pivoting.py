@@ -28,7 +28,7 @@ PROXIMAL = 1e-9  # of the mean square of the rows
 TRIES = 3  # exchanges without progress before only rows may leave
 FACTORS = 60
 CORRECTIONS = 6
-STEPS = 12  # of Newton
+STEPS = 16  # of Newton
 ROUNDED = 1e-14  # ||R'u|| <= this sum(u) for rows of length 1 is 0 to rounding
 
 
@@ -51,7 +51,7 @@ def shortest(rows: Array, target: Array) -> tuple[Array, Array] | None:
     for _ in range(FACTORS):
         if passive.size == 0:
             return None
-        A = G.copy() if passive.size == k else G[np.ix_(passive, passive)]
+        A = G.copy() if passive.size == k else np.take(np.take(G, passive, 0), passive, 1)
         A.flat[:: passive.size + 1] += PROXIMAL
         factor, failed = lapack.dpotrf(A.T, lower=1, clean=0, overwrite_a=1)
         if failed:

@@ -37,6 +37,7 @@ CERTIFIED = 1e-12  # the KKT residual asked for, beside what rounding explains
 LOOSEST = 1e-6  # and the largest that counts as a certificate, whatever rounding explains
 MAX_ROUNDS = 200
 NEAR_FRACTION = 1e-9  # of weights that are small fractions but for rounding
+GROWTH = (2.5, 1.8)  # of ||p|| in round 2 and later, with which there may be no p at all; if not, some time is lost
 PIVOTED = 24  # rows from which block pivoting is faster than nnls
 PATIENCE = 5  # rounds without growth of ||p||, which rounding alone makes possible
 EXCHANGES = 50  # of rows, where nnls missed the support; a few are enough
@@ -247,6 +248,7 @@ def _solve(rows: _Rows) -> MarginResult:
     work = _largest(-values / rows.sizes, batch)
     dual, dropped = np.zeros(m), np.zeros(m, dtype=bool)
     length, rounds, stalled, trouble = 0.0, 0, 0, ""
+    suspect = m <= 10 * d and m > d
     while not trouble:
         block = rows.take(work)
         lengths = _lengths(block)
@@ -270,6 +272,9 @@ def _solve(rows: _Rows) -> MarginResult:
         rounds += 1
         if violated.size == 0:
             break
+        if suspect and rounds > 1 and length > GROWTH[rounds > 2] * previous:
+            suspect = False
+            _raise_if_combined(rows, work, depth)
         # Rows without weight go, but only once: nearly opposite rows would come and go for hundreds of rounds.
         kept = (u > 0.0) | dropped[work]
         dropped[work[~kept]] = True
@@ -278,6 +283,15 @@ def _solve(rows: _Rows) -> MarginResult:
         if stalled == PATIENCE or rounds == MAX_ROUNDS:
             trouble = f"{violated.size} rows are still violated"
     return _certified(rows, p, values, dual, rounds, trouble)
+
+
+def _raise_if_combined(rows: _Rows, work: Indices, depth: Array) -> None:
+    """NotSeparableError where 0 is a combination of the rows that a p of growing length leaves furthest behind."""
+    work = np.union1d(work, _largest(depth, 3 * rows.shape[1]))
+    block = rows.take(work)
+    lengths = _lengths(block)
+    if lengths.all() and (weights := combination_to_zero(block / lengths[:, None])) is not None:
+        raise _not_separable(rows, work, weights / lengths)
 
 
 def _solve_linear(rows: _DenseRows, name: Norm) -> MarginResult:
@@ -322,11 +336,8 @@ def _least_distance(rows: Array, target: Array) -> tuple[Array, Array | None]:
     The rows have norm 1, so that ||rows^T u|| / sum(u) bounds their margin from above, whatever u is.
     """
     k, d = rows.shape
-    if k >= PIVOTED:
-        if (found := shortest(rows, target)) is not None:
-            return found
-        if k > d and (weights := combination_to_zero(rows)) is not None:
-            return weights, None
+    if k >= PIVOTED and (found := shortest(rows, target)) is not None:
+        return found
     system = np.zeros((d + 1, k + 1))
     system[:d, :k], system[d, :k], system[d, k] = rows.T, target, 1.0
     if d > 1.5 * k:  # the triangular factor is the same least-squares problem in k + 1 rows
