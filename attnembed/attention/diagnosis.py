@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from attnembed.attention.data import AssumptionReport, TokenDataset, TokenKind, check_data
 from attnembed.attention.model import AttentionModel
@@ -20,12 +21,23 @@ from attnembed.attention.theory import (
     basin_condition,
     divergence,
     large_step_condition,
+    local_optima,
     small_step_condition,
     smoothness_bound,
 )
+from attnembed.errors import InputError, NotSeparableError
+from attnembed.margin_norms import NORMS
+from attnembed.margins import max_margin
 from attnembed.results import Record, to_plain
 
 __all__ = ["Diagnosis", "diagnose"]
+
+Ints = NDArray[np.integer[Any]]
+
+# Local optima and margins in other norms are computed where that takes a fraction of a second: up to so many selections
+# to examine, and rows with so many entries.
+_EXAMINED = 100
+_ENTRIES = 2_000
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -41,6 +53,10 @@ class Diagnosis(Record):
     conditions : the sufficient conditions F3 (basin), F4 (large step), F5 (small step), by name
     divergence, asymptotics, smoothness : what F1, Section 5 and the smoothness bound predict; the asymptotics are those
         of a flow that selects every top token, see ``limits_hold``
+    local_optima : the selections (n,) that open sets of flows end in (`theory.local_optima`); None for data with more
+        than 100 to examine
+    margins : the margin of the top tokens in the norms "l2", "linf" and "l1", which gradient flow, sign descent and
+        coordinate descent maximise; only "l2" for programs of more than 2,000 entries, nothing for infeasible ones
     """
 
     kinds: dict[str, int]
@@ -51,6 +67,16 @@ class Diagnosis(Record):
     divergence: Divergence
     asymptotics: Asymptotics
     smoothness: SmoothnessBound
+    local_optima: tuple[Ints, ...] | None
+    margins: dict[str, float]
+
+    @property
+    def current_optimum(self) -> int | None:
+        """Which of the ``local_optima`` p selects now; None where it is none of them, or they are not known."""
+        found = [
+            k for k, optimum in enumerate(self.local_optima or ()) if np.array_equal(optimum, self.selection.tokens)
+        ]
+        return found[0] if found else None
 
     @property
     def limits_hold(self) -> bool:
@@ -73,6 +99,10 @@ class Diagnosis(Record):
             "divergence": self.divergence.to_dict(),
             "asymptotics": to_plain(self.asymptotics),
             "limits_hold": self.limits_hold,
+            "local_optima": to_plain(self.local_optima),
+            "current_optimum": self.current_optimum,
+            "margins": to_plain(self.margins),
+            "step_limit": to_plain(self.asymptotics.step_limit),
             "beta": to_plain(self.smoothness.beta),
         }
 
@@ -100,11 +130,38 @@ class Diagnosis(Record):
             lines.append(f"the margin program of the top tokens is feasible, margin {self.asymptotics.margin:.4g}")
         else:
             lines.append("the rows of the margin program differ too much in length to be solved")
+        return lines + self._optimum_lines()
+
+    def _optimum_lines(self) -> list[str]:
+        """Which selections flows can end in for good, and what is known of the one from this p."""
+        if not len(self.asymptotics.pairs):
+            return []
+        if self.local_optima is None:
+            return [
+                f"locally optimal selections: not listed (more than {_EXAMINED} to examine; see theory.local_optima)"
+            ]
+        count, now = len(self.local_optima), self.current_optimum
+        lines = [f"locally optimal selections: {count}, those that an open set of flows ends in"]
+        for k, optimum in enumerate(self.local_optima[:5]):
+            marks = ["top tokens"] * np.array_equal(optimum, self.selection.top) + ["p selects it now"] * (k == now)
+            lines.append("  tokens " + " ".join(map(str, optimum[:12])) + " ..." * (len(optimum) > 12))
+            lines[-1] += f" ({', '.join(marks)})" if marks else ""
+        lines += [f"  and {count - 5} more"] if count > 5 else []
+        if self.limits_hold:
+            lines.append(f"the flow from p ends in that of the top tokens: {self._promising[0]} holds")
+        elif count == 1:
+            lines.append("if the flow from p ends in a selection, then in this one; it may rest, or leave tokens level")
+        elif count:
+            lines.append("no theorem says which one the flow from p ends in, or that it ends in one")
         return lines
+
+    @property
+    def _promising(self) -> list[str]:
+        return [name for name, prediction in self.conditions.items() if prediction.holds]
 
     def _limit_lines(self) -> list[str]:
         late, beta, diverging = self.asymptotics, self.smoothness.beta, self.divergence.tokens.size
-        promised = [name for name, prediction in self.conditions.items() if prediction.holds]
+        promised = self._promising
         if self.limits_hold:
             lines = [f"predicted limits ({promised[0]} promises that every top token is selected)"]
         elif promised:
@@ -122,15 +179,22 @@ class Diagnosis(Record):
                 f"  ||p|| - {1 / late.margin:.6g} log t -> {late.norm_constant:.6g}",
                 f"  (1 - cos) log^2 t -> {late.angle_constant:.6g}" + ("" if late.angle_is_exact else " or more"),
                 f"  transients decay like t^-{late.transient_rate:.4g}",
+                f"  normalised steps shorter than {late.step_limit:.4g} contract L - L* by e^(-{late.margin:.4g} eta)",
+                "  Polyak's step "
+                + ("contracts it by 1/e" if late.curvature < 2 else "is not stable")
+                + f" (lambda_max(H_perp) = {late.curvature:.4g}, stable below 2)",
             ]
         else:
             lines += [f"  {failure}" for failure in late.failures]
+        if len(self.margins) > 1:
+            methods = {"l2": "gradient flow", "linf": "sign descent", "l1": "coordinate descent"}
+            parts = [f"{value:.4g} in {name} ({methods[name]})" for name, value in self.margins.items()]
+            lines.append("  the method decides the norm whose margin grows to its maximum: " + ", ".join(parts))
         step = f"below a step of {2 / beta:.4g}" if beta > 0 else "at any step: the loss does not depend on p"
         return [*lines, f"always: gradient descent on p never increases the loss {step}"]
 
     def __repr__(self) -> str:
-        holding = [name for name, prediction in self.conditions.items() if prediction.holds]
-        return f"Diagnosis(assumption={self.assumption.holds}, feasible={self.feasible}, conditions={holding})"
+        return f"Diagnosis(assumption={self.assumption.holds}, feasible={self.feasible}, conditions={self._promising})"
 
 
 def diagnose(model: AttentionModel, data: TokenDataset) -> Diagnosis:
@@ -177,4 +241,34 @@ def _diagnose(model: AttentionModel, data: TokenDataset) -> Diagnosis:
         divergence=divergence(model, data),
         asymptotics=late,
         smoothness=smoothness_bound(model, data),
+        local_optima=_optima(model, data),
+        margins=_margins(model, late),
     )
+
+
+def _optima(model: AttentionModel, data: TokenDataset) -> tuple[Ints, ...] | None:
+    """The local optima of small data, else None."""
+    if model.dim * data.counts.nnz > 10 * _ENTRIES:
+        return None
+    try:
+        return local_optima(model, data, limit=_EXAMINED)
+    except InputError:
+        return None
+
+
+def _margins(model: AttentionModel, late: Asymptotics) -> dict[str, float]:
+    """The margin of the top tokens in each norm, as far as it is cheap."""
+    if not (0 < late.margin < np.inf):
+        return {}
+    margins = {"l2": late.margin}
+    if len(late.pairs) * model.dim <= _ENTRIES:
+        E = model.E.astype(np.float64)
+        D = E[late.pairs[:, 0]] - E[late.pairs[:, 1]]
+        for norm in NORMS[1:]:
+            try:
+                result = max_margin(D, norm=norm)
+            except (NotSeparableError, InputError):  # margins at the edge of what one of the solvers can certify
+                continue
+            if result.success:
+                margins[norm] = result.margin
+    return margins

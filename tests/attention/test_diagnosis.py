@@ -162,3 +162,57 @@ def test_scores_that_overflow_are_named() -> None:
     model = UNIT.replace(E=1e200 * np.eye(3), p=1e200 * np.ones(3))
     with pytest.raises(InputError, match=r"`model` must have finite scores p.E_s; got inf for token 0"):
         ae.diagnose(model, PAIR)
+
+
+TWO_OPTIMA = ae.TokenDataset.from_tokens([[0, 1, 2], [3]], [1, -1])
+
+
+def planar(p: list[float]) -> ae.AttentionModel:
+    return ae.AttentionModel([[1, 0], [-1, 1], [0, 0], [0, -1]], p, [0.5, 1.5])
+
+
+def test_local_optima_are_listed_and_the_current_one_is_marked() -> None:
+    report = ae.diagnose(planar([5.0, 0.0]), TWO_OPTIMA)
+    assert report.local_optima is not None
+    assert [optimum.tolist() for optimum in report.local_optima] == [[0, 3], [1, 3]]
+    assert report.current_optimum == 0
+    text = str(report)
+    assert "locally optimal selections: 2" in text
+    assert "tokens 0 3 (p selects it now)" in text
+    assert "tokens 1 3 (top tokens)" in text
+    assert "no theorem says which one the flow from p ends in" in text
+    # It ends in the one that it selects now, which is not the top one: the limits printed are conditional.
+    assert not report.limits_hold
+    assert ae.gradient_flow(planar([5.0, 0.0]), TWO_OPTIMA, until=40.0).selection.tolist() == [0, 3]
+    plain = json.loads(json.dumps(report.to_dict()))
+    assert plain["local_optima"] == [[0, 3], [1, 3]]
+    assert plain["current_optimum"] == 0
+
+
+def test_in_the_basin_the_end_is_known() -> None:
+    model = planar([0.0, 0.0])
+    start = model.replace(p=12 * ae.theory.asymptotics(model, TWO_OPTIMA).p_mm)
+    report = ae.diagnose(start, TWO_OPTIMA)
+    assert report.limits_hold
+    assert report.current_optimum == 1
+    assert "the flow from p ends in that of the top tokens: F3 (basin) holds" in str(report)
+    assert ae.gradient_flow(start, TWO_OPTIMA, until=40.0).selection.tolist() == [1, 3]
+
+
+def test_margins_in_three_norms_and_stable_steps() -> None:
+    model = ae.AttentionModel(np.eye(3), np.zeros(3), [1.0, -1.0, 0.0])
+    report = ae.diagnose(model, ae.TokenDataset.from_tokens([[0, 2], [1, 2]], [1, -1]))
+    # d = (1, 0, -1), (0, 1, -1): x = (1, 1, -2)/sqrt 6, (1, 1, -1) and (0, 0, -1).
+    assert report.margins == pytest.approx({"l2": 1.5**0.5, "linf": 2.0, "l1": 1.0})
+    text = str(report)
+    assert "1.225 in l2 (gradient flow), 2 in linf (sign descent), 1 in l1 (coordinate descent)" in text
+    assert "normalised steps shorter than 4.899 contract L - L* by e^(-1.225 eta)" in text
+    assert "Polyak's step contracts it by 1/e (lambda_max(H_perp) = 0.3333, stable below 2)" in text
+
+
+def test_large_data_are_not_enumerated() -> None:
+    data = ae.make_balanced_dataset(n_samples=60, length=6, n_irrelevant=30, rng=0)
+    report = ae.diagnose(ae.AttentionModel.random(data.vocab_size, 50, rng=0), data)
+    assert report.local_optima is None
+    assert report.current_optimum is None
+    assert "not listed" in str(report)
