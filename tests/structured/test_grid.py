@@ -378,3 +378,22 @@ def test_the_hinge_of_many_labels_is_not_negative_where_icm_is_below_the_truth()
         below += found < grid_score(unary, pairwise, best)[0]
         assert out.value >= 0
     assert below > 2
+
+
+def test_the_default_width_is_the_root_mean_square_difference() -> None:
+    images = np.array([[[[0.0], [1.0]], [[3.0], [7.0]]]])
+    squares = np.array([1.0, 16.0, 9.0, 36.0])  # two horizontal edges, two vertical ones
+    horizontal, vertical = contrast_weights(images)
+    expected = np.exp(-squares / (2 * squares.mean()))
+    assert_allclose(np.concatenate([horizontal.ravel(), vertical.ravel()]), expected, rtol=1e-14)
+    named = contrast_weights(images, width=float(np.sqrt(squares.mean())))
+    assert_allclose(named[0], horizontal, rtol=1e-14)
+
+
+def test_the_gap_counts_the_terms_of_the_score() -> None:
+    """Four pixels and four edges, whose sizes add up to 4 + 4 * 3 in the best labeling."""
+    unary = np.zeros((1, 2, 2, 2))
+    unary[..., 1] = 1.0
+    found = grid_map(unary, np.diag([0.0, 3.0]))
+    assert found.score.tolist() == [16.0]
+    assert found.gap == np.finfo(float).eps * 8 * 16

@@ -309,6 +309,17 @@ def test_the_unit_of_the_embeddings_only_scales(unit: float) -> None:
     np.testing.assert_allclose(other.transient_rate, one.transient_rate, rtol=1e-9)
 
 
+def test_how_far_inside_the_cone_has_no_unit() -> None:
+    """The hypothesis measures a ratio: the smallest over the largest multiplier, whatever the embeddings' unit."""
+    data = TokenDataset.from_tokens([[0, 2], [1, 3]], [1, -1])
+    for unit in (1.0, 1e-3, 1e3):
+        # Orthogonal rows of lengths 2 and 1: multipliers 1/4 and 1.
+        rows = unit * np.array([[2.0, 0.0], [0.0, 1.0], [0.0, 0.0], [0.0, 0.0]])
+        found = asymptotics(AttentionModel(rows, np.zeros(2), [1.0, -1.0]), data)
+        (inside,) = (h for h in found.hypotheses if "relative interior" in h.name)
+        assert inside.measured == pytest.approx(0.25, rel=1e-12)
+
+
 def test_an_infeasible_program_gives_its_certificate() -> None:
     model = AttentionModel([[1.0, 0.0], [-1.0, 0.0], [0.0, 0.0]], [0.0, 0.0], [1.0, 0.0])
     predicted = asymptotics(model, PAIR)

@@ -304,3 +304,14 @@ def test_small_step_needs_assumption_1() -> None:
     condition = small_step_condition(AttentionModel(np.eye(3, 4), np.zeros(4), [0.0, 0.0, 0.0, 1.0]), data)
     assert condition.failures[0].name == "Assumption 1 holds: number of violations"
     assert condition.failures[0].measured == 2  # token 2 is neither kind, and the third sequence has no important one
+
+
+def test_all_violations_are_counted_however_many_tokens() -> None:
+    """Seven mixed tokens in two sequences, none of them decisive: nine violations."""
+    data = TokenDataset.from_tokens([[0, 1, 2, 3, 4, 5, 6], [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7]], [1, -1])
+    model = AttentionModel(np.eye(8, 9), np.zeros(9), np.ones(9))
+    violations = data.check_assumption(limit=10**6).violations
+    assert len(violations) > data.n_samples + 2
+    for found in (small_step_condition(model, data), large_step_size(model, data)):
+        (hypothesis,) = (h for h in found.hypotheses if h.name.startswith("Assumption 1"))
+        assert hypothesis.measured == len(violations)
