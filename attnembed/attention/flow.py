@@ -47,7 +47,7 @@ _JUDGED = 2_000_000
 
 @dataclass(frozen=True, eq=False, repr=False)
 class FlowState(Record):
-    """What a callback of `gradient_flow` receives: p (d,), log t, arc length and evaluations so far."""
+    """Argument of a callback of `gradient_flow`: p (d,), log t, arc length and evaluations so far."""
 
     p: Vector
     log_time: float
