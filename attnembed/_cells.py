@@ -122,7 +122,7 @@ def _check_signature(function: Function, cell: Cell) -> None:
 def root_seed(rng: RNGLike) -> int | None:
     if isinstance(rng, np.random.Generator):
         return int(rng.integers(_SEEDS))
-    as_rng(rng)  # complains of what is neither
+    as_rng(rng)  # rejects anything else
     return None if rng is None else int(rng)
 
 
@@ -144,7 +144,7 @@ def open_store(path: PathLike) -> LineStore:
 
 
 def function_key(function: Function, key: str | None, *, stored: bool) -> str:
-    """What the store knows the function by; without a store nothing is asked."""
+    """The key by which the store knows the function; without a store nothing is asked."""
     if key is None:
         hint = "pass key=TEXT to say yourself what it computes, and another text after every change"
         return fingerprint(function, name="function", hint=hint)[:16] if stored else ""

@@ -1,4 +1,4 @@
-"""Files: whole or not at all. Everything is written to a temporary name beside its target and renamed."""
+"""Files, written atomically: everything goes to a temporary name beside its target and is renamed."""
 
 from __future__ import annotations
 
@@ -163,13 +163,13 @@ def _is_alive(pid: int) -> bool:
 
 
 def write_json(path: PathLike, content: dict[str, Any]) -> None:
-    """Write ``content`` as indented JSON, whole or not at all; non-finite numbers become text."""
+    """Write ``content`` as indented JSON, atomically; non-finite numbers become text."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(to_plain(content), indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def write_npz(path: PathLike, **arrays: Any) -> None:
-    """Write a compressed npz without pickle, whole or not at all."""
+    """Write a compressed npz without pickle, atomically."""
     for name, array in arrays.items():
         if np.asarray(array).dtype.hasobject:
             raise InputError(name, "must not hold Python objects", hint="archives are written without pickle")
@@ -179,7 +179,7 @@ def write_npz(path: PathLike, **arrays: Any) -> None:
 
 @dataclass(frozen=True)
 class Member:
-    """What one array of an archive must be.
+    """The requirements on one array of an archive.
 
     ``types`` are kinds as in `numpy.dtype.kind` ("iu", "f", "U"), or a tuple of dtypes; byte order does not matter.
     ``shape`` has a size per axis: an int, or a name, which stands for one size wherever the schema has it. The entries

@@ -231,7 +231,7 @@ UNREADABLE = (OSError, EOFError, zlib.error, lzma.LZMAError, tarfile.TarError, z
 
 
 def reason(error: BaseException, source: Source) -> str:
-    """What is wrong with a source whose reading raised this."""
+    """The fault of a source whose reading raised this."""
     if isinstance(error, OSError) and error.strerror:
         return f"cannot be read: {error.strerror}"
     if isinstance(error, MemoryError):

@@ -34,7 +34,7 @@ _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_O
 
 
 class Outcome(NamedTuple, Generic[Job]):
-    """What became of a job: what the function returned, or the error with which the executor handed it back."""
+    """The outcome of a job: the value of the function, or the error with which the executor handed it back."""
 
     job: Job
     result: Any
@@ -61,7 +61,7 @@ def run_all(
     finished: SimpleQueue[Future[Any]] = SimpleQueue()
 
     def collect(least: int) -> Iterator[list[Outcome[Job]]]:
-        """What is finished, after waiting for ``least`` jobs."""
+        """The finished jobs, after waiting for ``least`` jobs."""
         batch: list[Outcome[Job]] = []
         end: BaseException | None = None
         while least > 0 or not finished.empty():
@@ -225,7 +225,7 @@ def _interrupts_blocked() -> Iterator[None]:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    """What Ctrl-C would do now: some steps put it off."""
+    """The present handler of Ctrl-C: some steps put it off."""
     handler = signal.getsignal(signal.SIGINT)
     if callable(handler):
         handler(signal.SIGINT, frame)

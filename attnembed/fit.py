@@ -47,7 +47,7 @@ COLUMNS: list[tuple[str, type]] = [
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class EpochState(Record):
-    """What a callback receives after an epoch: its row of the history, to which each subject adds its own."""
+    """Argument of a callback after an epoch: its row of the history, to which each subject adds its own."""
 
     epoch: int
     seconds: float
@@ -60,7 +60,7 @@ class NotFiniteError(ArithmeticError):
 
 
 class Trainee(ABC):
-    """What a subject brings to the loop.
+    """The part of the loop that a subject supplies.
 
     Attributes
     ----------
@@ -92,7 +92,7 @@ class Trainee(ABC):
 
     @abstractmethod
     def view(self, record: Mapping[str, Any]) -> EpochState:
-        """What the callback gets; ``record`` is the last row of the history."""
+        """The argument of the callback; ``record`` is the last row of the history."""
 
     def start(self) -> Row:
         """The row for the start, where there is one."""
@@ -103,7 +103,7 @@ class Trainee(ABC):
         return (row["validation_score"],)
 
     def numbers(self) -> dict[str, float]:
-        """What else a later epoch depends on."""
+        """Everything else that a later epoch depends on."""
         return {}
 
     def expect(self, history: NDArray[Any]) -> None:  # noqa: B027 (nothing to do for most)
@@ -231,7 +231,7 @@ def check_metric(value: Any) -> Any:
 
 
 def as_score(value: Any) -> float:
-    """What a metric returned, as a number."""
+    """The value that a metric returned, as a number."""
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value[()]
     if not isinstance(value, numbers.Real):

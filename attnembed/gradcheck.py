@@ -45,7 +45,7 @@ HIDDEN = 1e-4  # a check that could miss an error of this part of the gradient d
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class GradientReport(Result):
-    """What a gradient check found.
+    """The outcome of a gradient check.
 
     ``slope``: the smallest fitted slope of the Taylor remainder, inf where no remainder was seen, NaN for complex
     steps. ``relative_error``: the error of the directional derivatives, the largest one (Taylor) or the norm over all

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import qr, solve_triangular
 from scipy.optimize import nnls
 
+from attnembed._frozen import KeepsFrozen
 from attnembed._validation import FloatArray, as_integer_array, as_real_array, check_choice, check_shape, freeze
 from attnembed.enclosures import Rows, margin_enclosure
 from attnembed.errors import InputError, NotSeparableError
@@ -88,13 +89,18 @@ class _Rows(Rows, Protocol):
     name: str
 
 
-class _DenseRows:
+def _own(array: Array) -> Array:
+    """The array, read-only; a copy where its owner could change it: the result reads the rows again (`enclosure`)."""
+    return array if array.flags.owndata and not array.flags.writeable else freeze(array.copy())
+
+
+class _DenseRows(KeepsFrozen):
     name = "differences"
 
     def __init__(self, differences: ArrayLike) -> None:
-        self.matrix = as_real_array(self.name, differences, ndim=2, dtype=np.float64)
+        self.matrix = _own(as_real_array(self.name, differences, ndim=2, dtype=np.float64))
         self.shape = (len(self.matrix), self.matrix.shape[1])
-        self.sizes = _lengths(self.matrix)
+        self.sizes = freeze(_lengths(self.matrix))
 
     def price(self, p: Array) -> Array:
         return self.matrix @ p
@@ -106,20 +112,20 @@ class _DenseRows:
         return (self.matrix[index],)
 
 
-class _PairRows:
+class _PairRows(KeepsFrozen):
     name = "pairs"
 
     def __init__(self, E: ArrayLike, pairs: ArrayLike) -> None:
-        self.E = as_real_array("E", E, ndim=2, dtype=np.float64)
+        self.E = _own(as_real_array("E", E, ndim=2, dtype=np.float64))
         pairs = as_integer_array(self.name, pairs, ndim=2)
         check_shape(self.name, pairs, (len(pairs), 2), "each row names two rows of `E`")
         outside = (pairs < 0) | (pairs >= len(self.E))
         if outside.any():
             raise InputError(self.name, f"must name rows of `E`, 0..{len(self.E) - 1}", got=pairs[outside][0])
-        self.first, self.second = pairs[:, 0].copy(), pairs[:, 1].copy()
+        self.first, self.second = freeze(pairs[:, 0].copy()), freeze(pairs[:, 1].copy())
         self.shape = (len(pairs), self.E.shape[1])
         lengths = _lengths(self.E)
-        self.sizes: Array = lengths[self.first] + lengths[self.second]
+        self.sizes: Array = freeze(lengths[self.first] + lengths[self.second])
 
     def price(self, p: Array) -> Array:
         scores = self.E @ p
@@ -238,7 +244,7 @@ def _solve(rows: _Rows) -> MarginResult:
     """Constraint generation: solve on a working set, price every row, add the most violated, drop the idle."""
     m, d = rows.shape
     if m == 0 or d == 0:
-        raise InputError(rows.name, "must give a row and a column at least", got=f"{m} rows with {d} columns")
+        raise InputError(rows.name, "must have at least one row and one column", got=f"{m} rows with {d} columns")
     _check_lengths(rows)
     batch = min(max(d // 4, 64), 256)
     # Before there is a solution, the rows that reach least along the mean of a sample are the ones to try.

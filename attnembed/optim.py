@@ -67,13 +67,13 @@ class OptimizerState:
     overflowed: bool = field(default=False, repr=False, compare=False)  # since it was last set to False
 
     def note_overflow(self, kind: str, flag: int) -> None:
-        """What NumPy calls (`numpy.seterrcall`) after an operation that overflowed."""
+        """Called by NumPy (`numpy.seterrcall`) after an operation that overflowed."""
         self.overflowed = True
 
 
 @dataclass(frozen=True, kw_only=True)
 class Optimizer(ABC):
-    """What all optimisers share. ``step_size`` eta > 0 is multiplied per parameter name by ``multipliers`` (default 1).
+    """Base of the optimisers. ``step_size`` eta > 0 is multiplied per parameter name by ``multipliers`` (default 1).
 
     ``weight_decay`` lambda >= 0, one number or one per name (default 0), is decoupled from the gradient: each step
     first takes theta <- (1 - eta lambda) theta (Loshchilov, Hutter, arXiv 1711.05101).
@@ -96,7 +96,7 @@ class Optimizer(ABC):
     @property
     @abstractmethod
     def slots(self) -> tuple[str, ...]:
-        """What the state holds per parameter."""
+        """Names of the arrays that the state holds per parameter."""
 
     def init(self, params: Mapping[str, Floats]) -> OptimizerState:
         """The state before the first step: zeros shaped like the parameters."""

@@ -1,4 +1,4 @@
-"""Files that are whole or not at all, the progress line, the checks of arguments and the texts of errors."""
+"""Files written atomically, the progress line, the checks of arguments and the texts of errors."""
 
 from __future__ import annotations
 

@@ -616,8 +616,8 @@ def test_lists_integers_and_single_precision_are_taken():
     ("differences", "problem"),
     [
         ([1.0, 2.0], "must have 2 axes"),
-        (np.zeros((0, 3)), "must give a row"),
-        (np.zeros((3, 0)), "must give a row"),
+        (np.zeros((0, 3)), "must have at least one row"),
+        (np.zeros((3, 0)), "must have at least one row"),
         ([[1.0, np.nan]], "must be finite"),
         ([[1.0, np.inf]], "must be finite"),
         ([[1.0, 0.0], [1e-170, 0.0]], "got entries up to 1e-170 in row 1"),
@@ -642,7 +642,7 @@ def test_rows_of_the_wrong_type(differences):
         ([[0, -1]], r"0\.\.2; got -1"),
         ([[0, 1, 2]], "must have shape"),
         ([0, 1], "must have 2 axes"),
-        (np.zeros((0, 2), dtype=int), "must give a row"),
+        (np.zeros((0, 2), dtype=int), "must have at least one row"),
         ([[0.0, 1.0]], "must hold integers"),
     ],
 )

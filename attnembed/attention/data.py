@@ -52,7 +52,7 @@ _ZERO_SHARE = 1e-12
 
 
 class TokenKind(enum.IntEnum):
-    """What a token says about the label ([WSOM25], Section 2)."""
+    """The class of a token: how it bears on the label ([WSOM25], Section 2)."""
 
     ABSENT = 0
     POSITIVE = 1  # completely positive: only in sequences with y = +1

@@ -30,7 +30,7 @@ Vector = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class DescentState(Record):
-    """What a callback of `normalised_descent` receives: the number of steps so far, p (d,) and L - L*."""
+    """Argument of a callback of `normalised_descent`: the number of steps so far, p (d,) and L - L*."""
 
     step: int
     p: Vector

@@ -1,4 +1,4 @@
-"""What the theory says of one data set and one model: which statements apply, what each predicts, and what fails."""
+"""The theory applied to one data set and one model: which statements apply, what each predicts, and what fails."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def folder_files(path: Path, split: str | None) -> list[LabelledFile]:
 
 
 def archive_contents(source: Source, split: str | None, member: str | None) -> list[LabelledFile] | Source:
-    """What an archive holds: the texts of its folders, all in memory, or the one file of reviews."""
+    """The content of an archive: the texts of its folders, all in memory, or the one file of reviews."""
     if split is not None:
         check_choice("split", split, _PARTS)
 

@@ -1,4 +1,4 @@
-"""What the labels of labelled texts mean: the schemes that data sets use, and one's own.
+"""The meaning of the labels of texts: the schemes that data sets use, and one's own.
 
 A scheme maps each label to -1, +1, or to 0 for a neutral text, which is dropped. Where two schemes fit, the first of
 `SCHEMES` is taken: the labels 1 and 2 alone are two classes, not stars.

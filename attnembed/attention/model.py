@@ -240,7 +240,7 @@ class AttentionModel(KeepsFrozen):
         return float(np.mean(self.output(data) * data.labels > 0))
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write E, p and v to an npz archive (no pickle), whole or not at all."""
+        """Write E, p and v to an npz archive (no pickle), atomically."""
         write_npz(path, E=self.E, p=self.p, v=self.v)
 
     @classmethod

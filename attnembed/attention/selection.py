@@ -33,7 +33,7 @@ ROUNDING = 1e-12
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Selection(Record):
-    """What p selects and what would be best.
+    """The tokens that p selects, and those that would be best.
 
     Attributes
     ----------

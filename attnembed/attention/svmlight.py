@@ -189,7 +189,7 @@ def _parse(lines: Iterable[tuple[int, str]], source: Source, first: int, size: i
 
 
 def _wrong_ids(ids: NDArray[np.int64], first: int, largest: int) -> str:
-    """What is wrong with the ids of one line, from 0; "" if they are right."""
+    """The fault in the ids of one line, from 0; "" if they are right."""
     if not ids.size:
         return ""
     if ids.min() < 0:

@@ -35,7 +35,7 @@ _SHOWN_VALUES = 10
 
 @dataclass(frozen=True)
 class Columns:
-    """What the caller says of the columns; InputError for what cannot be meant.
+    """The caller's description of the columns; InputError where it makes no sense.
 
     ``where`` maps a column to the value that its rows must hold, or to several values. None stands for all rows, of
     one data set; an empty mapping for all rows of all of them.

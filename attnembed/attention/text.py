@@ -122,7 +122,7 @@ class Tokenizer:
         return _stack([_count(ids, ends, size + 1)[:, :size] for ids, ends in batches])
 
     def save(self, path: PathLike) -> None:
-        """Write options and vocabulary as JSON, whole or not at all."""
+        """Write options and vocabulary as JSON, atomically."""
         options = {"attnembed_tokenizer": _VERSION, **self._options(), "vocabulary": self.vocabulary}
         write_json(path, options)
 
@@ -162,7 +162,7 @@ class Tokenizer:
     def _batches(
         self, documents: Iterable[str], lookup: Callable[[list[str]], Iterable[int]]
     ) -> Iterator[tuple[NDArray[np.int32], list[int]]]:
-        """The ids of the words of some texts on end, and where each text ends, with 0 in front."""
+        """The ids of the words of some texts, end to end, and where each text ends, with 0 in front."""
         if isinstance(documents, (str, np.ma.MaskedArray)) or not isinstance(documents, Iterable):
             raise InputTypeError("documents", "must be a collection of texts", got=type(documents).__name__)
         ids: list[NDArray[np.int32]] = []
@@ -230,7 +230,7 @@ def count_reviews(
     A tokenizer without a vocabulary learns it from this file, one with a vocabulary counts in it: pass the same one for
     the training and then for the test reviews. ``cache`` names a folder that keeps the counts; they are found again by
     the content of the file (not its name or date), the options of reader and tokenizer, and the vocabulary. A damaged
-    entry is noticed and made anew. The other options and the errors are those of `iter_reviews`.
+    entry is noticed and rebuilt. The other options and the errors are those of `iter_reviews`.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -330,7 +330,7 @@ def _add(total: NDArray[np.int64], more: NDArray[np.int64]) -> NDArray[np.int64]
 
 
 def _count(ids: NDArray[np.int32], ends: list[int], size: int) -> sp.csr_array:
-    """Counts (n, size) of the ids of n texts that stand on end."""
+    """Counts (n, size) of the ids of n texts, laid end to end."""
     # All in int32: one int64 among the three would make all of them int64.
     block = sp.csr_array((np.ones(ids.size, np.int32), ids, np.array(ends, np.int32)), shape=(len(ends) - 1, size))
     block.sum_duplicates()
@@ -388,7 +388,7 @@ def _write_entry(path: Path, result: ReviewCounts) -> None:
         temporary.write_bytes(content + hashlib.sha256(content).digest())
 
 
-# A damaged or foreign entry is made anew, whatever is wrong with it.
+# A damaged or foreign entry is rebuilt, whatever is wrong with it.
 _ENTRY = {
     "counts": Member("u", ("counts",), low=1, high=2**53 - 1),
     "columns": Member((np.int32, np.int64), ("counts",), low=0),

@@ -50,7 +50,7 @@ P = ParamSpec("P")
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class TrainState(EpochState):
-    """What a callback of `train` receives after each epoch: a row of the history, and the parameters.
+    """Argument of a callback of `train` after each epoch: a row of the history, and the parameters.
 
     ``E``, ``p`` and ``v`` are read-only views of the arrays being trained: copy what must outlive the call. The
     validation figures are NaN where there is no validation set.

@@ -189,7 +189,7 @@ class TwoLayerModel(KeepsFrozen):
 
 @dataclass(frozen=True, eq=False)
 class _Forward:
-    """What the backward pass needs: M, W M, K (n, d) and the softmax over the nonzero counts."""
+    """The intermediate values of the backward pass: M, W M, K (n, d) and the softmax over the nonzero counts."""
 
     mean: Floats
     preactivation: Floats

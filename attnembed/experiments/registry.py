@@ -36,7 +36,7 @@ QUICK_REMARK = "**Quick run**: smaller data or fewer epochs and repetitions, for
 
 @dataclass(frozen=True)
 class Request:
-    """What an experiment is asked for: a data path (or None), a quick version, a seed, a folder for partial work.
+    """The options of a run: a data path (or None), a quick version, a seed, a folder for partial work.
 
     ``repetitions`` (folds or seeds; None: the experiment's own number) and ``executor`` are read by those that consist
     of many runs; ``data_name`` (what to call the data; empty: the experiment's own name) and ``reader`` (the options of
@@ -55,7 +55,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an experiment found: its parameters, its numbers, and how to draw each figure (name -> function).
+    """The outcome of an experiment: its parameters, its numbers, and how to draw each figure (name -> function).
 
     ``text`` is a page in Markdown that says the same for people; without one the numbers are listed. ``name`` is what
     the files are called (default: as the experiment).
@@ -287,7 +287,7 @@ def output_folder(path: PathLike) -> Path:
     try:
         make_folder(folder)
     except (OSError, ValueError) as error:  # ValueError: a name with a null byte
-        raise DataFileError(folder, f"cannot be made: {getattr(error, 'strerror', None) or error}") from error
+        raise DataFileError(folder, f"cannot be created: {getattr(error, 'strerror', None) or error}") from error
     return folder
 
 

@@ -53,7 +53,7 @@ class Study:
     def cell(
         self, path: str, split: int, seed: int, step_size: float, arm: str, objective: str, multiplier: float = 1.0
     ) -> Cell:
-        """What `tasks.run` is called with."""
+        """The arguments of `tasks.run`."""
         return {
             "task": self.task,
             "path": path,
@@ -67,7 +67,7 @@ class Study:
         }
 
     def rows(self) -> list[tuple[str, str]]:
-        """What the table shows, as (arm, objective)."""
+        """Rows of the table, as (arm, objective)."""
         return [("unary", "unary"), *((arm, name) for arm in ("stage", *self.joint) for name in self.objectives)]
 
     def _cells(self, path: str, pair: tuple[int, int], size: float, rows: Sequence[tuple[str, str]]) -> list[Cell]:

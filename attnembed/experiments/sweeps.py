@@ -380,7 +380,7 @@ def _draw(entry: GridExperiment, result: SweepResult, swept: Sequence[str]) -> F
 
 
 def _caption(entry: GridExperiment, result: SweepResult, drawn: Sequence[str]) -> str:
-    """What the figure's axes do not say: the other parameters, and over what the mean is taken."""
+    """The rest of the parameters, beyond the figure's axes: the other parameters, and over what the mean is taken."""
     values = {name: dict.fromkeys(cell[name] for cell in result.cells) for name in (*entry.defaults, "repeat")}
     fixed = [f"{name} = {next(iter(values[name])):g}" for name in entry.defaults if len(values[name]) == 1]
     averaged = [f"{name} ({len(values[name])})" for name in values if len(values[name]) > 1 and name not in drawn]

@@ -126,7 +126,7 @@ def _symbols(sentences: Iterable[Sentence]) -> tuple[Ints, dict[str, tuple[list[
 
 
 def _attributes(words: list[str]) -> dict[str, list[str]]:
-    """What a word alone decides, by the names of `TEMPLATES`."""
+    """The attributes that a word alone decides, by the names of `TEMPLATES`."""
     lower = [word.lower() for word in words]
     return {
         "word": lower,

@@ -1,4 +1,4 @@
-"""What share of a labeling is right: letters, words, chunks, pixels and masks.
+"""Shares of a labeling that are right: letters, words, chunks, pixels and masks.
 
 Every function takes the true labeling first, then the predicted one, and returns shares in [0, 1].
 """

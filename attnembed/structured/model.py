@@ -80,7 +80,7 @@ class StructuredGrads(Record):
 
 @dataclass(frozen=True, eq=False)
 class StructuredModel(KeepsFrozen, ABC, Generic[Data]):
-    """What chains and grids share."""
+    """The common part of chains and grids."""
 
     network: Network
     pairwise: Floats
@@ -257,7 +257,7 @@ class StructuredModel(KeepsFrozen, ABC, Generic[Data]):
         )
 
     def save(self, path: PathLike) -> None:
-        """Write all parameters as npz, whole or not at all."""
+        """Write all parameters as npz, atomically."""
         write_npz(path, **self.parameters())
 
     def restore(self, path: PathLike) -> Self:

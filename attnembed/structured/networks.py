@@ -71,7 +71,7 @@ PASSES = ("init", "forward", "backward")
 
 
 class Layer(Protocol):
-    """What `Sequential` and `Network` are built from."""
+    """The parts that `Sequential` and `Network` are built from."""
 
     def init(self, rng: np.random.Generator) -> Params:
         """Random initial parameters."""

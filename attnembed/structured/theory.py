@@ -1,4 +1,4 @@
-"""What scale does, predicted from potentials alone: component norms, the objective as a function of the two scales,
+"""The effect of scale, predicted from potentials alone: component norms, the objective as a function of the two scales,
 and the step that an optimiser makes in the scaled component.
 
 With F = a U + b P (U and P the two totals of a labeling) the negative log-likelihood log Z(a, b) - F(Y) has gradient

@@ -52,7 +52,7 @@ Scaling = OnlineScaling | OfflineScaling | None
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class StructuredState(EpochState):
-    """What a callback of `train_structured` receives after each epoch: a row of the history, and the model."""
+    """Argument of a callback of `train_structured` after each epoch: a row of the history, and the model."""
 
     unary_scale: float
     pairwise_scale: float
@@ -237,7 +237,7 @@ def _check_inputs(model: Any, data: Any, validation: Any, scaling: Any, metric: 
 
 
 def score_of(metric: Metric, model: Any, validation: Any, objective: str) -> float:
-    """What a metric says of a model on held-out data; larger is better."""
+    """The score that a metric gives a model on held-out data; larger is better."""
     if not isinstance(metric, str):
         return as_score(metric(model, validation))
     return float(model.accuracy(validation) if metric == "accuracy" else -model.loss(validation, objective))
@@ -376,7 +376,7 @@ class _Stepper(Trainee):
         )
 
     def _enter(self, index: int, stage: Stage, online: OnlineScaling | None) -> None:
-        """What precedes the first epoch of a stage."""
+        """The preparation of a stage, before its first epoch."""
         if index == 1 and self.stage_unary_norm is not None:
             model = self._model()
             n_u = component_norms(model.unary_scale * model.unary(self.subset), np.zeros((1, 1)))[0]

@@ -19,7 +19,7 @@ __all__ = ["Problem", "as_code"]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Problem:
-    """What a statement is about: ``model`` and ``data`` of either subject.
+    """An instance that a statement is about: ``model`` and ``data`` of either subject.
 
     >>> import attnembed as ae
     >>> data = ae.TokenDataset.from_counts([[2, 1], [0, 1]], [1, -1])

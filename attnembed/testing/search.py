@@ -293,7 +293,7 @@ def _imports(predicate: Predicate, names: set[str]) -> list[str]:
 
 
 def _import_lines(predicate: Predicate) -> dict[str, str]:
-    """What the file of the function imports: the statement for each name."""
+    """The imports of the file of the function: the statement for each name."""
     try:
         file = inspect.getsourcefile(predicate)
         tree = ast.parse(Path(file).read_text(encoding="utf-8")) if file else ast.Module([], [])

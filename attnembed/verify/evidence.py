@@ -1,4 +1,4 @@
-"""What a claim measures: a number, its limit, what the negative control gave, and the hypotheses on the instance."""
+"""The measurement of a claim: a number, its limit, that of the negative control, and the hypotheses on the instance."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Hypotheses = Mapping[str, "bool | Hypothesis"] | Iterable[Hypothesis]
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """What a claim measured on one instance: it holds there where ``measured`` <= ``bound`` (or ``tolerance``).
+    """The measurement of a claim on one instance: it holds there where ``measured`` <= ``bound`` (or ``tolerance``).
 
     Parameters
     ----------

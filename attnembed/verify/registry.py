@@ -234,7 +234,7 @@ def _may_be_evidence(returned: type) -> bool:
 
 
 def _returned(measure: Measure) -> Any:
-    """What a function is annotated to return; `Any` without an annotation, or with one that only a checker can read."""
+    """The annotated return type of a function; `Any` without one, or for one that only a checker can read."""
     try:
         return get_type_hints(measure).get("return", Any)
     except Exception:

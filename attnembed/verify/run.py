@@ -285,7 +285,7 @@ def hypothesis_name(text: str) -> str:
 
 
 def _unmeasured(entry: Claim, held: Iterable[str], failed: bool) -> tuple[str, ...]:
-    """What is declared and was not measured; where the claim raised, nothing holds by construction either."""
+    """The hypotheses declared but not measured; where the claim raised, nothing holds by construction either."""
     names = {hypothesis_name(text) for text in held} | set(held)
     left = [text for text in entry.hypotheses if failed or not isinstance(text, by_construction)]
     return tuple(str(text) for text in left if text not in names)
@@ -304,6 +304,6 @@ def _told(error: BaseException) -> str:
     """The class and the message of an error, in one line."""
     try:
         text = " ".join(str(error).split())
-    except Exception:  # a class whose text cannot be made
+    except Exception:  # a class without a text
         text = ""
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -248,7 +248,7 @@ def test_errors_are_one_line(
 
 def test_the_folder_is_checked_before_the_work(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(DataFileError, match="cannot be made"):
+    with pytest.raises(DataFileError, match="cannot be created"):
         run_sweep("margin", ["d=8"], out=tmp_path / "file", store=tmp_path / "store")
     assert not (tmp_path / "store").exists()
 

@@ -1,4 +1,4 @@
-"""What every prediction reads from its arguments."""
+"""Statistics that every prediction reads from its arguments."""
 
 from __future__ import annotations
 

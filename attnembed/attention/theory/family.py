@@ -26,7 +26,7 @@ Floats = NDArray[np.floating[Any]]
 
 @dataclass(frozen=True, eq=False)
 class FamilyState:
-    """What can be seen at a point of the reduced flow.
+    """The observables at a point of the reduced flow.
 
     ``attention_shared`` is the attention on A in every negative sequence, ``attention_own`` that on the own token in
     every positive one, ``loss_gap`` = L - L*.

@@ -1,4 +1,4 @@
-"""What a statement assumes: each hypothesis with its measured value, and the base of all predictions.
+"""The assumptions of a statement: each hypothesis with its measured value, and the base of all predictions.
 
 A data set that violates a hypothesis is not an error. The prediction is returned all the same, and says which
 hypothesis fails and by how much.
