@@ -262,14 +262,17 @@ class AttentionModel(KeepsFrozen):
 
     def _sums(self, data: TokenDataset, loss: Loss | str = logistic) -> TokenSums:
         self._check(data)
-        if self._is_small(data) and (found := DensePasses(data).sums(*scores_and_values(self))) is not None:
-            return TokenSums(*found)
+        kind = check_loss(loss)
+        if kind is logistic and self._is_small(data):
+            found = DensePasses(data).sums(*scores_and_values(self))
+            if found is not None:
+                return TokenSums(*found)
         with np.errstate(over="ignore", invalid="ignore"):
             u, g = embedding_product(self.E, two_columns(self.p, self.v).T).T.astype(np.float64)
             suspect = not math.isfinite(u @ g)  # NaN and inf show in the product, and huge finite ones may
         if suspect:
             check_scores(u, g, self.E.dtype)
-        return token_sums(data, u, g, check_loss(loss))
+        return token_sums(data, u, g, kind)
 
     def _anchored(self, data: TokenDataset, loss: Loss | str) -> AnchoredPass:
         self._check(data)

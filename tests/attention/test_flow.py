@@ -482,14 +482,12 @@ BAD: list[tuple[dict[str, Any], str]] = [
         for clock in ("time", "arclength")
         for until in (0, -1, math.nan, math.inf)
     ),
-    *(
-        ({name: 0}, f"`{name}` must be finite and > 0; got 0.0")
-        for name in ("rtol", "atol", "stop_norm", "stop_attention")
-    ),
+    *(({name: 0}, f"`{name}` must be finite and > 0; got 0.0") for name in ("rtol", "atol", "stop_norm")),
+    ({"stop_attention": 0}, "`stop_attention` must be in (0, 1); got 0.0"),
     *(({name: -1}, f"`{name}` must be finite and > 0; got -1.0") for name in ("rtol", "atol", "stop_norm")),
     ({"rtol": math.nan}, "`rtol` must be finite and > 0; got nan"),
     ({"atol": "small"}, "`atol` must be a real number; got 'small'"),
-    ({"stop_attention": 1}, "`stop_attention` must be in (0, 1); got 1"),
+    ({"stop_attention": 1}, "`stop_attention` must be in (0, 1); got 1.0"),
     ({"stop_norm": math.inf}, "`stop_norm` must be finite and > 0; got inf"),
     ({"max_nfev": 0}, "`max_nfev` must be at least 1; got 0"),
     *(
