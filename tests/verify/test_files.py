@@ -99,7 +99,7 @@ def test_verdicts_over_instances() -> None:
 def test_a_file_is_verified_and_shown(lemmas: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["verify", lemmas, "--instances", "4"]) == 0
     assert "1 of 1 claims hold on 4 instances each" in capsys.readouterr().out
-    assert main(["show", "descent", "--claims", lemmas]) == 0
+    assert main(["show", ae.claims()[-1].id, "--claims", lemmas]) == 0
     shown = capsys.readouterr().out
     assert "A small step never raises the loss." in shown
     assert ":7 descent" in shown
