@@ -2,9 +2,9 @@
 # # A lemma of your own: measured on many instances, and refuted where it is false
 #
 # The gradient of the loss in p is at most G R / 4, where G is the range of the values E_s.v and R the largest distance
-# of two embeddings: a covariance under the attention is at most (G/2)(R/2). And two bounds of the Hessian: the right one,
-# G^2 R^2 / 64 + G R^2 / 4, and the same without its second term, which is false. The figure has one point per instance;
-# below the diagonal a statement holds. (docs/your-own-lemma.md; docs/derivations/smoothness.md)
+# of two embeddings: a covariance under the attention is at most (G/2)(R/2). And two bounds of the Hessian: the right
+# one, G^2 R^2 / 64 + G R^2 / 4, and the same without its second term, which is false. The figure has one point
+# per instance; below the diagonal a statement holds. (docs/your-own-lemma.md; docs/derivations/smoothness.md)
 
 # %%
 from __future__ import annotations

@@ -69,8 +69,6 @@ def test_instances_are_counted_and_the_worst_is_shown_and_repeated() -> None:
         return Evidence(measured=x, bound=1.0, control=3 * x, hypotheses={"h": x > 0.25})
 
     (found,) = verify([made_up(measure)], instances=40, rng=5).results
-    values = [float(np.random.default_rng([s, 0]).random()) for s in ()]
-    assert values == []
     assert found.held + found.skipped == found.instances == 40
     assert 0 < found.skipped < 30
     assert found.verdict == "passed"
@@ -98,13 +96,13 @@ def test_verdicts_over_instances() -> None:
     assert 0 < found.held < 20
 
 
-def test_a_file_is_verified_in_this_process_and_in_others(lemmas: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_is_verified_and_shown(lemmas: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["verify", lemmas, "--instances", "4"]) == 0
     assert "1 of 1 claims hold on 4 instances each" in capsys.readouterr().out
-    assert main(["show", "descent", "--claims", lemmas]) == 0
+    assert main(["show", ae.claims()[-1].id, "--claims", lemmas]) == 0
     shown = capsys.readouterr().out
     assert "A small step never raises the loss." in shown
-    assert ":9 descent" in shown or ":8 descent" in shown
+    assert ":7 descent" in shown
 
 
 def test_falsify_prints_a_script_and_exits_with_1(lemmas: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -142,14 +140,11 @@ def test_a_file_that_cannot_be_used_is_one_line_and_registers_nothing(
 ) -> None:
     (tmp_path / "wrong_lemmas.py").write_text(source)
     before = ae.claims()
-    for arguments in (
-        ["verify", str(tmp_path / "wrong_lemmas.py")],
-        ["show", "x", "--claims", str(tmp_path / "no.py")],
-    ):
-        assert main(arguments) == 2
+    for name, told in (("wrong_lemmas.py", words), ("absent.py", "is not there")):
+        assert main(["verify", str(tmp_path / name)]) == 2
         err = capsys.readouterr().err
         assert len(err.splitlines()) == 1
-        assert words in err or "is not there" in err
+        assert told in err
     assert ae.claims() == before
 
 
