@@ -123,3 +123,22 @@ def test_bad_arguments(arguments: dict[str, float], name: str) -> None:
         random_step_window(DATA, **{"dim": 100, **arguments})  # type: ignore[arg-type]
     with pytest.raises(InputTypeError, match="data"):
         random_step_window([[0]], 100)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("dim", "scale"), [(10**7, None), (10**5, 2e-4)])
+def test_both_ends_solve_the_condition_of_the_page(dim: int, scale: float | None) -> None:
+    """n l(theta Gamma - (1 - theta) eps) = l(eps) at either end, with every bound written out again."""
+    delta, size = 0.05, dim**-0.5 if scale is None else scale
+    window = random_step_window(DATA, dim, embedding_scale=scale, cls_scale=scale, delta=delta)
+    spread = np.sqrt(2 * np.log(8 * DATA.vocab_size / delta))
+    G0, P = size * spread, size * (np.sqrt(dim) + np.sqrt(2 * np.log(4 / delta)))
+    rho, beta = size * P * spread, size * np.sqrt(2 * np.log(8 / delta))
+    sigma, power = 1 / (1 + np.exp(-G0)), np.exp(2 * rho)
+    phi, irrelevant = DATA.frequency[:2].min(), DATA.frequency[2:].max()
+    b = (power - 1) * sigma + G0 / 4 + 2 * power * sigma * G0 * beta
+    x = DATA.frequency.max() * sigma * power * (beta + 2 * G0 * P**2)
+    for eta in (window.low, window.high):
+        Gamma, eps = eta * phi * (0.5 - b) - G0, G0 + eta * irrelevant * b
+        theta = 0.25 * np.exp(-2 * (rho + eta * x))
+        left, right = np.logaddexp(0, -(theta * Gamma - (1 - theta) * eps)), np.logaddexp(0, -eps)
+        np.testing.assert_allclose(DATA.n_samples * left, right, rtol=1e-7)
