@@ -39,7 +39,7 @@ LOOSEST = 1e-6  # and the largest that counts as a certificate, whatever roundin
 MAX_ROUNDS = 200
 NEAR_FRACTION = 1e-9  # of weights that are small fractions but for rounding
 GROWTH = (2.5, 1.8)  # of ||p|| in round 2 and later, with which there may be no p at all; if not, some time is lost
-PIVOTED = 24  # rows from which block pivoting is faster than nnls
+PIVOTED = 160  # rows from which block pivoting is faster than nnls by more than its overhead
 PATIENCE = 5  # rounds without growth of ||p||, which rounding alone makes possible
 EXCHANGES = 50  # of rows, where nnls missed the support; a few are enough
 LENGTHS = (1e-140, 1e140)  # rows whose squares neither underflow nor overflow, with room for the dual
@@ -88,6 +88,10 @@ class _Rows(Rows, Protocol):
 
     name: str
 
+    def choose(self, index: Indices, depth: Array, count: int) -> Indices:
+        """At most ``count`` of the violated rows, by their depth."""
+        ...
+
 
 def _own(array: Array) -> Array:
     """The array, read-only; a copy where its owner could change it: the result reads the rows again (`enclosure`)."""
@@ -107,6 +111,9 @@ class _DenseRows(KeepsFrozen):
 
     def take(self, index: Indices) -> Array:
         return self.matrix[index]
+
+    def choose(self, index: Indices, depth: Array, count: int) -> Indices:
+        return index[_largest(depth, count)]
 
     def exact(self, index: Indices) -> tuple[Array, ...]:
         return (self.matrix[index],)
@@ -133,6 +140,13 @@ class _PairRows(KeepsFrozen):
 
     def take(self, index: Indices) -> Array:
         return self.E[self.first[index]] - self.E[self.second[index]]
+
+    def choose(self, index: Indices, depth: Array, count: int) -> Indices:
+        """The deepest of each second token: pairs that share both of theirs with others depend on each other."""
+        order = index[np.argsort(-depth)]
+        first = np.unique(self.second[order], return_index=True)[1]
+        first.sort()
+        return order[first[:count]]
 
     def exact(self, index: Indices) -> tuple[Array, ...]:
         return self.E[self.first[index]], -self.E[self.second[index]]
@@ -284,7 +298,7 @@ def _solve(rows: _Rows) -> MarginResult:
         # Rows without weight go, but only once: nearly opposite rows would come and go for hundreds of rounds.
         kept = (u > 0.0) | dropped[work]
         dropped[work[~kept]] = True
-        work = np.union1d(work[kept], violated[_largest(depth[violated], batch)])
+        work = np.union1d(work[kept], rows.choose(violated, depth[violated], batch))
         stalled = 0 if length > previous * (1.0 + CERTIFIED) else stalled + 1
         if stalled == PATIENCE or rounds == MAX_ROUNDS:
             trouble = f"{violated.size} rows are still violated"
