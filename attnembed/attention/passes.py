@@ -24,11 +24,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_expit
 
+from attnembed._sparse import with_values
 from attnembed.attention.data import TokenDataset
 from attnembed.attention.parameters import check_scores
 from attnembed.attention.products import count_product, two_columns
 from attnembed.gibbs import AnchoredSoftmax
-from attnembed.losses import logistic, logistic_derivative
+from attnembed.losses import logistic, logistic_derivative, logistic_increase
 from attnembed.results import Record
 
 __all__ = ["AnchoredPass", "TokenPasses", "TokenSums", "loss_gap", "token_sums"]
@@ -129,7 +130,7 @@ class _AnchoredCounts:
         # Zeros are stored in their place: the layout, and with it the speed, is that of the counts.
         rest = counts.copy()
         rest[out] = 0
-        remaining = _with_data(data.counts, rest)
+        remaining = with_values(data.counts, rest)
         self.counts_csc, self.counts_transposed = remaining.tocsc(), remaining.T
 
     def sums(self, u: Floats, g: Floats) -> TokenSums | None:
@@ -212,8 +213,8 @@ class AnchoredPass:
         """
         counts, y = self.data.counts, self.data.labels[:, None]
         E = E - E.mean(axis=0)  # the Hessian sees differences of embeddings only
-        G = _with_data(counts, self.slope) @ E
-        mean_E = _with_data(counts, self.softmax.probability) @ E
+        G = with_values(counts, self.slope) @ E
+        mean_E = with_values(counts, self.softmax.probability) @ E
         half = G.T @ (self._curvature[:, None] / 2 * G + y * mean_E) - (E.T * (self.scaled_B / 2)) @ E
         return half + half.T
 
@@ -243,11 +244,4 @@ def loss_gap(data: TokenDataset, token_values: Floats, top: Ints, gamma: Floats,
     spread = data.segments.spread
     difference = spread(data.labels) * (spread(token_values[top]) - token_values[data.counts.indices])
     delta = data.segments.sum(attention * difference)
-    near = np.log1p(np.expm1(np.minimum(delta, 1.0)) * -logistic_derivative(gamma))
-    # Far from the best value nothing cancels, and expm1 could overflow.
-    return float(np.where(delta <= 1.0, near, logistic(gamma - delta) - logistic(gamma)).mean())
-
-
-def _with_data(counts: Any, values: Floats) -> Any:
-    """A CSR matrix with the sparsity of ``counts`` and other entries (indices shared, not copied)."""
-    return type(counts)((values, counts.indices, counts.indptr), shape=counts.shape)
+    return float(logistic_increase(gamma, delta).mean())

@@ -10,14 +10,12 @@ from numpy.typing import NDArray
 from attnembed.attention.data import TokenDataset, check_data
 from attnembed.attention.parameters import Parameters, check_model, check_scores
 from attnembed.attention.selection import ROUNDING
-from attnembed.losses import logistic, logistic_derivative
 
 __all__ = [
     "ROUNDING",
     "independence",
     "largest_product",
     "largest_share_along",
-    "loss_increase",
     "parameters",
     "unit_rows",
 ]
@@ -64,9 +62,3 @@ def largest_product(rows: Floats, block: int = 1024) -> float:
         np.fill_diagonal(gram, 0.0)
         largest = max(largest, float(gram.max()))
     return largest
-
-
-def loss_increase(margin: Floats, drop: Floats) -> Floats:
-    """l(z - drop) - l(z) for drop >= 0, log1p(expm1(drop) sigma(-z)): exact for the smallest drops, any shape."""
-    near = np.log1p(np.expm1(np.minimum(drop, 1.0)) * -logistic_derivative(margin))
-    return np.where(drop <= 1.0, near, logistic(margin - drop) - logistic(margin))

@@ -21,7 +21,6 @@ from attnembed.attention.theory._inputs import (
     ROUNDING,
     independence,
     largest_share_along,
-    loss_increase,
     parameters,
 )
 from attnembed.attention.theory._program import solve_program
@@ -29,7 +28,7 @@ from attnembed.attention.theory.hypotheses import Hypothesis, Prediction
 from attnembed.attention.theory.orthogonal import orthogonal_embeddings
 from attnembed.errors import InputError
 from attnembed.gibbs import probabilities
-from attnembed.losses import logistic, logistic_inverse
+from attnembed.losses import logistic, logistic_increase, logistic_inverse
 
 __all__ = [
     "BasinBound",
@@ -354,8 +353,8 @@ def _gap(data: TokenDataset, u: Floats, g: TokenValues) -> _Gap:
         top=top,
         gamma=gamma,
         runner_up=runner_up,
-        increase=loss_increase(gamma, np.maximum(delta, 0.0)),
-        step=np.where(several, loss_increase(gamma, np.where(several, gamma - runner_up, 0.0)), np.inf),
+        increase=logistic_increase(gamma, np.maximum(delta, 0.0)),
+        step=np.where(several, logistic_increase(gamma, np.where(several, gamma - runner_up, 0.0)), np.inf),
         spread=segments.max(D),
         several=several,
     )

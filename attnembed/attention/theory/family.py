@@ -17,8 +17,7 @@ from scipy.special import expit
 
 from attnembed._validation import as_real_array, check_between, check_integer, check_positive, check_shape
 from attnembed.attention.data import TokenDataset
-from attnembed.attention.theory._inputs import loss_increase
-from attnembed.losses import logistic
+from attnembed.losses import logistic, logistic_increase
 
 __all__ = ["Family", "FamilyState"]
 
@@ -146,7 +145,7 @@ class Family:
             attention_shared=a,
             attention_own=b,
             loss=float(weight @ logistic(np.array([-f_negative, f_positive]))),
-            loss_gap=float(weight @ loss_increase(best, np.array([rest, other]) * best)),
+            loss_gap=float(weight @ logistic_increase(best, np.array([rest, other]) * best)),
         )
 
     def limit(self, log_time: float = 60.0) -> FamilyState:

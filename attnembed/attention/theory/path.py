@@ -15,12 +15,12 @@ from scipy.optimize import minimize, root
 from attnembed._validation import as_real_array, freeze
 from attnembed.attention.data import TokenDataset
 from attnembed.attention.selection import Parameters, top_tokens
-from attnembed.attention.theory._inputs import loss_increase, parameters
+from attnembed.attention.theory._inputs import parameters
 from attnembed.attention.theory._program import solve_program
 from attnembed.attention.theory.hypotheses import Hypothesis, Prediction
 from attnembed.errors import InputError
 from attnembed.gibbs import probabilities
-from attnembed.losses import logistic_derivative
+from attnembed.losses import logistic_derivative, logistic_increase
 
 __all__ = ["RegularisationPath", "regularisation_path"]
 
@@ -135,7 +135,7 @@ class _Gap:
         u = q / length
         a = probabilities(radius * (self.E @ u)[self.columns], self.segments, self.data.counts.data)
         delta = self.segments.sum(a * self.D)
-        value = float(loss_increase(self.gamma, delta).mean())
+        value = float(logistic_increase(self.gamma, delta).mean())
         slope = -logistic_derivative(self.gamma - delta) / self.data.n_samples
         gradient = (self.segments.spread(slope) * a * (self.D - self.segments.spread(delta))) @ self.rows
         along = radius * gradient / value
