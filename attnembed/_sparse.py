@@ -6,10 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from attnembed.errors import InputError, InputTypeError
 
-__all__ = ["check_sparse"]
+__all__ = ["check_sparse", "with_values"]
 
 
 def check_sparse(name: str, matrix: Any) -> None:
@@ -134,3 +135,8 @@ _FORMATS: dict[str, Callable[[Any], str]] = {
     "lil": _list_problem,
     "dok": _dictionary_problem,
 }
+
+
+def with_values(counts: Any, values: NDArray[Any]) -> Any:
+    """A CSR matrix with the sparsity of ``counts`` and other entries (indices shared, not copied)."""
+    return type(counts)((values, counts.indices, counts.indptr), shape=counts.shape)

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from attnembed._files import Member, read_checked, write_npz
 from attnembed._frozen import KeepsFrozen
+from attnembed._sparse import with_values
 from attnembed._validation import (
     RNGLike,
     as_real_array,
@@ -171,7 +172,7 @@ class AttentionModel(KeepsFrozen):
         """a_is, (n, V) CSR with the sparsity of the counts; each row sums to one."""
         self._check(data)
         weights = probabilities(scores_and_values(self)[0][data.counts.indices], data.segments, data.counts.data)
-        return sp.csr_array((weights, data.counts.indices, data.counts.indptr), shape=data.counts.shape)
+        return with_values(data.counts, weights)
 
     def loss(self, data: TokenDataset, *, loss: Loss | str = logistic) -> float:
         """L = mean_i l(y_i f_i), l(z) = log(1 + e^{-z}) or another ``loss``: a `losses.Loss` or the name of one."""

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from attnembed._sparse import with_values
 from attnembed.attention.data import TokenDataset
 from attnembed.attention.parameters import check_scores
 from attnembed.attention.products import count_product, two_columns
@@ -135,7 +136,7 @@ class _AnchoredCounts:
         # Zeros are stored in their place: the layout, and with it the speed, is that of the counts.
         rest = counts.copy()
         rest[out] = 0
-        remaining = _with_data(data.counts, rest)
+        remaining = with_values(data.counts, rest)
         self.counts_csc, self.counts_transposed = remaining.tocsc(), remaining.T
 
     def sums(self, u: Floats, g: Floats) -> TokenSums | None:
@@ -222,8 +223,8 @@ class AnchoredPass:
         """
         counts, y = self.data.counts, self.data.labels[:, None]
         E = E - E.mean(axis=0)  # the Hessian sees differences of embeddings only
-        G = _with_data(counts, self.slope) @ E
-        mean_E = _with_data(counts, self.softmax.probability) @ E
+        G = with_values(counts, self.slope) @ E
+        mean_E = with_values(counts, self.softmax.probability) @ E
         half = G.T @ (self._curvature[:, None] / 2 * G + y * mean_E) - (E.T * (self.scaled_B / 2)) @ E
         return half + half.T
 
@@ -257,8 +258,3 @@ def loss_gap(
     difference = spread(data.labels) * (spread(token_values[top]) - token_values[data.counts.indices])
     delta = data.segments.sum(attention * difference)
     return float(loss.rise(gamma, delta).mean())
-
-
-def _with_data(counts: Any, values: Floats) -> Any:
-    """A CSR matrix with the sparsity of ``counts`` and other entries (indices shared, not copied)."""
-    return type(counts)((values, counts.indices, counts.indptr), shape=counts.shape)

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 
 from attnembed._frozen import KeepsFrozen
+from attnembed._sparse import with_values
 from attnembed._validation import RNGLike, as_real_array, as_rng, check_names, check_positive, check_shape, freeze
 from attnembed.attention.data import TokenDataset, check_data
 from attnembed.attention.model import AttentionModel
@@ -154,7 +154,7 @@ class TwoLayerModel(KeepsFrozen):
         margins = data.labels * softmax.expectation
         c = -data.labels * logistic_derivative(margins) / data.n_samples
         weights = data.segments.spread(c) * softmax.probability
-        A, B = _on_counts(data, weights), _on_counts(data, weights * softmax.centred)
+        A, B = with_values(data.counts, weights), with_values(data.counts, weights * softmax.centred)
         AE, BE = A @ E, B @ E
         Q = (p * BE + v * AE) * K * expit(-forward.preactivation)  # 1 - K/2 would cancel where the gate is open
         descent = {
@@ -195,8 +195,3 @@ class _Forward:
     preactivation: Floats
     gate: Floats
     softmax: AnchoredSoftmax
-
-
-def _on_counts(data: TokenDataset, values: Floats) -> sp.csr_array:
-    """The (n, V) matrix with the sparsity of the counts and the given entries (nnz,)."""
-    return sp.csr_array((values, data.counts.indices, data.counts.indptr), shape=data.counts.shape)

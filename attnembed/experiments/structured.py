@@ -16,6 +16,7 @@ from attnembed.errors import RunFailedError
 from attnembed.experiments.registry import Outcome, Request, experiment, is_number, require_data
 from attnembed.experiments.tasks import ARMS, TASKS, example_rows, run, selecting, task_data
 from attnembed.results import Status
+from attnembed.structured.compare import standard_error
 from attnembed.sweep import sweep
 
 if TYPE_CHECKING:
@@ -135,12 +136,7 @@ class Entry:
     def summary(self, name: str | None = None) -> dict[str, float]:
         """Mean and standard error of a test score over the splits."""
         scores = self.scores(name=name)
-        return {"mean": float(scores.mean()), "standard_error": _standard_error(scores)}
-
-
-def _standard_error(values: np.ndarray) -> float:
-    """Of the mean; NaN for one value."""
-    return float(values.std(ddof=1) / np.sqrt(values.size)) if values.size > 1 else float("nan")
+        return {"mean": float(scores.mean()), "standard_error": standard_error(scores)}
 
 
 @dataclass(frozen=True)
@@ -235,7 +231,7 @@ def verdict(entries: Entries, objective: str, *, quick: bool = False) -> Verdict
     difference = 100 * (entries[arm, objective].scores() - staged)
     naive = float(100 * (entries["joint", objective].scores() - staged).mean())
     n, mean = difference.size, float(difference.mean())
-    error = _standard_error(difference)
+    error = standard_error(difference)
     reason = "quick run" if quick else f"{_counted(n)}, fewer than {FEWEST_SPLITS}" if n < FEWEST_SPLITS else ""
     if reason:
         answer = "no verdict"

@@ -26,10 +26,19 @@ from attnembed.results import Record, uninterrupted
 from attnembed.structured.model import StructuredModel
 from attnembed.structured.training import Metric, StructuredResult, score_of, train_structured
 
-__all__ = ["Arm", "Comparison", "compare_arms"]
+__all__ = ["Arm", "Comparison", "compare_arms", "standard_error"]
 
 Floats = NDArray[np.floating[Any]]
 Model = TypeVar("Model", bound=StructuredModel[Any])
+
+
+def standard_error(values: Floats) -> float:
+    """Of the mean, as `scipy.stats.sem`; NaN for one value.
+
+    >>> standard_error(np.array([1.0, 2.0, 3.0])) == 1 / 3**0.5
+    True
+    """
+    return float(values.std(ddof=1) / np.sqrt(values.size)) if values.size > 1 else np.nan
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -50,8 +59,7 @@ class Arm(Record):
     @property
     def standard_error(self) -> float:
         """Standard error of the mean; NaN for one seed."""
-        n = len(self.test_scores)
-        return float(self.test_scores.std(ddof=1) / np.sqrt(n)) if n > 1 else np.nan
+        return standard_error(self.test_scores)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

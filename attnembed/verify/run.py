@@ -238,7 +238,11 @@ def _evidence_ratio(evidence: Evidence | None) -> float:
 def _given(subject: Any) -> tuple[Claim, ...]:
     if isinstance(subject, str):
         return claims(subject)
-    entries = (subject,) if isinstance(subject, Claim) else tuple(check_items("subject", subject, "claims"))
+    entries = (
+        (subject,)
+        if isinstance(subject, Claim)
+        else tuple(check_items("subject", subject, "claims, or the name of a subject"))
+    )
     if not all(isinstance(entry, Claim) for entry in entries):
         raise InputTypeError("subject", "must be a text or claims", got=type(subject).__name__)
     if not entries:

@@ -172,7 +172,7 @@ _FALLS = r"L(p_r) - L^* \le (L_0 - L^*)\, e^{-\gamma\kappa r},\quad \gamma = \ma
 
 @claim(
     "attention/steepest-l2",
-    statement="inside the basin the loss gap falls at least like e^(-gamma kap r) along gradient flow in its arc length",
+    statement="inside the basin the loss gap falls at least like e^(-gamma kap r) along the gradient flow",
     tex=_FALLS,
     reference=_METHOD,
     hypotheses=_BASIN,
@@ -198,7 +198,7 @@ def steepest_linf(rng: np.random.Generator) -> Evidence:
 
 @claim(
     "attention/steepest-l1",
-    statement="inside the basin the loss gap falls at least like e^(-gamma kap r) along the flow of one coordinate at a time",
+    statement="inside the basin the loss gap falls at least like e^(-gamma kap r) along the flow of coordinates",
     tex=_FALLS,
     reference=_METHOD,
     hypotheses=_BASIN,
