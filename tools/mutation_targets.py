@@ -246,4 +246,11 @@ TARGETS = (
 )
 
 # A sentence for every mutant that no check can catch, by name.
-EQUIVALENT: dict[str, str] = {}
+EQUIVALENT: dict[str, str] = {
+    "attention/theory/asymptotics.py:asymptotics: unit = float(np.abs(program.differences).max(initial=0.0)) or 1.0 [function: np.abs(program.differences) -> program.differences]": (
+        "any positive unit cancels from the result"
+    ),
+    "attention/theory/asymptotics.py:_interior_multipliers: if not (0 < size < np.inf and np.isfinite(target / size).all()): [logic: 0 < size < np.inf and np.isfinite(target / size).all() -> 0 < size < np.inf or np.isfinite(target / size).all()]": (
+        "differs only where multipliers leave the range of floats, and there the hypotheses fail in either case"
+    ),
+}

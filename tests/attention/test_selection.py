@@ -12,7 +12,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from attnembed.attention.data import TokenDataset
 from attnembed.attention.model import AttentionModel
-from attnembed.attention.selection import Selection, margin_constraints, select, top_tokens
+from attnembed.attention.selection import Selection, TokenValues, margin_constraints, select, top_tokens
 from attnembed.errors import InputError
 from tests.attention.theory.instances import as_model, unit_model
 from tests.strategies import AttentionProblem, attention_problems
@@ -124,3 +124,9 @@ def test_data_must_fit_the_model() -> None:
 def test_agreement_needs_every_sequence() -> None:
     assert Selection(np.array([0, 1]), np.array([0, 1]), np.ones(2, int)).agrees
     assert not Selection(np.array([0, 1]), np.array([0, 2]), np.ones(2, int)).agrees
+
+
+def test_the_rounding_of_either_value_makes_them_equal() -> None:
+    values = TokenValues(np.array([0.0, 1e-3]), np.array([0.0, 1e-2]))
+    for pair in ([0, 1], [1, 0]):
+        assert values.differences(np.array(pair[:1]), np.array(pair[1:])).tolist() == [0.0]

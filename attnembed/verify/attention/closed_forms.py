@@ -33,9 +33,10 @@ def solved(kappa: np.ndarray, groups: list[int] | int, tau: float, W: float) -> 
     return max_margin(rows)
 
 
-def deviation(closed: OrthogonalMargin, numerical: MarginResult) -> float:
-    """Relative difference of the squared norms."""
-    return abs(closed.squared_norm * numerical.margin**2 - 1)
+def deviation(closed: OrthogonalMargin, numerical: MarginResult, W: float = 1.0) -> float:
+    """Relative difference of the squared norms, or of p_mm.v (the last coordinate, along v) if that is larger."""
+    along = abs(closed.value / np.sqrt(W) - float(numerical.p[-1])) * numerical.margin if W > 0 else 0.0
+    return max(abs(closed.squared_norm * numerical.margin**2 - 1), float(along))
 
 
 @claim(
@@ -58,7 +59,7 @@ def general(rng: np.random.Generator) -> Evidence:
             kappa /= 2
             closed = orthogonal_margin(kappa, N, tau=tau, W=W)
         holds &= closed.holds
-        worst = max(worst, deviation(closed, solved(kappa, N, tau, W)))
+        worst = max(worst, deviation(closed, solved(kappa, N, tau, W), W))
     kappa = np.array([8.0, 1.0, 1.0])
     beyond = orthogonal_margin(kappa, 3)
     control = deviation(beyond, solved(kappa, 3, 1.0, 1.0)) if not beyond.holds else 0.0
@@ -80,9 +81,9 @@ def single(rng: np.random.Generator) -> Evidence:
     tau, W = rng.uniform(0.5, 2.0), rng.uniform(0.2, 2.0)
     numerical = solved(np.array([kappa]), k, tau, W)
     return Evidence(
-        measured=deviation(single_margin(kappa, k, tau=tau, W=W), numerical),
+        measured=deviation(single_margin(kappa, k, tau=tau, W=W), numerical, W),
         tolerance=1e-12,
-        control=deviation(single_margin(0.0, k, tau=tau, W=W), numerical),
+        control=deviation(single_margin(0.0, k, tau=tau, W=W), numerical, W),
     )
 
 
@@ -120,9 +121,9 @@ def unequal_pair(rng: np.random.Generator) -> Evidence:
     tau, W = rng.uniform(0.5, 2.0), rng.uniform(0.2, 2.0)
     numerical = solved(np.array([plus, minus]), N, tau, W)
     return Evidence(
-        measured=deviation(unequal_pair_margin(plus, minus, N, tau=tau, W=W), numerical),
+        measured=deviation(unequal_pair_margin(plus, minus, N, tau=tau, W=W), numerical, W),
         tolerance=1e-12,
-        control=deviation(unequal_pair_margin(plus, -minus, N, tau=tau, W=W), numerical),
+        control=deviation(unequal_pair_margin(plus, -minus, N, tau=tau, W=W), numerical, W),
     )
 
 
@@ -141,9 +142,9 @@ def private(rng: np.random.Generator) -> Evidence:
     tau, W = rng.uniform(0.5, 2.0), rng.uniform(0.2, 2.0)
     closed, numerical = private_margin(kappa, sizes, tau=tau, W=W), solved(kappa, sizes, tau, W)
     return Evidence(
-        measured=deviation(closed, numerical),
+        measured=deviation(closed, numerical, W),
         tolerance=1e-12,
-        control=deviation(orthogonal_margin(kappa, sum(sizes), tau=tau, W=W), numerical),
+        control=deviation(orthogonal_margin(kappa, sum(sizes), tau=tau, W=W), numerical, W),
         hypotheses={"every multiplier is positive": closed.holds},
     )
 

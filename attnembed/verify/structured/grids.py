@@ -84,6 +84,10 @@ def grid_objectives(rng: np.random.Generator) -> Evidence:
         if name != "unary":
             control = min(control, 1e7 * abs(value(unary, 1.1 * pairwise) - truth))
         out = grid_objective(name, unary, pairwise, labels, weights)
+        # Of two images, the mean.
+        both, other = [np.concatenate([x, x[:, ::-1]]) for x in (unary, labels)], (name, unary[:, ::-1], pairwise)
+        mean = (grid_objective(name, unary, pairwise, labels).value + grid_objective(*other, labels[:, ::-1]).value) / 2
+        worst = max(worst, 1e7 * abs(grid_objective(name, both[0], pairwise, both[1]).value - mean))
         for gradient in (out.unary, out.pairwise):
             d = rng.normal(size=gradient.shape)
             steps = (h * d if gradient is out.unary else 0 * unary for h in (1e-5, -1e-5))

@@ -154,3 +154,13 @@ def test_each_hypothesis_is_needed(name: str) -> None:
 def test_bad_tokens(first: int, second: int) -> None:
     with pytest.raises(InputError):
         tie_invariant(unit_model(VALUES), DATA, first, second)
+
+
+@pytest.mark.parametrize("product", [0.5, -0.5])
+def test_a_product_of_either_sign_breaks_orthogonality(product: float) -> None:
+    model = unit_model(VALUES)
+    E = model.E.copy()
+    E[2] += product * E[0]
+    found = tie_invariant(model.replace(E=E), DATA, 0, 1)
+    (orthogonal,) = (h for h in found.hypotheses if h.name.startswith("orthogonal"))
+    assert not orthogonal.holds
