@@ -136,7 +136,8 @@ class Measured:
 
 def _measured(selected: Iterable[Claim], seeds: list[int], workers: int) -> Iterator[tuple[str, list[Measured]]]:
     """What the claims measure on the instances, as it comes: here, or in other processes that can find the claim."""
-    here, elsewhere = [], []
+    here: list[Claim] = []
+    elsewhere: list[Claim] = []
     for entry in selected:
         (elsewhere if workers > 1 and _found_again(entry) else here).append(entry)
     if elsewhere:
