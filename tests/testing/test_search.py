@@ -81,7 +81,7 @@ def refuted(found: t.Counterexample | None, folder: Path) -> None:
         assert data.n_samples <= 3
     script = folder / "counterexample.py"
     script.write_text(str(found), encoding="utf-8")
-    assert len(str(found).splitlines()) < 40
+    assert len(str(found).splitlines()) < 25
     out = subprocess.run([sys.executable, script], capture_output=True, text=True, cwd=folder, check=False)
     assert out.returncode == 0, out.stderr
     answer = out.stdout.strip()
