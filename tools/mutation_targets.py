@@ -253,4 +253,7 @@ EQUIVALENT: dict[str, str] = {
     "attention/theory/asymptotics.py:_interior_multipliers: if not (0 < size < np.inf and np.isfinite(target / size).all()): [logic: 0 < size < np.inf and np.isfinite(target / size).all() -> 0 < size < np.inf or np.isfinite(target / size).all()]": (
         "differs only where multipliers leave the range of floats, and there the hypotheses fail in either case"
     ),
+    "margins.py:_least_distance: u, q = u / residual**2, q / residual**2 [power: residual ** 2 -> residual] (2)": (
+        "a point of the wrong length is not tight on its support, from which `_tight` then computes it anew"
+    ),
 }
