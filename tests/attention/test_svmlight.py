@@ -141,7 +141,7 @@ def test_bad_vocabularies(folder: Path) -> None:
             load_counts(file, vocab)
     with pytest.raises(DataFileError, match="does not exist"):
         load_counts(file, folder / "nowhere")
-    with pytest.raises(InputError, match="`vocab` must be words, or a file that holds them; got int"):
+    with pytest.raises(InputError, match="`vocab` must be a sequence of words, or a file that holds them; got int"):
         load_counts(file, 3)  # type: ignore[arg-type]
     with pytest.raises(DataFileError, match="is a folder, not a file"):
         load_counts(folder)
