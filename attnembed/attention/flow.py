@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from attnembed._validation import check_function, check_integer, check_positive, freeze
+from attnembed._validation import check_choice, check_function, check_integer, check_positive, freeze
 from attnembed.attention.data import TokenDataset, check_data
 from attnembed.attention.geometry import Geometry, check_geometry, follow_geometry
 from attnembed.attention.model import AttentionModel
@@ -20,7 +20,7 @@ from attnembed.attention.selection import TokenValues, select, top_tokens
 from attnembed.attention.theory.asymptotics import asymptotics
 from attnembed.errors import InputError
 from attnembed.gibbs import probabilities
-from attnembed.integration import Clock, FlowPath, FlowPoint, FlowState, Trajectory, check_clock, follow
+from attnembed.integration import CLOCKS, Clock, FlowPath, FlowPoint, FlowState, Trajectory, check_clock, follow
 from attnembed.losses import Loss, check_loss, logistic
 from attnembed.results import Status
 
@@ -135,6 +135,7 @@ def gradient_flow(
     check_function("callback", callback)
     kind, shape = check_loss(loss), check_geometry(geometry)
     euclidean = shape[0] == "l2"
+    check_choice("clock", clock, CLOCKS)
     if not euclidean and clock == "time":
         raise InputError("clock", f"must be 'arclength' for geometry={geometry!r}", got=repr(clock))
     clock, until = check_clock("arclength" if clock == "log_time" and not euclidean else clock, until)

@@ -55,7 +55,7 @@ def check_geometry(geometry: Any) -> tuple[str, float]:
     """
     if isinstance(geometry, str) and geometry in GEOMETRIES:
         return geometry, {"l2": 2.0, "linf": np.inf, "l1": 1.0}[geometry]
-    if isinstance(geometry, (tuple, list)) and len(geometry) == 2 and geometry[0] == "mirror":
+    if isinstance(geometry, (tuple, list)) and len(geometry) == 2 and str(geometry[0]) == "mirror":
         hint = "q -> 1 and q -> inf are the geometries 'l1' and 'linf'"
         return "mirror", check_between("geometry[1]", geometry[1], _SMALLEST_Q, _LARGEST_Q, hint=hint)
     raise InputError(
