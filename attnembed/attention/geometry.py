@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnembed._progress import Progress
-from attnembed._validation import check_between
+from attnembed._validation import check_between, shown
 from attnembed.errors import InputError
 from attnembed.integration import FlowPoint, Trajectory
 from attnembed.margin_norms import dual_norm
@@ -55,11 +55,11 @@ def check_geometry(geometry: Any) -> tuple[str, float]:
     """
     if isinstance(geometry, str) and geometry in GEOMETRIES:
         return geometry, {"l2": 2.0, "linf": np.inf, "l1": 1.0}[geometry]
-    if isinstance(geometry, (tuple, list)) and len(geometry) == 2 and geometry[0] == "mirror":
+    if isinstance(geometry, (tuple, list)) and len(geometry) == 2 and str(geometry[0]) == "mirror":
         hint = "q -> 1 and q -> inf are the geometries 'l1' and 'linf'"
         return "mirror", check_between("geometry[1]", geometry[1], _SMALLEST_Q, _LARGEST_Q, hint=hint)
     raise InputError(
-        "geometry", "must be 'l2', 'linf', 'l1' or ('mirror', q)", got=repr(geometry)[:60], hint="q > 1, as in 1.5"
+        "geometry", "must be 'l2', 'linf', 'l1' or ('mirror', q)", got=shown(geometry), hint="q > 1, as in 1.5"
     )
 
 
