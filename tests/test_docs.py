@@ -18,7 +18,7 @@ import attnembed
 from attnembed import integration, theory
 from attnembed.api_page import api_page
 from attnembed.attention import passes, selection
-from attnembed.verify import claims_page
+from attnembed.verify import claims, claims_page, registry
 from attnembed.verify.attention import extremal
 
 ROOT = Path(__file__).parents[1]
@@ -46,7 +46,9 @@ NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d*)?(?:e[-+]?\d+)?(?!\w)")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_python_blocks_run_and_print_what_they_say(page: Path) -> None:
+def test_python_blocks_run_and_print_what_they_say(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    claims()  # those of the package; what a page declares goes with the test
+    monkeypatch.setattr(registry, "_registry", dict(registry._registry))
     blocks = re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
     namespace: dict[str, Any] = {}
     for block in blocks:

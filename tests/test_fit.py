@@ -603,7 +603,8 @@ def test_an_interrupted_comparison_has_no_result() -> None:
 @pytest.mark.parametrize("name", ["arms", "step_sizes", "seeds"])
 def test_empty_comparisons_say_what_is_empty(name: str) -> None:
     subject = SUBJECTS["structured"]
-    options: dict[str, Any] = {"arms": {"a": {}}, "step_sizes": (0.1,), "seeds": (0,), name: {}}
+    empty: Any = {} if name == "arms" else ()
+    options: dict[str, Any] = {"arms": {"a": {}}, "step_sizes": (0.1,), "seeds": (0,), name: empty}
     with pytest.raises(InputError, match=f"^`{name}` must not be empty"):
         ae.compare_arms(
             options.pop("arms"), lambda rng: crf(0), *(subject.data, subject.held, subject.held), n_epochs=1, **options

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from attnembed._store import LineStore
 from attnembed._workers import interrupted_by, interrupts_deferred
 from attnembed.errors import InputError, InputTypeError
 from attnembed.results import Status
@@ -293,14 +294,14 @@ def test_an_interrupt_waits_for_the_end_of_a_step(number: signal.Signals) -> Non
 
 
 def test_an_interrupt_between_store_and_result_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sync = os.fsync
+    append = LineStore.append
 
-    def interrupt(file: int) -> None:
-        sync(file)
+    def interrupt(store: LineStore, line: str) -> None:
+        append(store, line)
         if (tmp_path / "s").read_bytes().count(b"\n") == 3:
             signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(os, "fsync", interrupt)
+    monkeypatch.setattr(LineStore, "append", interrupt)
     result = sweep(draw, GRID, executor=Now(), store=tmp_path / "s", rng=0)
     assert (result.status, len(result.cells)) == (Status.INTERRUPTED, 2)
 

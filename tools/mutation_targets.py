@@ -123,7 +123,7 @@ TARGETS = (
         ("tests/test_margins.py",),
     ),
     Target(
-        "flow.py",
+        "integration.py",
         (
             "log_time_of",
             "_System._unit",
@@ -137,7 +137,7 @@ TARGETS = (
             "_ArclengthSystem.observe",
         ),
         ("loss-gap-limit", "asymptote", "tie-invariant", "max-margin-direction", "loss-monotone"),
-        ("tests/test_flow.py", "tests/attention/test_flow.py"),
+        ("tests/test_integration.py", "tests/attention/test_flow.py"),
     ),
     Target(
         "gibbs.py",
