@@ -95,7 +95,7 @@ def test_the_exact_margin_is_inside() -> None:
     assert check_programs(0, 300) > 150  # the floating-point number alone is no proof
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_the_exact_margin_is_inside_10000() -> None:
     assert check_programs(1, 10_000) > 5_000
 

@@ -178,13 +178,13 @@ def check_bound(norm: Any, loss: str, seeds: Any) -> None:
     assert best > 0.3
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("norm", ["l2", "linf", "l1"])
 def test_the_bound_over_many_instances(norm: Any) -> None:
     check_bound(norm, "logistic", range(1000))
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_adam_has_nearly_the_margin_of_the_sign_flow() -> None:
     """Without its epsilon: what it adds to p has it to a few per cent, and gradient flow's stays well below."""
     for seed in range(3):

@@ -58,7 +58,7 @@ def online_never_lowers(problem: t.Problem) -> bool:
     return accuracy(ae.OnlineScaling()) >= accuracy(None)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("statement", "problems"),
     [
@@ -128,7 +128,7 @@ def more_frequent_is_more_aligned(problem: t.Problem) -> bool:
 @pytest.mark.parametrize(
     ("statement", "problems"),
     [
-        pytest.param(loss_falls_with_any_step, None, marks=pytest.mark.slow),
+        pytest.param(loss_falls_with_any_step, None, marks=pytest.mark.thorough),
         (hessian_is_positive, None),
         (selection_is_top, None),
         (more_frequent_is_more_aligned, None),
@@ -167,7 +167,7 @@ TRUE: dict[str, tuple[Callable[[Any], Any], Any]] = {
 
 @pytest.mark.parametrize(
     ("name", "n"),
-    [pytest.param(name, n, marks=[pytest.mark.slow] * (n > 300)) for name in TRUE for n in (300, 10_000)],
+    [pytest.param(name, n, marks=[pytest.mark.thorough] * (n > 300)) for name in TRUE for n in (300, 10_000)],
 )
 def test_true_statements_survive(name: str, n: int) -> None:
     statement, problems = TRUE[name]

@@ -74,14 +74,14 @@ def test_every_limit_of_random_flows_is_in_the_list() -> None:
     assert numbers[:, 1].max() >= 2
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_every_limit_of_2000_flows_is_in_the_list() -> None:
     numbers = np.array([check_limits(seed, 40) for seed in range(100, 150)])
     assert numbers[:, 0].sum() >= 1200
     assert (numbers[:, 1] >= 2).sum() >= 10
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_every_limit_of_the_flow_in_log_time_is_in_the_list() -> None:
     selected = 0
     for seed in range(12):

@@ -77,7 +77,7 @@ def test_the_bound_is_never_exceeded(norm: str) -> None:
     assert max(check(seed, norm, 60) for seed in range(12)) > 0.5
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("norm", NORMS)
 def test_the_bound_is_never_exceeded_in_1000(norm: str) -> None:
     assert max(check(seed, norm, 100) for seed in range(1000)) > 0.8
