@@ -92,7 +92,8 @@ def test_every_limit_of_the_flow_in_log_time_is_in_the_list() -> None:
             start = model.replace(p=3 * rng.normal(size=model.dim))
             flow = ae.gradient_flow(start, data, until=30.0, rtol=1e-6, atol=1e-8, max_nfev=1500)
             attention = flow.model.attention(data).toarray()[np.arange(data.n_samples), flow.selection]
-            if flow.success and attention.min() > 0.9999:
+            # One flow still passes another selection at log t = 30, and leaves it only after log t = 48.
+            if flow.success and attention.min() > 0.9999 and "no flow ends in it" not in flow.message:
                 selected += 1
                 assert tuple(flow.selection.tolist()) in found
     assert selected > 30
