@@ -51,6 +51,7 @@ __all__ = [
     "FlowState",
     "Trajectory",
     "check_clock",
+    "direction",
     "follow",
     "integrate",
 ]
@@ -419,7 +420,7 @@ class _Counted:
         return self.field.jacobian(x)
 
 
-def _direction(force: Vector, log_scale: float) -> tuple[Vector, float]:
+def direction(force: Vector, log_scale: float) -> tuple[Vector, float]:
     """F/||F|| and log ||F||; the norm is taken after scaling, so that it cannot underflow."""
     largest = float(np.abs(force).max())
     if largest == 0:
@@ -437,7 +438,7 @@ class _System:
 
     def _unit(self, x: Vector) -> tuple[Vector, float]:
         """F/||F|| and log ||F||."""
-        return _direction(*self.field.force(x))
+        return direction(*self.field.force(x))
 
     def rate(self, time: float, y: Vector) -> Vector:
         raise NotImplementedError
@@ -464,7 +465,7 @@ class _TimeSystem(_System):
             np.multiply(force, math.exp(power), out=out[:-1])
             out[-1] = math.sqrt(square) * math.exp(power)
         else:
-            unit, log_norm = _direction(force, log_scale)
+            unit, log_norm = direction(force, log_scale)
             np.multiply(np.append(unit, 1.0), np.exp(log_norm + self.log_speed(time)), out=out)
         return out
 

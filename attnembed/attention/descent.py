@@ -20,6 +20,7 @@ from attnembed.attention.data import TokenDataset
 from attnembed.attention.flow import _ClsField
 from attnembed.attention.model import AttentionModel
 from attnembed.errors import InputError
+from attnembed.integration import direction
 from attnembed.losses import Loss, check_loss, logistic
 from attnembed.results import Record, Result, Status
 
@@ -118,7 +119,7 @@ def normalised_descent(
                 break
             if step == n:
                 break
-            unit, log_norm = _direction(field, x)
+            unit, log_norm = direction(*field.force(x))
             gap = observed[-1][0]
             if log_norm == -np.inf or (polyak and gap <= 0):
                 why = "the gradient is zero" if log_norm == -np.inf else "L is not above L*"
@@ -145,13 +146,3 @@ def normalised_descent(
         step_length=freeze(np.array(lengths)),
         model=model.replace(p=path[-1]),
     )
-
-
-def _direction(field: _ClsField, x: Vector) -> tuple[Vector, float]:
-    """-grad/||grad|| and log ||grad||, -inf where the gradient is zero."""
-    force, log_scale = field.force(x)
-    largest = float(np.abs(force).max(initial=0.0))
-    if largest == 0:
-        return np.zeros_like(force), -np.inf
-    norm = float(np.linalg.norm(force / largest))
-    return force / (largest * norm), float(np.log(largest) + np.log(norm) + log_scale)
