@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
+from decimal import Context, Decimal, localcontext
 
-import mpmath as mp
 import numpy as np
 import pytest
 from hypothesis import given
@@ -18,19 +19,26 @@ from attnembed.losses import Loss, check_loss
 HALF = 0.5
 
 
-def _hinge(z: mp.mpf) -> mp.mpf:
-    x = max(1 - z, mp.mpf(0))
-    return x**3 / (6 * HALF) if x <= HALF else x**2 / 2 - HALF * x / 2 + mp.mpf(HALF) ** 2 / 6
+DIGITS = Context(prec=90, Emin=-(10**6), Emax=10**6)
 
 
-def _softplus(T: float):
-    return lambda z: T * mp.log1p(mp.exp(-z / T))
+def _hinge(z: Decimal) -> Decimal:
+    delta, x = Decimal(HALF), max(1 - z, Decimal(0))
+    return x**3 / (6 * delta) if x <= delta else x**2 / 2 - delta * x / 2 + delta**2 / 6
+
+
+def _log1p(x: Decimal) -> Decimal:
+    return x - x**2 / 2 if x < Decimal("1e-40") else (1 + x).ln()
+
+
+def _softplus(T: float) -> Callable[[Decimal], Decimal]:
+    return lambda z: Decimal(T) * _log1p((-z / Decimal(T)).exp())
 
 
 # Each loss beside its definition, and how its second derivative is known in closed form.
 CASES = {
     "logistic": (losses.logistic, _softplus(1.0)),
-    "exponential": (losses.exponential, lambda z: mp.exp(-z)),
+    "exponential": (losses.exponential, lambda z: (-z).exp()),
     "softplus": (losses.softplus(0.25), _softplus(0.25)),
     "hinge": (losses.smoothed_squared_hinge(HALF), _hinge),
 }
@@ -41,22 +49,23 @@ MARGINS = st.one_of(st.floats(-600, 600), st.floats(-30, 30), st.floats(-1.2, 1.
 @given(z=MARGINS)
 def test_values_and_derivatives_in_many_digits(name: str, z: float) -> None:
     loss, truth = CASES[name]
-    with mp.workdps(60):
+    with localcontext(DIGITS):
         if name == "hinge":
-            x = max(1 - mp.mpf(z), mp.mpf(0))
-            right = [truth(mp.mpf(z)), -(x**2 / (2 * HALF) if x <= HALF else x - mp.mpf(HALF) / 2), min(x / HALF, 1)]
+            delta, x = Decimal(HALF), max(1 - Decimal(z), Decimal(0))
+            slope = x**2 / (2 * delta) if x <= delta else x - delta / 2
+            right = [truth(Decimal(z)), -slope, min(x / delta, Decimal(1))]
         else:
-            T = {"softplus": mp.mpf("0.25")}.get(name, mp.mpf(1))
-            e = mp.exp(-mp.mpf(z) / T)
+            T = Decimal("0.25") if name == "softplus" else Decimal(1)
+            e = (-Decimal(z) / T).exp()
             s = e if name == "exponential" else e / (1 + e)
-            right = [truth(mp.mpf(z)), -s, s if name == "exponential" else s / (1 + e) / T]
-        tiny = mp.mpf("1e-300")
+            right = [truth(Decimal(z)), -s, s if name == "exponential" else s / (1 + e) / T]
+        tiny = Decimal("1e-300")
         expected = [float(x) if abs(x) > tiny else 0.0 for x in right]
     found = [float(np.asarray(part(z))) for part in (loss, loss.derivative, loss.second_derivative)]
     assert_allclose(found, expected, rtol=2e-13 if name != "hinge" else 1e-12, atol=1e-300)
     if right[1] != 0:
-        with mp.workdps(60):
-            log_pull, bend = float(mp.log(-right[1])), float(-right[2] / right[1])
+        with localcontext(DIGITS):
+            log_pull, bend = float((-right[1]).ln()), float(-right[2] / right[1])
         assert_allclose(loss.log_pull(z), log_pull, rtol=1e-13, atol=1e-12)
         if name != "hinge" or bend < 1e6:
             assert_allclose(loss.curvature(z), bend, rtol=1e-9)
@@ -73,8 +82,8 @@ def test_the_rise_has_no_cancellation(name: str, own: bool, z: float, log_drop: 
     drop = float(np.exp(log_drop))
     if not own:
         loss = Loss(loss.value, loss.derivative, loss.second_derivative)
-    with mp.workdps(80):
-        right = float(truth(mp.mpf(z) - mp.mpf(drop)) - truth(mp.mpf(z)))
+    with localcontext(DIGITS):
+        right = float(truth(Decimal(z) - Decimal(drop)) - truth(Decimal(z)))
     # The default sees through the kinks in the second derivative of the hinge only to a few digits.
     rtol = 1e-13 if own else (2e-2 if name == "hinge" else 1e-12)
     if name == "hinge" and abs(z - 1) < 1e-9:
