@@ -10,6 +10,7 @@ report = ae.verify("attention")                            # every statement, me
 from typing import TYPE_CHECKING
 
 from attnembed._lazy import attach
+from attnembed._moved import install
 from attnembed._version import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -18,9 +19,9 @@ if TYPE_CHECKING:
     from attnembed.attention.data import TokenDataset, make_balanced_dataset, make_iid_dataset
     from attnembed.attention.descent import normalised_descent
     from attnembed.attention.diagnosis import diagnose
+    from attnembed.attention.first_step import one_step
     from attnembed.attention.flow import gradient_flow
     from attnembed.attention.model import AttentionModel
-    from attnembed.attention.one_step import one_step
     from attnembed.attention.reviews import load_reviews
     from attnembed.attention.selection import margin_constraints, select
     from attnembed.attention.svmlight import load_counts
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from attnembed.attention.training import train
     from attnembed.attention.two_layer import TwoLayerModel
     from attnembed.errors import NotSeparableError
+    from attnembed.evidence import Evidence, by_construction, claim, claims, verify
     from attnembed.integration import integrate
     from attnembed.margins import max_margin, max_margin_pairs
     from attnembed.optim import SGD, Adam
@@ -42,9 +44,8 @@ if TYPE_CHECKING:
     from attnembed.structured.objectives import chain_objective
     from attnembed.structured.scaling import OfflineScaling, OnlineScaling, scale_diagnosis
     from attnembed.structured.training import train_structured
-    from attnembed.sweep import sweep
+    from attnembed.sweeping import sweep
     from attnembed.threads import set_threads
-    from attnembed.verify import Evidence, by_construction, claim, claims, verify
 
 __all__ = [
     "SGD",
@@ -116,7 +117,7 @@ attach(
         "attnembed.attention.diagnosis": ("diagnose",),
         "attnembed.attention.flow": ("gradient_flow",),
         "attnembed.attention.model": ("AttentionModel",),
-        "attnembed.attention.one_step": ("one_step",),
+        "attnembed.attention.first_step": ("one_step",),
         "attnembed.attention.reviews": ("load_reviews",),
         "attnembed.attention.selection": ("margin_constraints", "select"),
         "attnembed.attention.svmlight": ("load_counts",),
@@ -138,8 +139,18 @@ attach(
         "attnembed.structured.objectives": ("chain_objective",),
         "attnembed.structured.scaling": ("OfflineScaling", "OnlineScaling", "scale_diagnosis"),
         "attnembed.structured.training": ("train_structured",),
-        "attnembed.sweep": ("sweep",),
+        "attnembed.sweeping": ("sweep",),
         "attnembed.threads": ("set_threads",),
-        "attnembed.verify": ("Evidence", "by_construction", "claim", "claims", "verify"),
+        "attnembed.evidence": ("Evidence", "by_construction", "claim", "claims", "verify"),
     },
+)
+
+install(
+    {
+        "attnembed.attention.one_step": "attnembed.attention.first_step",
+        "attnembed.attention.theory.asymptotics": "attnembed.attention.theory.rates",
+        "attnembed.attention.theory.divergence": "attnembed.attention.theory.stationarity",
+        "attnembed.sweep": "attnembed.sweeping",
+        "attnembed.verify": "attnembed.evidence",
+    }
 )

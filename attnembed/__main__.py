@@ -105,7 +105,7 @@ def _path(text: str) -> str:
 @_checked
 def _subject(text: str) -> str:
     from attnembed._validation import check_choice
-    from attnembed.verify.registry import SUBJECTS
+    from attnembed.evidence.registry import SUBJECTS
 
     if _is_file(text):
         return text
@@ -258,7 +258,7 @@ def _list(options: argparse.Namespace) -> int:
         print(api_page(), end="")
         return 0
     if options.markdown:
-        from attnembed.verify import claims_page
+        from attnembed.evidence import claims_page
 
         print(claims_page(), end="")
         return 0
@@ -271,15 +271,15 @@ def _list(options: argparse.Namespace) -> int:
 
 def _listed() -> list[tuple[str, str]]:
     """What `list` prints, read from the sources; imported where someone may have declared more in this process."""
-    if "attnembed.verify.registry" not in sys.modules and "attnembed.experiments.registry" not in sys.modules:
+    if "attnembed.evidence.registry" not in sys.modules and "attnembed.experiments.registry" not in sys.modules:
         found = declared(CLAIM_MODULES.values(), "claim", "statement")
         runs = declared(EXPERIMENT_MODULES, "experiment", 1)
         sweeps = declared([SWEEP_MODULE], "GridExperiment", 1)
         if found is not None and runs is not None and sweeps is not None:
             return found + [(f"reproduce {n}", s) for n, s in sorted(runs)] + [(f"sweep {n}", s) for n, s in sweeps]
+    from attnembed.evidence import claims
     from attnembed.experiments import experiments
     from attnembed.experiments.sweeps import GRID_EXPERIMENTS
-    from attnembed.verify import claims
 
     rows = [(entry.id, entry.statement) for entry in claims()]
     rows += [(f"reproduce {entry.name}", entry.summary) for entry in experiments()]
@@ -288,7 +288,7 @@ def _listed() -> list[tuple[str, str]]:
 
 def _verify(options: argparse.Namespace) -> int:
     from attnembed._files import write_json
-    from attnembed.verify import verify
+    from attnembed.evidence import verify
 
     entries = _claims_of(options.subject)
     if options.ids:
@@ -314,8 +314,8 @@ def _is_file(text: str) -> bool:
 
 def _claims_of(subject: str) -> tuple[Any, ...]:
     """The claims of a subject, or those of a file."""
-    from attnembed.verify import claims
-    from attnembed.verify.files import load_claims
+    from attnembed.evidence import claims
+    from attnembed.evidence.files import load_claims
 
     return load_claims(subject) if _is_file(subject) else claims(subject)
 
@@ -327,7 +327,7 @@ def _workers(options: argparse.Namespace) -> int:
 
 
 def _check_ids(subject: str, entries: Iterable[Any], ids: Sequence[str]) -> None:
-    from attnembed.verify import claims
+    from attnembed.evidence import claims
 
     everywhere = {name: entry.subject for entry in claims() for name in (entry.id, entry.short_id)}
     known = {name for entry in entries for name in (entry.id, entry.short_id)}
@@ -340,8 +340,8 @@ def _check_ids(subject: str, entries: Iterable[Any], ids: Sequence[str]) -> None
 
 
 def _falsify(options: argparse.Namespace) -> int:
-    from attnembed.verify.files import load_function
-    from attnembed.verify.instances import check_problem_parameter
+    from attnembed.evidence.files import load_function
+    from attnembed.evidence.instances import check_problem_parameter
 
     predicate = load_function(options.target)
     check_problem_parameter(predicate)
@@ -358,8 +358,8 @@ def _falsify(options: argparse.Namespace) -> int:
 
 
 def _show(options: argparse.Namespace) -> int:
-    from attnembed.verify.files import load_claims
-    from attnembed.verify.show import find_claim, show
+    from attnembed.evidence.files import load_claims
+    from attnembed.evidence.show import find_claim, show
 
     if options.claims:
         load_claims(options.claims)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from attnembed._files import Member, PathLike, parse_json, read_checked, replacing
 from attnembed._identity import fingerprint
+from attnembed._typing import Floats
 from attnembed.errors import DataFileError, InputError
 from attnembed.optim import state_arrays, state_from_arrays
 from attnembed.results import to_plain
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from attnembed.fit import Log
 
 __all__ = ["Checkpoint"]
-
-Floats = NDArray[np.floating[Any]]
 
 
 class Checkpoint:

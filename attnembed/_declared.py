@@ -12,7 +12,7 @@ from pathlib import Path
 
 __all__ = ["CLAIM_MODULES", "EXPERIMENT_MODULES", "SWEEP_MODULE", "declared"]
 
-CLAIM_MODULES = {"attention": "attnembed.verify.attention", "structured": "attnembed.verify.structured"}
+CLAIM_MODULES = {"attention": "attnembed.evidence.attention", "structured": "attnembed.evidence.structured"}
 EXPERIMENT_MODULES = tuple(f"attnembed.experiments.{name}" for name in ("synthetic", "reviews", "structured"))
 SWEEP_MODULE = "attnembed.experiments.sweeps"
 

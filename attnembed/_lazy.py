@@ -39,8 +39,9 @@ class _LazyPackage(ModuleType):
         raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}", name=name, obj=self)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if isinstance(value, ModuleType) and self._homes.get(name) == value.__name__:
-            value = getattr(value, name)
+        home = self._homes.get(name)
+        if isinstance(value, ModuleType) and home is not None and home != self.__name__:
+            value = getattr(importlib.import_module(home), name)
         super().__setattr__(name, value)
 
     def __dir__(self) -> list[str]:

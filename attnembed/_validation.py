@@ -13,9 +13,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from attnembed._typing import Floats
 from attnembed.errors import InputError, InputTypeError
 
-FloatArray = NDArray[np.floating[Any]]
 RNGLike = int | np.random.Generator | None
 
 _LARGEST_INTEGER = np.iinfo(np.int64).max
@@ -67,7 +67,7 @@ def _has_mask(value: Any) -> bool:
     return not kinds.isdisjoint((list, tuple)) and any(map(_has_mask, value))
 
 
-def as_real_array(name: str, value: ArrayLike, *, ndim: int | None, dtype: Any = None) -> FloatArray:
+def as_real_array(name: str, value: ArrayLike, *, ndim: int | None, dtype: Any = None) -> Floats:
     """A finite real array of ``ndim`` axes (None: any); float32 stays float32 unless ``dtype`` says otherwise."""
     array = as_array(name, value)
     if array.dtype.kind not in "biuf":

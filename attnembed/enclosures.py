@@ -13,14 +13,15 @@ wide, the rows that decide are summed exactly.
 from __future__ import annotations
 
 import math
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from attnembed._typing import Floats
+
 __all__ = ["Rows", "margin_enclosure", "rounding_constant"]
 
-Floats = NDArray[np.floating[Any]]
 Indices = NDArray[np.intp]
 
 _UNIT = 2.0**-53

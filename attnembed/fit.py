@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from attnembed._checkpoint import Checkpoint
 from attnembed._files import PathLike
 from attnembed._progress import Progress
+from attnembed._typing import Floats, Ints
 from attnembed._validation import RNGLike, as_rng, check_callable, check_integer, freeze, shown
 from attnembed.errors import InputError, InputTypeError
 from attnembed.optim import OptimizerState
@@ -30,8 +31,6 @@ from attnembed.results import Record, Status
 
 __all__ = ["EpochState", "Fitted", "NotFiniteError", "Trainee", "as_score", "check_metric", "fit"]
 
-Floats = NDArray[np.floating[Any]]
-Ints = NDArray[np.integer[Any]]
 Row = dict[str, float]
 End = tuple[Status, str]
 T = TypeVar("T", bound="Trainee")

@@ -17,12 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from attnembed._typing import Floats, Ints
 from attnembed.results import Record
 
 __all__ = ["AnchoredSoftmax", "Segments", "log_partition", "mode", "probabilities"]
 
-Floats = NDArray[np.floating[Any]]
-Ints = NDArray[np.integer[Any]]
 
 # exp(x) is zero below about -745; a difference of scores beyond this cannot be told from minus infinity.
 _LOWEST_EXPONENT = -745.0

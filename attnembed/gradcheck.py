@@ -15,6 +15,7 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import ArrayLike, NDArray
 
+from attnembed._typing import Doubles
 from attnembed._validation import (
     RNGLike,
     as_array,
@@ -33,8 +34,7 @@ from attnembed.results import Result, Status
 
 __all__ = ["GradientReport", "check_gradient", "check_gradient_complex_step"]
 
-Array = NDArray[np.float64]
-Gradient = ArrayLike | Callable[[Array], ArrayLike]
+Gradient = ArrayLike | Callable[[Doubles], ArrayLike]
 
 EPS = float(np.finfo(float).eps)
 SMALLEST_SLOPE = 1.8  # a wrong gradient has slope 1, a right one 2, or 3 where the curvature along u vanishes
@@ -55,7 +55,7 @@ class GradientReport(Result):
 
     slope: float
     relative_error: float
-    worst_direction: Array
+    worst_direction: Doubles
     worst_coordinate: tuple[int, ...] | None
 
     @property
@@ -65,7 +65,7 @@ class GradientReport(Result):
 
 
 def check_gradient(
-    function: Callable[[Array], Any],
+    function: Callable[[Doubles], Any],
     gradient: Gradient,
     x: ArrayLike,
     *,
@@ -113,7 +113,7 @@ def check_gradient(
     if not math.isfinite(norm):
         return _not_finite("gradient", grad)
 
-    def remainder(displacement: Array) -> float:
+    def remainder(displacement: Doubles) -> float:
         return _value(function, x + displacement) - start - float(np.vdot(grad, displacement))
 
     noise = _noise(remainder, lengths[0] * 2.0**-18 * _unit(rng.standard_normal(x.shape)), EPS * abs(start))
@@ -212,7 +212,7 @@ class _Line:
     derivative, and ``change`` is the largest remainder over h, less the rounding.
     """
 
-    direction: Array
+    direction: Doubles
     slope: float
     error: float
     change: float
@@ -220,8 +220,8 @@ class _Line:
     @classmethod
     def follow(
         cls,
-        remainder: Callable[[Array], float],
-        direction: Array,
+        remainder: Callable[[Doubles], float],
+        direction: Doubles,
         lengths: Sequence[float],
         noise: float,
         norm: float,
@@ -258,7 +258,7 @@ class _Line:
         return cls(direction, slope, error, change)
 
 
-def _noise(remainder: Callable[[Array], float], step: Array, least: float) -> float:
+def _noise(remainder: Callable[[Doubles], float], step: Doubles, least: float) -> float:
     """Rounding error of the function: three standard deviations by sixth differences, or ``least`` if that is more.
 
     Sixth differences leave nothing of a smooth function, and their median nothing of a kink. The steps must be long
@@ -271,7 +271,7 @@ def _noise(remainder: Callable[[Array], float], step: Array, least: float) -> fl
     return max(noise, least, float(np.finfo(float).tiny))
 
 
-def _directions(grad: Array, directions: int, coordinates: int, rng: np.random.Generator) -> Iterator[Array]:
+def _directions(grad: Doubles, directions: int, coordinates: int, rng: np.random.Generator) -> Iterator[Doubles]:
     """Unit arrays: coordinates, random directions and the gradient itself."""
     chosen = np.arange(grad.size)
     if grad.size > coordinates:
@@ -284,9 +284,9 @@ def _directions(grad: Array, directions: int, coordinates: int, rng: np.random.G
         yield _unit(grad)
 
 
-def _point_and_gradient(gradient: Gradient, x: ArrayLike) -> tuple[Array, Array]:
+def _point_and_gradient(gradient: Gradient, x: ArrayLike) -> tuple[Doubles, Doubles]:
     """x as a finite float64 array and the gradient there, not necessarily finite, of the same shape."""
-    point: Array = np.array(as_real_array("x", x, ndim=np.ndim(x)), dtype=np.float64).reshape(np.shape(x))
+    point: Doubles = np.array(as_real_array("x", x, ndim=np.ndim(x)), dtype=np.float64).reshape(np.shape(x))
     if not point.size:
         raise InputError("x", "must not be empty", got=f"shape {point.shape}")
     found = as_array("gradient", gradient(point.copy()) if callable(gradient) else gradient)
@@ -297,33 +297,33 @@ def _point_and_gradient(gradient: Gradient, x: ArrayLike) -> tuple[Array, Array]
     return point, grad
 
 
-def _value(function: Callable[[Array], Any], point: Array) -> float:
+def _value(function: Callable[[Doubles], Any], point: Doubles) -> float:
     with np.errstate(all="ignore"):  # long steps may leave the domain
         return float(function(point))
 
 
-def _norm(x: Array) -> float:
+def _norm(x: Doubles) -> float:
     """Euclidean norm; BLAS scales by the largest entry, so tiny entries do not underflow."""
     return float(scipy.linalg.norm(x.ravel(), check_finite=False))
 
 
-def _unit(x: Array) -> Array:
+def _unit(x: Doubles) -> Doubles:
     return x / _norm(x)
 
 
-def _coordinate_direction(k: int, shape: tuple[int, ...]) -> Array:
+def _coordinate_direction(k: int, shape: tuple[int, ...]) -> Doubles:
     direction = np.zeros(shape)
     direction.flat[k] = 1.0
     return direction
 
 
-def _coordinate(direction: Array) -> tuple[int, ...] | None:
+def _coordinate(direction: Doubles) -> tuple[int, ...] | None:
     """Index of the only non-zero entry, or None."""
     entries = np.argwhere(direction)
     return tuple(int(k) for k in entries[0]) if len(entries) == 1 else None
 
 
-def _not_finite(what: str, values: Array) -> GradientReport:
+def _not_finite(what: str, values: Doubles) -> GradientReport:
     """A report that names the first entry that is not finite, if it is one of these values."""
     bad = ~np.isfinite(values)
     worst = _coordinate_direction(int(bad.argmax()), values.shape) if bad.any() else np.zeros(values.shape)

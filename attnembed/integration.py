@@ -22,11 +22,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.integrate import LSODA
 from scipy.optimize import brentq
 
 from attnembed._progress import Progress
+from attnembed._typing import Doubles
 from attnembed._validation import (
     as_real_array,
     check_between,
@@ -56,7 +57,6 @@ __all__ = [
     "integrate",
 ]
 
-Vector = NDArray[np.float64]
 Clock = Literal["time", "log_time", "arclength"]
 CLOCKS: tuple[Clock, ...] = ("time", "log_time", "arclength")
 
@@ -78,15 +78,15 @@ class FlowField(Protocol):
     A field without a Jacobian says so by an attribute ``has_jacobian = False``; LSODA then takes differences.
     """
 
-    def force(self, x: Vector) -> tuple[Vector, float]: ...
-    def jacobian(self, x: Vector) -> tuple[Vector, float]: ...
+    def force(self, x: Doubles) -> tuple[Doubles, float]: ...
+    def jacobian(self, x: Doubles) -> tuple[Doubles, float]: ...
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class FlowPoint(Record):
     """One accepted step: the state, log t (-inf at the start), the arc length and the evaluations so far."""
 
-    x: Vector
+    x: Doubles
     log_time: float
     arclength: float
     nfev: int
@@ -96,9 +96,9 @@ class FlowPoint(Record):
 class Trajectory(Record):
     """The accepted steps of an integration: ``x`` (k, r), ``log_time`` (k,), ``arclength`` (k,)."""
 
-    x: Vector
-    log_time: Vector
-    arclength: Vector
+    x: Doubles
+    log_time: Doubles
+    arclength: Doubles
     status: Status
     message: str
     nfev: int
@@ -107,13 +107,13 @@ class Trajectory(Record):
 
 def follow(
     field: FlowField,
-    x0: Vector,
+    x0: Doubles,
     *,
     clock: Clock,
     until: float,
     rtol: float,
     atol: float,
-    stops: Mapping[str, Callable[[Vector], float]] | None = None,
+    stops: Mapping[str, Callable[[Doubles], float]] | None = None,
     callback: Callable[[FlowPoint], bool | None] | None = None,
     max_nfev: int = 100_000,
     title: str = "flow",
@@ -183,7 +183,7 @@ def follow(
     path = np.array(states)
     clocked = unit * np.array(times)
     log_time, arclength = system.observe(clocked, path[:, -1])
-    readings: dict[str, Vector] = {"time": clocked, "log_time": log_time, "arclength": arclength}
+    readings: dict[str, Doubles] = {"time": clocked, "log_time": log_time, "arclength": arclength}
     reading = readings[clock][-1]
     return Trajectory(
         x=path[:, :-1],
@@ -200,7 +200,7 @@ def follow(
 class FlowState(Record):
     """What a callback receives at the start and after each step: p (d,), log t, arc length and evaluations so far."""
 
-    p: Vector
+    p: Doubles
     log_time: float
     arclength: float
     nfev: int
@@ -220,16 +220,16 @@ class FlowPath(Result):
     nfev, njev : evaluations of the force and of its Jacobian
     """
 
-    p: Vector
-    path: Vector
-    log_time: Vector
-    arclength: Vector
+    p: Doubles
+    path: Doubles
+    log_time: Doubles
+    arclength: Doubles
     clock: str
     nfev: int
     njev: int
 
     @property
-    def reading(self) -> Vector:
+    def reading(self) -> Doubles:
         """What the clock shows at each point, (k,)."""
         if self.clock == "arclength":
             return self.arclength
@@ -245,20 +245,20 @@ class FlowPath(Result):
 class _PlainField:
     """Functions of p as a `FlowField`."""
 
-    def __init__(self, force: Callable[[Vector], Any], jacobian: Callable[[Vector], Any] | None, size: int) -> None:
+    def __init__(self, force: Callable[[Doubles], Any], jacobian: Callable[[Doubles], Any] | None, size: int) -> None:
         self._force, self._size = force, size
         self.has_jacobian = jacobian is not None
         self._of_jacobian = jacobian
 
-    def force(self, x: Vector) -> tuple[Vector, float]:
+    def force(self, x: Doubles) -> tuple[Doubles, float]:
         return self._scaled("force", self._force(x.copy()), (self._size,))
 
-    def jacobian(self, x: Vector) -> tuple[Vector, float]:
+    def jacobian(self, x: Doubles) -> tuple[Doubles, float]:
         assert self._of_jacobian is not None
         return self._scaled("jacobian", self._of_jacobian(x.copy()), (self._size, self._size))
 
     @staticmethod
-    def _scaled(name: str, found: Any, shape: tuple[int, ...]) -> tuple[Vector, float]:
+    def _scaled(name: str, found: Any, shape: tuple[int, ...]) -> tuple[Doubles, float]:
         """An array, or (array, log_scale)."""
         log_scale = 0.0
         if isinstance(found, tuple) and len(found) == 2 and np.ndim(found[1]) == 0:
@@ -281,15 +281,15 @@ def check_clock(clock: Any, until: Any) -> tuple[Clock, float]:
 
 
 def integrate(
-    force: Callable[[Vector], Any],
+    force: Callable[[Doubles], Any],
     p0: ArrayLike,
     *,
     clock: Clock = "log_time",
     until: float = 40.0,
-    jacobian: Callable[[Vector], Any] | None = None,
+    jacobian: Callable[[Doubles], Any] | None = None,
     rtol: float = 1e-8,
     atol: float = 1e-10,
-    stops: Mapping[str, Callable[[Vector], float]] | None = None,
+    stops: Mapping[str, Callable[[Doubles], float]] | None = None,
     callback: Callable[[FlowState], bool | None] | None = None,
     max_nfev: int = 100_000,
 ) -> FlowPath:
@@ -360,7 +360,7 @@ def integrate(
     )
 
 
-def log_time_of(s: Vector) -> Vector:
+def log_time_of(s: Doubles) -> Doubles:
     """log t from s = log(1 + t): s + log(1 - e^{-s}), -inf at s = 0.
 
     >>> log_time_of(np.array([0.0, np.log(2.0), 60.0]))
@@ -379,18 +379,18 @@ def _quiet() -> Iterator[None]:
 
 
 def _first_stop(
-    stops: Mapping[str, Callable[[Vector], float]], solver: LSODA, before: Vector
-) -> tuple[str | None, float, Vector]:
+    stops: Mapping[str, Callable[[Doubles], float]], solver: LSODA, before: Doubles
+) -> tuple[str | None, float, Doubles]:
     """Name, time and state of the first stop within the step from ``before``; (None, the step's end) without one."""
     passed = {name: stop for name, stop in stops.items() if stop(solver.y[:-1]) >= 0}
     if not passed:
         return None, solver.t, solver.y
     ends, inside = {solver.t_old: before, solver.t: solver.y}, solver.dense_output()
 
-    def state(time: float) -> Vector:
+    def state(time: float) -> Doubles:
         return ends[time] if time in ends else inside(time)
 
-    def value(time: float, stop: Callable[[Vector], float]) -> float:
+    def value(time: float, stop: Callable[[Doubles], float]) -> float:
         return stop(state(time)[:-1])
 
     found = {name: brentq(value, *ends, args=(stop,), xtol=4 * _EPS, rtol=4 * _EPS) for name, stop in passed.items()}
@@ -409,18 +409,18 @@ class _Counted:
         self.field, self.max_nfev = field, max_nfev
         self.nfev = self.njev = 0
 
-    def force(self, x: Vector) -> tuple[Vector, float]:
+    def force(self, x: Doubles) -> tuple[Doubles, float]:
         if self.nfev == self.max_nfev:
             raise _EvaluationsUsedError
         self.nfev += 1
         return self.field.force(x)
 
-    def jacobian(self, x: Vector) -> tuple[Vector, float]:
+    def jacobian(self, x: Doubles) -> tuple[Doubles, float]:
         self.njev += 1
         return self.field.jacobian(x)
 
 
-def direction(force: Vector, log_scale: float) -> tuple[Vector, float]:
+def direction(force: Doubles, log_scale: float) -> tuple[Doubles, float]:
     """F/||F|| and log ||F||; the norm is taken after scaling, so that it cannot underflow."""
     largest = float(np.abs(force).max())
     if largest == 0:
@@ -433,20 +433,20 @@ def direction(force: Vector, log_scale: float) -> tuple[Vector, float]:
 class _System:
     """The extended system (x, z) in one clock; z is the last coordinate."""
 
-    def __init__(self, field: FlowField, x0: Vector) -> None:
+    def __init__(self, field: FlowField, x0: Doubles) -> None:
         self.field = field
 
-    def _unit(self, x: Vector) -> tuple[Vector, float]:
+    def _unit(self, x: Doubles) -> tuple[Doubles, float]:
         """F/||F|| and log ||F||."""
         return direction(*self.field.force(x))
 
-    def rate(self, time: float, y: Vector) -> Vector:
+    def rate(self, time: float, y: Doubles) -> Doubles:
         raise NotImplementedError
 
-    def jacobian(self, time: float, y: Vector) -> Vector:
+    def jacobian(self, time: float, y: Doubles) -> Doubles:
         raise NotImplementedError
 
-    def observe(self, times: Vector, z: Vector) -> tuple[Vector, Vector]:
+    def observe(self, times: Doubles, z: Doubles) -> tuple[Doubles, Doubles]:
         """(log t, arc length) from the clock and the extra coordinate."""
         raise NotImplementedError
 
@@ -457,7 +457,7 @@ class _TimeSystem(_System):
     def log_speed(self, time: float) -> float:
         return 0.0
 
-    def rate(self, time: float, y: Vector) -> Vector:
+    def rate(self, time: float, y: Doubles) -> Doubles:
         force, log_scale = self.field.force(y[:-1])
         square, power = float(force @ force), log_scale + self.log_speed(time)
         out = np.empty(y.size)
@@ -469,7 +469,7 @@ class _TimeSystem(_System):
             np.multiply(np.append(unit, 1.0), np.exp(log_norm + self.log_speed(time)), out=out)
         return out
 
-    def jacobian(self, time: float, y: Vector) -> Vector:
+    def jacobian(self, time: float, y: Doubles) -> Doubles:
         unit, _ = self._unit(y[:-1])
         jacobian, log_scale = self.field.jacobian(y[:-1])
         out = np.zeros((y.size, y.size))
@@ -477,7 +477,7 @@ class _TimeSystem(_System):
         out[-1, :-1] = unit @ out[:-1, :-1]
         return out
 
-    def observe(self, times: Vector, z: Vector) -> tuple[Vector, Vector]:
+    def observe(self, times: Doubles, z: Doubles) -> tuple[Doubles, Doubles]:
         with np.errstate(divide="ignore"):
             return np.log(times), z
 
@@ -488,7 +488,7 @@ class _LogTimeSystem(_TimeSystem):
     def log_speed(self, time: float) -> float:
         return time
 
-    def observe(self, times: Vector, z: Vector) -> tuple[Vector, Vector]:
+    def observe(self, times: Doubles, z: Doubles) -> tuple[Doubles, Doubles]:
         return log_time_of(times), z
 
 
@@ -498,18 +498,18 @@ class _ArclengthSystem(_System):
     The unit of time is t_0 = 1 / ||F(x_0)||, so that dz/dr is 1 at the start however small the force is there.
     """
 
-    def __init__(self, field: FlowField, x0: Vector) -> None:
+    def __init__(self, field: FlowField, x0: Doubles) -> None:
         super().__init__(field, x0)
         self.log_unit = -self._unit(x0)[1]
 
     def _log_slowness(self, z: float, log_norm: float) -> float:
         return -z - log_norm - self.log_unit
 
-    def rate(self, time: float, y: Vector) -> Vector:
+    def rate(self, time: float, y: Doubles) -> Doubles:
         unit, log_norm = self._unit(y[:-1])
         return np.append(unit, np.exp(self._log_slowness(y[-1], log_norm)))
 
-    def jacobian(self, time: float, y: Vector) -> Vector:
+    def jacobian(self, time: float, y: Doubles) -> Doubles:
         unit, log_norm = self._unit(y[:-1])
         jacobian, log_scale = self.field.jacobian(y[:-1])
         relative = np.exp(log_scale - log_norm) * jacobian
@@ -521,5 +521,5 @@ class _ArclengthSystem(_System):
         out[-1, -1] = -slowness
         return out
 
-    def observe(self, times: Vector, z: Vector) -> tuple[Vector, Vector]:
+    def observe(self, times: Doubles, z: Doubles) -> tuple[Doubles, Doubles]:
         return np.where(z > 0, log_time_of(z) + self.log_unit, -np.inf), times

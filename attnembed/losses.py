@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, log_expit
 
+from attnembed._typing import Floats
 from attnembed.errors import InputError, InputTypeError
 
 __all__ = [
@@ -37,7 +38,6 @@ __all__ = [
     "softplus",
 ]
 
-Floats = NDArray[np.floating[Any]]
 Function = Callable[[Any], Any]
 
 # Where a loss has no `increase` of its own, the plain difference serves from this share of the larger value on, and

@@ -14,12 +14,12 @@ from typing import Any, Literal
 
 import numpy as np
 import scipy.sparse as sp
-from numpy.typing import NDArray
 from scipy.optimize import linprog
+
+from attnembed._typing import Floats
 
 __all__ = ["NORMS", "Norm", "dual_norm", "norm", "solve_linear"]
 
-Floats = NDArray[np.floating[Any]]
 Norm = Literal["l2", "linf", "l1"]
 NORMS: tuple[Norm, ...] = ("l2", "linf", "l1")
 

@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import blas, lapack
 
-from attnembed._validation import FloatArray
+from attnembed._typing import Floats
 
 __all__ = ["combination_to_zero", "shortest"]
 
-Array = FloatArray
+
 Indices = NDArray[np.intp]
 
 EPS = float(np.finfo(np.float64).eps)
@@ -32,7 +32,7 @@ STEPS = 16  # of Newton
 ROUNDED = 1e-14  # ||R'u|| <= this sum(u) for rows of length 1 is 0 to rounding
 
 
-def shortest(rows: Array, target: Array) -> tuple[Array, Array] | None:
+def shortest(rows: Floats, target: Floats) -> tuple[Floats, Floats] | None:
     """u >= 0 and q = R'u, the shortest q with R q >= t; None if that does not come out to rounding.
 
     Parameters
@@ -80,7 +80,7 @@ def shortest(rows: Array, target: Array) -> tuple[Array, Array] | None:
     return None
 
 
-def _refined(rows: Array, target: Array, passive: Indices, factor: Array, u: Array) -> tuple[Array, Array] | None:
+def _refined(rows: Floats, target: Floats, passive: Indices, factor: Floats, u: Floats) -> tuple[Floats, Floats] | None:
     """The solution without its proximal term, by corrections with residuals of the rows themselves."""
     R, t, z = rows[passive], target[passive], u[passive]
     for _ in range(CORRECTIONS):
@@ -97,7 +97,7 @@ def _refined(rows: Array, target: Array, passive: Indices, factor: Array, u: Arr
     return (u, q) if (target - rows @ q).max() <= 64 * EPS * np.sqrt(q @ q) else None
 
 
-def combination_to_zero(rows: Array) -> Array | None:
+def combination_to_zero(rows: Floats) -> Floats | None:
     """Weights u >= 0 (k,) with R'u = 0 to rounding; None if there are none, or none is found in a few steps.
 
     >>> combination_to_zero(np.array([[1.0, 0.0], [-1.0, 0.0]]))

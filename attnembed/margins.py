@@ -19,7 +19,8 @@ from scipy.linalg import qr, solve_triangular
 from scipy.optimize import nnls
 
 from attnembed._frozen import KeepsFrozen
-from attnembed._validation import FloatArray, as_integer_array, as_real_array, check_choice, check_shape, freeze
+from attnembed._typing import Floats
+from attnembed._validation import as_integer_array, as_real_array, check_choice, check_shape, freeze
 from attnembed.enclosures import Rows, margin_enclosure
 from attnembed.errors import InputError, NotSeparableError
 from attnembed.margin_norms import NORMS, Norm, dual_norm, solve_linear
@@ -29,7 +30,7 @@ from attnembed.results import Result, Status
 
 __all__ = ["MarginResult", "kkt_residual", "max_margin", "max_margin_pairs"]
 
-Array = FloatArray
+
 Indices = NDArray[np.intp]
 
 EPS = float(np.finfo(np.float64).eps)
@@ -56,10 +57,10 @@ class MarginResult(Result):
     direction has norm 1 in that one, ``kkt_residual`` is the relative duality gap, and p = D^T dual does not hold.
     """
 
-    p: Array
-    direction: Array
+    p: Floats
+    direction: Floats
     margin: float
-    dual: Array
+    dual: Floats
     support: Indices
     kkt_residual: float
     rounds: int
@@ -88,12 +89,12 @@ class _Rows(Rows, Protocol):
 
     name: str
 
-    def choose(self, index: Indices, depth: Array, count: int) -> Indices:
+    def choose(self, index: Indices, depth: Floats, count: int) -> Indices:
         """At most ``count`` of the violated rows, by their depth."""
         ...
 
 
-def _own(array: Array) -> Array:
+def _own(array: Floats) -> Floats:
     """The array, read-only; a copy where its owner could change it: the result reads the rows again (`enclosure`)."""
     return array if array.flags.owndata and not array.flags.writeable else freeze(array.copy())
 
@@ -106,16 +107,16 @@ class _DenseRows(KeepsFrozen):
         self.shape = (len(self.matrix), self.matrix.shape[1])
         self.sizes = freeze(_lengths(self.matrix))
 
-    def price(self, p: Array) -> Array:
+    def price(self, p: Floats) -> Floats:
         return self.matrix @ p
 
-    def take(self, index: Indices) -> Array:
+    def take(self, index: Indices) -> Floats:
         return self.matrix[index]
 
-    def choose(self, index: Indices, depth: Array, count: int) -> Indices:
+    def choose(self, index: Indices, depth: Floats, count: int) -> Indices:
         return index[_largest(depth, count)]
 
-    def exact(self, index: Indices) -> tuple[Array, ...]:
+    def exact(self, index: Indices) -> tuple[Floats, ...]:
         return (self.matrix[index],)
 
 
@@ -132,23 +133,23 @@ class _PairRows(KeepsFrozen):
         self.first, self.second = freeze(pairs[:, 0].copy()), freeze(pairs[:, 1].copy())
         self.shape = (len(pairs), self.E.shape[1])
         lengths = _lengths(self.E)
-        self.sizes: Array = freeze(lengths[self.first] + lengths[self.second])
+        self.sizes: Floats = freeze(lengths[self.first] + lengths[self.second])
 
-    def price(self, p: Array) -> Array:
+    def price(self, p: Floats) -> Floats:
         scores = self.E @ p
         return scores[self.first] - scores[self.second]
 
-    def take(self, index: Indices) -> Array:
+    def take(self, index: Indices) -> Floats:
         return self.E[self.first[index]] - self.E[self.second[index]]
 
-    def choose(self, index: Indices, depth: Array, count: int) -> Indices:
+    def choose(self, index: Indices, depth: Floats, count: int) -> Indices:
         """The deepest of each second token: pairs that share both of theirs with others depend on each other."""
         order = index[np.argsort(-depth)]
         first = np.unique(self.second[order], return_index=True)[1]
         first.sort()
         return order[first[:count]]
 
-    def exact(self, index: Indices) -> tuple[Array, ...]:
+    def exact(self, index: Indices) -> tuple[Floats, ...]:
         return self.E[self.first[index]], -self.E[self.second[index]]
 
 
@@ -237,7 +238,7 @@ def kkt_residual(differences: ArrayLike, p: ArrayLike, dual: ArrayLike) -> float
     return _residual(D @ p, _lengths(D), D.T @ dual, p, dual)
 
 
-def _residual(values: Array, sizes: Array, combination: Array, p: Array, dual: Array) -> float:
+def _residual(values: Floats, sizes: Floats, combination: Floats, p: Floats, dual: Floats) -> float:
     """`kkt_residual` from values = D p, sizes = ||d_k|| and combination = D^T dual."""
     square, weights = p @ p, np.abs(dual)
     total = weights.sum()
@@ -305,7 +306,7 @@ def _solve(rows: _Rows) -> MarginResult:
     return _certified(rows, p, values, dual, rounds, trouble)
 
 
-def _raise_if_combined(rows: _Rows, work: Indices, depth: Array) -> None:
+def _raise_if_combined(rows: _Rows, work: Indices, depth: Floats) -> None:
     """NotSeparableError where 0 is a combination of the rows that a p of growing length leaves furthest behind."""
     work = np.union1d(work, _largest(depth, 3 * rows.shape[1]))
     block = rows.take(work)
@@ -343,14 +344,14 @@ def _solve_linear(rows: _DenseRows, name: Norm) -> MarginResult:
     )
 
 
-def _largest(values: Array, count: int) -> Indices:
+def _largest(values: Floats, count: int) -> Indices:
     """Where the ``count`` largest values are, in order of place."""
     if count >= values.size:
         return np.arange(values.size)
     return np.sort(np.argpartition(values, -count)[-count:])
 
 
-def _least_distance(rows: Array, target: Array) -> tuple[Array, Array | None]:
+def _least_distance(rows: Floats, target: Floats) -> tuple[Floats, Floats | None]:
     """u >= 0 and the shortest q = rows^T u with rows q >= target; or u with rows^T u ~ 0 and None, if there is none.
 
     The rows have norm 1, so that ||rows^T u|| / sum(u) bounds their margin from above, whatever u is.
@@ -374,7 +375,7 @@ def _least_distance(rows: Array, target: Array) -> tuple[Array, Array | None]:
     return u, q
 
 
-def _tight(rows: Array, target: Array, support: Indices) -> tuple[Array, Array] | None:
+def _tight(rows: Floats, target: Floats, support: Indices) -> tuple[Floats, Floats] | None:
     """u and q of the shortest q that is tight on the support, after exchanging rows that pull or fall short."""
     for _ in range(EXCHANGES):
         if not 0 < support.size <= rows.shape[1]:
@@ -399,7 +400,7 @@ def _tight(rows: Array, target: Array, support: Indices) -> tuple[Array, Array] 
     return None
 
 
-def _certified(rows: _Rows, p: Array, values: Array, dual: Array, rounds: int, trouble: str) -> MarginResult:
+def _certified(rows: _Rows, p: Floats, values: Floats, dual: Floats, rounds: int, trouble: str) -> MarginResult:
     """The result with its KKT residual; a success only if the residual is no more than rounding explains."""
     support = np.flatnonzero(dual)
     length = float(np.linalg.norm(p))
@@ -430,7 +431,7 @@ def _certified(rows: _Rows, p: Array, values: Array, dual: Array, rounds: int, t
 def _not_separable(rows: _Rows, work: Indices, weights: ArrayLike) -> NotSeparableError:
     """The error with the weights spread over all rows, and how close to 0 their combination really is."""
     block = rows.take(work)
-    w: Array = np.asarray(weights, dtype=np.float64)
+    w: Floats = np.asarray(weights, dtype=np.float64)
     w = w / w.sum()
     simple = _simple_weights(block, w)
     w = w if simple is None else simple
@@ -447,7 +448,7 @@ def _not_separable(rows: _Rows, work: Indices, weights: ArrayLike) -> NotSeparab
     return NotSeparableError(f"{what}; the weights w are in `certificate`", freeze(certificate))
 
 
-def _simple_weights(block: Array, weights: Array) -> Array | None:
+def _simple_weights(block: Floats, weights: Floats) -> Floats | None:
     """Weights in small fractions, as near as rounding lets them be, with which the rows cancel exactly; else None."""
     support = np.flatnonzero(weights)
     if support.size * block.shape[1] > 10_000:  # not worth the time
@@ -465,7 +466,7 @@ def _simple_weights(block: Array, weights: Array) -> Array | None:
     return simple
 
 
-def _lengths(matrix: Array) -> Array:
+def _lengths(matrix: Floats) -> Floats:
     """Euclidean norms of the rows, without a copy of the matrix."""
     return np.sqrt(np.einsum("ij,ij->i", matrix, matrix))
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from attnembed._typing import Floats
 from attnembed._validation import check_integer, check_mapping, check_positive, check_shape, check_share, shown
 from attnembed.errors import InputError, InputTypeError
 from attnembed.schedules import Constant, Cosine, InverseTime, Schedule, StepDecay, check_schedule
@@ -37,7 +37,6 @@ __all__ = [
     "state_from_arrays",
 ]
 
-Floats = NDArray[np.floating[Any]]
 
 # Blocks of this many entries keep parameter, gradient, moments and scratch (5 x 128 kB) in the cache: the elementwise
 # chain then reads main memory once, and the scratch is small however large the parameters are.

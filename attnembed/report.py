@@ -25,14 +25,14 @@ from attnembed._files import PathLike, make_folder, replacing, versions
 from attnembed._progress import Progress
 from attnembed._validation import check_integer
 from attnembed.errors import DataFileError, DataNotGivenError
+from attnembed.evidence import Claim, ClaimResult, Report, by_construction, claims, verify
+from attnembed.evidence.files import claims_file as file_of
+from attnembed.evidence.files import load_claims
+from attnembed.evidence.page import capitalised
+from attnembed.evidence.registry import place
+from attnembed.evidence.run import LOOSE, VERDICTS, hypothesis_name
 from attnembed.experiments import Experiment, experiments, reproduce
 from attnembed.experiments.registry import number_rows, requested_data, unavailable
-from attnembed.verify import Claim, ClaimResult, Report, by_construction, claims, verify
-from attnembed.verify.files import claims_file as file_of
-from attnembed.verify.files import load_claims
-from attnembed.verify.page import capitalised
-from attnembed.verify.registry import place
-from attnembed.verify.run import LOOSE, VERDICTS, hypothesis_name
 
 __all__ = ["ExperimentRun", "WrittenReport", "write_report"]
 

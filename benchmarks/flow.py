@@ -17,9 +17,9 @@ import numpy as np
 from scipy.integrate import solve_ivp
 
 from attnembed.attention.data import TokenDataset, make_balanced_dataset
+from attnembed.attention.first_step import one_step
 from attnembed.attention.flow import gradient_flow
 from attnembed.attention.model import AttentionModel
-from attnembed.attention.one_step import one_step
 from attnembed.attention.passes import TokenPasses
 from benchmarks.passes import Call, Problem, csr
 from benchmarks.runner import Row, compare, progress

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import inspect
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "attnembed"
 
 # Each layer may import itself and the layers before it.
 LAYERS = (
-    ("errors", "_declared", "_deprecation", "_lazy", "_version"),
+    ("errors", "_declared", "_deprecation", "_lazy", "_moved", "_typing", "_version"),
     ("_validation", "_frozen", "_sparse", "results"),
     ("_archives", "_cells", "_files", "_identity", "_progress", "_sources", "_store", "_workers", "threads"),
     ("losses", "gibbs", "reference", "plotting"),
@@ -28,7 +30,7 @@ LAYERS = (
     ),
     ("fit", "_checkpoint"),
     ("attention", "structured"),
-    ("testing", "verify", "sweep", "api_page"),
+    ("testing", "evidence", "sweeping", "api_page"),
     ("experiments",),
     ("report",),
     ("__main__",),
@@ -61,7 +63,7 @@ def violations(module: str, names: set[str]) -> list[str]:
             RANK[target] == RANK[top] and target != top and top in ("attention", "structured")
         ):
             wrong.append(f"{module} imports {name}, which is above or beside it")
-        if target == "reference" and top not in ("verify", "reference"):
+        if target == "reference" and top not in ("evidence", "reference"):
             wrong.append(f"{module} imports the oracles of reference")
         if ".theory" in module and name.split(".")[:2] in (
             [top, part] for part in ("model", "training", "flow", "passes", "one_step")
@@ -88,12 +90,35 @@ def test_imports_point_down(path: Path) -> None:
         ("structured.theory", "fit.fit"),
         ("attention.passes", "reference.attention_output"),
         ("attention.text", "structured.chain"),
-        ("verify.registry", "experiments.reproduce"),
+        ("evidence.registry", "experiments.reproduce"),
         ("attention.model", "nowhere"),
     ],
 )
 def test_wrong_imports_are_found(module: str, name: str) -> None:
     assert violations(module, {name})
+
+
+def shadowed(package: str) -> list[str]:
+    """Public names of a package that are also those of its modules, other than modules that are public themselves."""
+    module = importlib.import_module(package)
+    folder = Path(str(module.__file__)).parent
+    below = {path.stem for path in folder.glob("*.py")} | {path.parent.name for path in folder.glob("*/__init__.py")}
+    return sorted(n for n in below & set(getattr(module, "__all__", ())) if not inspect.ismodule(getattr(module, n)))
+
+
+PACKAGES = [".".join(("attnembed", *path.relative_to(PACKAGE).parent.parts)) for path in PACKAGE.rglob("__init__.py")]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_module_has_the_name_of_a_public_function(package: str) -> None:
+    assert shadowed(package) == []
+
+
+def test_a_shadowed_function_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    theory = importlib.import_module("attnembed.attention.theory")
+    monkeypatch.setattr(theory, "__all__", [*theory.__all__, "rates"])
+    monkeypatch.setitem(theory.__dict__, "rates", len)
+    assert shadowed("attnembed.attention.theory") == ["rates"]
 
 
 @pytest.mark.parametrize("path", MODULES, ids=str)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from attnembed.__main__ import main
-from attnembed.verify import Evidence, claims
+from attnembed.evidence import Evidence, claims
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -65,7 +65,7 @@ def test_verify_prints_a_table_and_writes_json(capsys: pytest.CaptureFixture[str
 def test_verify_exits_with_1_when_a_claim_fails(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from attnembed.verify import registry
+    from attnembed.evidence import registry
 
     entry = registry._registry["attention/step-in-span"]
     failing = Evidence(measured=2.0, bound=1.0, control=3.0)
@@ -269,7 +269,7 @@ def test_an_interrupt_is_one_line(capsys: pytest.CaptureFixture[str], monkeypatc
     def interrupted(*args: object, **options: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sys.modules["attnembed.verify"], "verify", interrupted)
+    monkeypatch.setattr(sys.modules["attnembed.evidence"], "verify", interrupted)
     code, out, err = run(capsys, "verify")
     assert (code, out) == (2, "")
     assert err.startswith("attnembed: error: interrupted")

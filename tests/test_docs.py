@@ -18,8 +18,8 @@ import attnembed
 from attnembed import integration, theory
 from attnembed.api_page import api_page
 from attnembed.attention import passes, selection
-from attnembed.verify import claims, claims_page, registry
-from attnembed.verify.attention import extremal
+from attnembed.evidence import claims, claims_page, registry
+from attnembed.evidence.attention import extremal
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])

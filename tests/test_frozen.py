@@ -27,7 +27,7 @@ from attnembed.structured.model import ChainCRF, GridCRF
 from attnembed.structured.networks import birnn, conv_net, mlp
 from attnembed.structured.theory import fit_scales, scale_objective
 from attnembed.structured.training import train_structured
-from attnembed.sweep import SweepResult
+from attnembed.sweeping import SweepResult
 
 COPIES = {"copy": copy.copy, "deepcopy": copy.deepcopy, "pickle": lambda x: pickle.loads(pickle.dumps(x))}
 

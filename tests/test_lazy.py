@@ -17,7 +17,7 @@ import attnembed.attention.theory
 from attnembed._declared import EXPERIMENT_MODULES, declared
 
 PACKAGES = ("attnembed", "attnembed.attention.theory")
-HEAVY = ("numpy", "scipy", "matplotlib", "attnembed.verify", "attnembed.attention", "attnembed.structured")
+HEAVY = ("numpy", "scipy", "matplotlib", "attnembed.evidence", "attnembed.attention", "attnembed.structured")
 
 
 def run(code: str) -> str:
@@ -128,13 +128,40 @@ def test_a_module_that_cannot_be_imported_is_not_taken_for_a_missing_name(toy: s
 def test_functions_of_the_real_package_survive_their_modules() -> None:
     assert (
         run(
-            "import attnembed.verify.registry, attnembed.sweep, attnembed.attention.theory.asymptotics; "
+            "import attnembed.evidence.registry, attnembed.sweeping, attnembed.attention.theory.rates; "
             "import attnembed as ae; "
-            "from attnembed import verify; import attnembed.verify as again; theory = ae.theory; "
-            "print(*(type(x).__name__ for x in (ae.verify, ae.sweep, verify, again, theory.asymptotics)))"
+            "from attnembed import verify; import attnembed.sweeping; theory = ae.theory; "
+            "print(*(type(x).__name__ for x in (ae.verify, ae.sweep, verify, theory.asymptotics)))"
         ).split()
-        == ["function"] * 5
+        == ["function"] * 4
     )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "name"),
+    [
+        ("attnembed.verify", "attnembed.evidence", "verify"),
+        ("attnembed.verify.registry", "attnembed.evidence.registry", "Claim"),
+        ("attnembed.sweep", "attnembed.sweeping", "CellResult"),
+    ],
+)
+def test_old_modules_are_the_new_ones_with_a_warning(old: str, new: str, name: str) -> None:
+    code = (
+        "import warnings\n"
+        "with warnings.catch_warnings(record=True) as seen:\n"
+        f"    warnings.simplefilter('always')\n    from {old} import {name} as found\n"
+        f"import {new}, attnembed as ae\n"
+        f"print(found is {new}.{name}, type(ae.verify).__name__, type(ae.sweep).__name__)\n"
+        "print(seen[-1].category.__name__, seen[-1].filename, seen[-1].message)"
+    )
+    first, second = run(code).splitlines()
+    assert first == "True function function"
+    assert second == f"DeprecationWarning <string> {old} is deprecated and will be removed; use {new}"
+
+
+def test_what_was_never_there_is_not_found_under_an_old_name() -> None:
+    with pytest.warns(DeprecationWarning, match=r"use attnembed\.evidence"), pytest.raises(ModuleNotFoundError):
+        importlib.import_module("attnembed.verify.nothing")
 
 
 def test_submodules_are_attributes() -> None:

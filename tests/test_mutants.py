@@ -122,7 +122,7 @@ def test_a_check_that_does_not_end_has_failed(tmp_path: Path) -> None:
 
 def test_the_list_fits_the_package() -> None:
     """Every function that is named exists, so do the claims and tests beside it, and what is excused is a mutant."""
-    from attnembed.verify import claims
+    from attnembed.evidence import claims
 
     ids, names, count = {entry.id for entry in claims()}, set(), 0
     for target in TARGETS:

@@ -15,11 +15,11 @@ import pytest
 from attnembed import report as module
 from attnembed.__main__ import main
 from attnembed.errors import DataFileError, InputError, RunFailedError
+from attnembed.evidence import Claim, ClaimResult, Evidence, Report, by_construction, claims
+from attnembed.evidence.run import _measure, _summary
 from attnembed.experiments import experiments
 from attnembed.experiments.registry import Experiment, Outcome, Request, _registry, require_data, unavailable
 from attnembed.report import WrittenReport, write_report
-from attnembed.verify import Claim, ClaimResult, Evidence, Report, by_construction, claims
-from attnembed.verify.run import _measure, _summary
 
 HOSTILE = "<script>alert('x')</script> & \"quotes\" $name ${name}"
 VOID = {"meta", "img", "br", "link", "hr", "input"}

@@ -35,11 +35,11 @@ from attnembed.__main__ import main
 from attnembed._files import write_json
 from attnembed.attention.text import count_reviews
 from attnembed.errors import AttnembedError, DataFileError
+from attnembed.evidence import registry as claim_registry
 from attnembed.experiments import Outcome, reproduce
 from attnembed.experiments import registry as experiment_registry
 from attnembed.experiments.sweeps import GRID_EXPERIMENTS, run_sweep
 from attnembed.structured import corpora
-from attnembed.verify import registry as claim_registry
 
 # --- files that are damaged --------------------------------------------------------------------------------------
 
@@ -340,7 +340,7 @@ def cheap_commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.delenv("ATTNEMBED_DATA", raising=False)
-        patch.setattr(sys.modules["attnembed.sweep"], "_processes", threads)
+        patch.setattr(sys.modules["attnembed.sweeping"], "_processes", threads)
         patch.setattr(claim_registry, "_registry", claims)
         patch.setattr(experiment_registry, "_registry", runs)
         patch.setattr("attnembed.experiments.sweeps.GRID_EXPERIMENTS", cells)
@@ -405,7 +405,7 @@ def _said() -> None:
 
 @pytest.fixture
 def writers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules["attnembed.sweep"], "_processes", threads)
+    monkeypatch.setattr(sys.modules["attnembed.sweeping"], "_processes", threads)
     monkeypatch.setitem(globals(), "REVIEW_FILE", tmp_path.with_suffix(".tsv"))
     REVIEW_FILE.write_text(REVIEWS)
 

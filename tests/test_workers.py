@@ -21,7 +21,7 @@ from attnembed._store import LineStore
 from attnembed._workers import interrupted_by, interrupts_deferred
 from attnembed.errors import InputError, InputTypeError
 from attnembed.results import Status
-from attnembed.sweep import CellResult, sweep
+from attnembed.sweeping import CellResult, sweep
 from tests.sweep_cells import draw
 from tests.test_sweep import GRID, Now
 

@@ -40,7 +40,7 @@ PARTS = ("attnembed", "tests", "docs", "examples", "pyproject.toml", "README.md"
 # Claims by name first, then the others of the subject, until one fails; few instances where there may be many.
 _CLAIMS = """
 import inspect, sys
-from attnembed.verify import claims, verify
+from attnembed.evidence import claims, verify
 subject, first, skipped = sys.argv[1], sys.argv[2].split(","), sys.argv[3].split(",")
 few = {"instances": 2} if "instances" in inspect.signature(verify).parameters else {}
 ids = [entry.id for entry in claims(subject)]

@@ -41,10 +41,10 @@ TARGETS = (
         (f"{_TESTS}/test_one_step.py", "tests/attention/test_one_step.py"),
     ),
     Target(
-        f"{_THEORY}/divergence.py",
+        f"{_THEORY}/stationarity.py",
         ("divergence",),
         ("no-critical-point",),
-        (f"{_TESTS}/test_divergence.py", f"{_TESTS}/test_rounding.py"),
+        (f"{_TESTS}/test_stationarity.py", f"{_TESTS}/test_rounding.py"),
     ),
     Target(
         f"{_THEORY}/basin.py",
@@ -54,10 +54,10 @@ TARGETS = (
     ),
     Target(f"{_THEORY}/basin.py", ("small_step_condition",), ("small-step",), (f"{_TESTS}/test_basin.py",)),
     Target(
-        f"{_THEORY}/asymptotics.py",
+        f"{_THEORY}/rates.py",
         ("Asymptotics.p", "asymptotics", "_pulls", "_interior_multipliers", "_offset", "_row_basis"),
         ("other-than-top", "asymptote", "attention-decay", "angle-lower-bound", "transient-rate"),
-        (f"{_TESTS}/test_asymptotics.py", f"{_TESTS}/test_rounding.py"),
+        (f"{_TESTS}/test_rates.py", f"{_TESTS}/test_rounding.py"),
     ),
     Target(
         f"{_THEORY}/family.py",
@@ -247,10 +247,10 @@ TARGETS = (
 
 # A sentence for every mutant that no check can catch, by name.
 EQUIVALENT: dict[str, str] = {
-    "attention/theory/asymptotics.py:asymptotics: unit = float(np.abs(program.differences).max(initial=0.0)) or 1.0 [function: np.abs(program.differences) -> program.differences]": (
+    "attention/theory/rates.py:asymptotics: unit = float(np.abs(program.differences).max(initial=0.0)) or 1.0 [function: np.abs(program.differences) -> program.differences]": (
         "any positive unit cancels from the result"
     ),
-    "attention/theory/asymptotics.py:_interior_multipliers: if not (0 < size < np.inf and np.isfinite(target / size).all()): [logic: 0 < size < np.inf and np.isfinite(target / size).all() -> 0 < size < np.inf or np.isfinite(target / size).all()]": (
+    "attention/theory/rates.py:_interior_multipliers: if not (0 < size < np.inf and np.isfinite(target / size).all()): [logic: 0 < size < np.inf and np.isfinite(target / size).all() -> 0 < size < np.inf or np.isfinite(target / size).all()]": (
         "differs only where multipliers leave the range of floats, and there the hypotheses fail in either case"
     ),
     "margins.py:_least_distance: u, q = u / residual**2, q / residual**2 [power: residual ** 2 -> residual] (2)": (

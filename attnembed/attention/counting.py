@@ -9,12 +9,12 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from attnembed._sparse import check_sparse
+from attnembed._typing import Ints
 from attnembed._validation import as_array, as_real_array, check_integer, refuse_mask
 from attnembed.errors import InputError, InputTypeError
 
 __all__ = ["as_counts", "count_tokens"]
 
-Ints = NDArray[np.integer[Any]]
 
 _LIMIT = 2**53  # below it float64 has every whole number; 2^53 may be what 2^53 + 1 was rounded to
 LARGEST_VOCABULARY = 2**31 - 1  # ids are stored in 32 bits, which halves the index traffic of every pass

@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from attnembed._frozen import KeepsFrozen
+from attnembed._typing import Doubles, Ints
 from attnembed._validation import (
     RNGLike,
     as_integer_array,
@@ -44,8 +45,6 @@ __all__ = [
     "make_iid_dataset",
 ]
 
-Vector = NDArray[np.float64]
-Ints = NDArray[np.integer[Any]]
 
 # Signed frequencies are sums of numbers of either sign; below this share of the frequency a sum counts as zero.
 _ZERO_SHARE = 1e-12
@@ -98,7 +97,7 @@ class TokenDataset(KeepsFrozen):
     """
 
     counts: sp.csr_array
-    labels: Vector
+    labels: Doubles
     vocab: tuple[str, ...] | None
 
     def __init__(self, counts: Any, labels: ArrayLike, vocab: Sequence[str] | None = None) -> None:
@@ -154,13 +153,13 @@ class TokenDataset(KeepsFrozen):
         return cls._trusted(counts, signs, vocab)
 
     @classmethod
-    def _trusted(cls, counts: sp.csr_array, labels: Vector, vocab: tuple[str, ...] | None) -> TokenDataset:
+    def _trusted(cls, counts: sp.csr_array, labels: Doubles, vocab: tuple[str, ...] | None) -> TokenDataset:
         """A data set of canonical counts and of signs, which nothing looks at again; their arrays are frozen."""
         data = cls.__new__(cls)
         data._set(counts, labels, vocab)
         return data
 
-    def _set(self, counts: sp.csr_array, labels: Vector, vocab: tuple[str, ...] | None) -> None:
+    def _set(self, counts: sp.csr_array, labels: Doubles, vocab: tuple[str, ...] | None) -> None:
         for array in (counts.data, counts.indices, counts.indptr, labels):
             freeze(array)
         for name, value in (("counts", counts), ("labels", labels), ("vocab", vocab)):
@@ -194,7 +193,7 @@ class TokenDataset(KeepsFrozen):
         return int(self.counts.shape[1])
 
     @cached_property
-    def lengths(self) -> Vector:
+    def lengths(self) -> Doubles:
         """T_i = sum_s n_is, (n,)."""
         return freeze(self.counts.sum(axis=1))
 
@@ -214,23 +213,23 @@ class TokenDataset(KeepsFrozen):
         return self.counts.T
 
     @cached_property
-    def dense_counts(self) -> tuple[Vector, Vector, Ints]:
+    def dense_counts(self) -> tuple[Doubles, Doubles, Ints]:
         """The counts as an array (n, V), y_i / n and the number of types (n,), for passes over small data."""
         types = np.diff(self.counts.indptr)
         return freeze(self.counts.toarray()), freeze(self.labels / self.n_samples), freeze(types)
 
     @cached_property
-    def frequency(self) -> Vector:
+    def frequency(self) -> Doubles:
         """phi_s = mean_i n_is / T_i, (V,), in [0, 1], summing to one."""
         return freeze(self.counts.T @ (1 / self.lengths) / self.n_samples)
 
     @cached_property
-    def signed_frequency(self) -> Vector:
+    def signed_frequency(self) -> Doubles:
         """alpha_s = mean_i y_i n_is / T_i, (V,), in [-phi_s, phi_s]."""
         return freeze(self.counts.T @ (self.labels / self.lengths) / self.n_samples)
 
     @cached_property
-    def posterior_difference(self) -> Vector:
+    def posterior_difference(self) -> Doubles:
         """Delta_s = P(+|s) - P(-|s) = alpha_s / phi_s, (V,), in [-1, 1]; NaN where the token never occurs."""
         out = np.full(self.vocab_size, np.nan)
         np.divide(self.signed_frequency, self.frequency, out=out, where=self.frequency > 0)
@@ -420,7 +419,7 @@ def make_iid_dataset(
     return TokenDataset.from_tokens(tokens, _flip(labels, noise, rng), vocab_size=probs[0].size)
 
 
-def _check_probs(name: str, value: ArrayLike) -> Vector:
+def _check_probs(name: str, value: ArrayLike) -> Doubles:
     probs = as_real_array(name, value, ndim=1, dtype=np.float64)
     if (probs < 0).any() or not abs(probs.sum() - 1) <= 1e-8:
         got = f"sum {probs.sum():.6g}, smallest {probs.min(initial=1.0):.6g}"
@@ -428,7 +427,7 @@ def _check_probs(name: str, value: ArrayLike) -> Vector:
     return probs / probs.sum()
 
 
-def _flip(labels: Vector, share: float, rng: np.random.Generator) -> Vector:
+def _flip(labels: Doubles, share: float, rng: np.random.Generator) -> Doubles:
     flipped = labels.copy()
     flipped[rng.choice(labels.size, size=round(share * labels.size), replace=False)] *= -1
     return flipped

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from attnembed._progress import Progress
+from attnembed._typing import Doubles
 from attnembed._validation import check_integer, check_positive, freeze
 from attnembed.attention.data import TokenDataset
 from attnembed.attention.flow import _ClsField
@@ -26,15 +26,13 @@ from attnembed.results import Record, Result, Status
 
 __all__ = ["DescentResult", "DescentState", "normalised_descent"]
 
-Vector = NDArray[np.float64]
-
 
 @dataclass(frozen=True, eq=False, repr=False)
 class DescentState(Record):
     """Argument of a callback of `normalised_descent`: the number of steps so far, p (d,) and L - L*."""
 
     step: int
-    p: Vector
+    p: Doubles
     loss_gap: float
 
 
@@ -52,11 +50,11 @@ class DescentResult(Result):
     model : the model at the last point
     """
 
-    p: Vector
-    path: Vector
-    loss_gap: Vector
-    top_attention: Vector
-    step_length: Vector
+    p: Doubles
+    path: Doubles
+    loss_gap: Doubles
+    top_attention: Doubles
+    step_length: Doubles
     model: AttentionModel
 
 

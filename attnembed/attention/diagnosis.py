@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from attnembed._typing import Ints
 from attnembed.attention.data import AssumptionReport, TokenDataset, TokenKind, check_data
 from attnembed.attention.model import AttentionModel
 from attnembed.attention.parameters import check_model
@@ -32,7 +32,6 @@ from attnembed.results import Record, to_plain
 
 __all__ = ["Diagnosis", "diagnose"]
 
-Ints = NDArray[np.integer[Any]]
 
 # Local optima and margins in other norms are computed where that takes a fraction of a second: up to so many selections
 # to examine, and rows with so many entries.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from attnembed._typing import Doubles
 from attnembed._validation import check_choice, check_function, check_integer, check_positive, check_share, freeze
 from attnembed.attention.data import TokenDataset, check_data
 from attnembed.attention.dense_passes import DenseField, is_small
@@ -18,7 +19,7 @@ from attnembed.attention.model import AttentionModel
 from attnembed.attention.parameters import check_model, check_scores, check_sizes
 from attnembed.attention.passes import AnchoredPass, TokenPasses, loss_gap
 from attnembed.attention.selection import TokenValues, select, top_tokens
-from attnembed.attention.theory.asymptotics import asymptotics
+from attnembed.attention.theory.rates import asymptotics
 from attnembed.errors import InputError
 from attnembed.gibbs import probabilities
 from attnembed.integration import CLOCKS, Clock, FlowPath, FlowPoint, FlowState, Trajectory, check_clock, follow
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 __all__ = ["FlowResult", "FlowState", "gradient_flow"]
 
-Vector = NDArray[np.float64]
 
 # The gradient has cancelled where it is less than this share of its terms.
 _CANCELLED = 1e-8
@@ -62,8 +62,8 @@ class FlowResult(FlowPath):
     nfev, njev : evaluations of the gradient and of its Jacobian
     """
 
-    loss_gap: Vector
-    top_attention: Vector
+    loss_gap: Doubles
+    top_attention: Doubles
     selection: NDArray[np.integer[Any]]
     model: AttentionModel
     geometry: Geometry = "l2"
@@ -154,7 +154,7 @@ def gradient_flow(
             "model", "must have a nonzero gradient in p for clock='arclength'", got="zero", hint="use clock='log_time'"
         )
 
-    stops: dict[str, Callable[[Vector], float]] = {}
+    stops: dict[str, Callable[[Doubles], float]] = {}
     if stop_norm is not None:
         stops[f"||p|| = {stop_norm:g}"] = lambda x: float(np.linalg.norm(field.lift(x)) - stop_norm)
     if stop_attention is not None:
@@ -265,7 +265,7 @@ class _ClsField:
         self.data, self.p0, self.loss = data, model.p.astype(np.float64), loss
         self._passes = TokenPasses(data, loss)
         E = model.E.astype(np.float64)
-        self.basis: Vector | None = None
+        self.basis: Doubles | None = None
         self.embeddings = E
         if span and model.vocab_size < model.dim:
             self.basis, R = np.linalg.qr(E.T)
@@ -287,27 +287,27 @@ class _ClsField:
     def rank(self) -> int:
         return int(self.embeddings.shape[1])
 
-    def lift(self, x: Vector) -> Vector:
+    def lift(self, x: Doubles) -> Doubles:
         """p from its coordinates, (..., r) -> (..., d)."""
         return self.p0 + (x if self.basis is None else x @ self.basis.T)
 
     # A thousand small products: BLAS would wake its threads for each of them, these two loops never do.
-    def _scores(self, x: Vector) -> Vector:
+    def _scores(self, x: Doubles) -> Doubles:
         return self.scores + np.vecdot(self.embeddings, x)
 
-    def force(self, x: Vector) -> tuple[Vector, float]:
+    def force(self, x: Doubles) -> tuple[Doubles, float]:
         if self._dense is not None and (force := self._dense.force(x)) is not None:
             return force, 0.0
         sums = self._passes.sums(self._scores(x), self.values)
         return np.einsum("s,sk->k", sums.scaled_B, self.embeddings), sums.log_scale
 
-    def jacobian(self, x: Vector) -> tuple[Any, float]:
+    def jacobian(self, x: Doubles) -> tuple[Any, float]:
         if self._dense is not None and (jacobian := self._dense.jacobian(x)) is not None:
             return jacobian, 0.0
         anchored = AnchoredPass(self.data, self._scores(x), self.values, self.loss)
         return -anchored.scaled_hessian(self.embeddings), anchored.log_scale
 
-    def cancellation(self, x: Vector) -> tuple[float, float]:
+    def cancellation(self, x: Doubles) -> tuple[float, float]:
         """||grad_p L|| as a share of the norms of the terms that it sums, and the log of the change of scores in it."""
         rows = AnchoredPass(self.data, self._scores(x), self.values, self.loss)
         E = self.embeddings - self.embeddings.mean(axis=0)
@@ -317,19 +317,19 @@ class _ClsField:
         with np.errstate(divide="ignore"):
             return norm / terms if terms else 0.0, float(np.log(norm * sizes.max())) + rows.log_scale
 
-    def missing(self, x: Vector) -> float:
+    def missing(self, x: Doubles) -> float:
         """The largest over sequences of the attention on tokens other than the top one; > 0 if there are any."""
         a = probabilities(self._scores(x)[self.data.counts.indices], self.data.segments, self.data.counts.data)
         a[self._is_top] = 0.0
         several = bool((np.diff(self.data.counts.indptr) > 1).any())
         return max(float(self.data.segments.sum(a).max()), np.finfo(np.float64).tiny * several)
 
-    def observe_path(self, path: Vector) -> Vector:
+    def observe_path(self, path: Doubles) -> Doubles:
         """`observe` at the points (k, r) of a path, (2, k)."""
         seen = None if self._dense is None else self._dense.observe(path, self.top, self.gamma)
         return np.array([self.observe(x) for x in path]).T if seen is None else seen
 
-    def observe(self, x: Vector) -> tuple[float, float]:
+    def observe(self, x: Doubles) -> tuple[float, float]:
         """(L - L*, smallest attention on a top token)."""
         u = self._scores(x)
         a = probabilities(u[self.data.counts.indices], self.data.segments, self.data.counts.data)

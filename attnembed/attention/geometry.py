@@ -15,9 +15,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from attnembed._progress import Progress
+from attnembed._typing import Doubles
 from attnembed._validation import check_between, shown
 from attnembed.errors import InputError
 from attnembed.integration import FlowPoint, Trajectory
@@ -26,7 +26,6 @@ from attnembed.results import Status
 
 __all__ = ["GEOMETRIES", "Geometry", "check_geometry", "follow_geometry"]
 
-Vector = NDArray[np.float64]
 Geometry = str | tuple[str, float]
 GEOMETRIES = ("l2", "linf", "l1")
 
@@ -41,10 +40,10 @@ _SMALLEST_Q, _LARGEST_Q = 1.01, 100.0
 class Field(Protocol):
     """What a flow reads: -grad and its Jacobian, each (array, log_scale), and how far scores may differ."""
 
-    embeddings: Vector
+    embeddings: Doubles
 
-    def force(self, x: Vector) -> tuple[Vector, float]: ...
-    def jacobian(self, x: Vector) -> tuple[Any, float]: ...
+    def force(self, x: Doubles) -> tuple[Doubles, float]: ...
+    def jacobian(self, x: Doubles) -> tuple[Any, float]: ...
 
 
 def check_geometry(geometry: Any) -> tuple[str, float]:
@@ -65,12 +64,12 @@ def check_geometry(geometry: Any) -> tuple[str, float]:
 
 def follow_geometry(
     field: Field,
-    p0: Vector,
+    p0: Doubles,
     geometry: tuple[str, float],
     *,
     until: float,
     score_step: float,
-    stops: Mapping[str, Callable[[Vector], float]],
+    stops: Mapping[str, Callable[[Doubles], float]],
     callback: Callable[[FlowPoint], bool | None] | None,
     max_nfev: int,
 ) -> Trajectory:
@@ -127,7 +126,7 @@ def follow_geometry(
     )
 
 
-def _reach(embeddings: Vector, q: float) -> float:
+def _reach(embeddings: Doubles, q: float) -> float:
     """A bound on the change of any difference of scores per unit of length in the q-norm of p."""
     dual = 1.0 if q == np.inf else np.inf if q == 1 else q / (q - 1)
     centred = embeddings - (embeddings.max(axis=0) + embeddings.min(axis=0)) / 2
@@ -135,7 +134,7 @@ def _reach(embeddings: Vector, q: float) -> float:
     return 2 * largest * float(np.linalg.norm(centred / largest, dual, axis=1).max()) if largest > 0 else 1.0
 
 
-def _first_stop(stops: Mapping[str, Callable[[Vector], float]], p: Vector, x: Vector) -> tuple[float, str | None]:
+def _first_stop(stops: Mapping[str, Callable[[Doubles], float]], p: Doubles, x: Doubles) -> tuple[float, str | None]:
     """Share of the step p + s x, s in (0, 1], at which the first stop is reached, and its name."""
     share, name = 1.0, None
     for stop, value in stops.items():
@@ -152,12 +151,12 @@ def _first_stop(stops: Mapping[str, Callable[[Vector], float]], p: Vector, x: Ve
 class _Steepest:
     """Steps of steepest descent: the quadratic model of L, minimised over a small ball of the norm."""
 
-    def __init__(self, field: Field, p0: Vector, name: str) -> None:
+    def __init__(self, field: Field, p0: Doubles, name: str) -> None:
         self.field, self.name = field, name
         self.p, self.nfev, self.njev = p0.copy(), 0, 0
-        self.last: Vector | None = None
+        self.last: Doubles | None = None
 
-    def step(self, h: float) -> tuple[Vector, float]:
+    def step(self, h: float) -> tuple[Doubles, float]:
         """The step of length at most h, and the log of ||grad||_* over it."""
         force, log_scale = self.field.force(self.p)
         self.nfev += 1
@@ -175,12 +174,12 @@ class _Steepest:
         slowness = (1 + 1 / after) / 2 if after > 0 else 1.0
         return h * self.last, float(np.log(size) - np.log(slowness)) + log_scale
 
-    def take(self, x: Vector, share: float) -> Vector:
+    def take(self, x: Doubles, share: float) -> Doubles:
         """Go that share of the step; the new point."""
         self.p = self.p + share * x
         return self.p.copy()
 
-    def _minimum(self, f: Vector, K: Vector) -> Vector:
+    def _minimum(self, f: Doubles, K: Doubles) -> Doubles:
         project = _into_cube if self.name == "linf" else _into_cross_polytope
         bend = float(np.abs(K).sum(axis=1).max())  # no eigenvalue is larger
         # The last step is near this one: a surface once reached is kept for long.
@@ -200,11 +199,11 @@ class _Steepest:
         return x
 
 
-def _into_cube(x: Vector) -> Vector:
+def _into_cube(x: Doubles) -> Doubles:
     return np.minimum(np.maximum(x, -1.0), 1.0)
 
 
-def _into_cross_polytope(x: Vector) -> Vector:
+def _into_cross_polytope(x: Doubles) -> Doubles:
     """The point of the unit ball of the l1 norm nearest to x, by sorting."""
     sizes = np.abs(x)
     if sizes.sum() <= 1:
@@ -221,11 +220,11 @@ class _Mirror:
     A step goes as far along the force as moves p by the length h in the q-norm; that length grows with it.
     """
 
-    def __init__(self, field: Field, p0: Vector, q: float) -> None:
+    def __init__(self, field: Field, p0: Doubles, q: float) -> None:
         self.field, self.q = field, q
         self.p, self.nfev, self.njev = p0.copy(), 0, 0
 
-    def step(self, h: float) -> tuple[Vector, float]:
+    def step(self, h: float) -> tuple[Doubles, float]:
         """The step of length h, and the log of the speed ||dp/dt||_q over it."""
         force, log_scale = self.field.force(self.p)
         self.nfev += 1
@@ -242,15 +241,15 @@ class _Mirror:
         x, tau = self._along(z, middle / largest, h)
         return x, float(np.log(h) - np.log(tau) + np.log(largest)) + log_middle
 
-    def take(self, x: Vector, share: float) -> Vector:
+    def take(self, x: Doubles, share: float) -> Doubles:
         """Go that share of the step; the new point."""
         self.p = self.p + share * x
         return self.p.copy()
 
-    def _along(self, z: Vector, direction: Vector, h: float) -> tuple[Vector, float]:
+    def _along(self, z: Doubles, direction: Doubles, h: float) -> tuple[Doubles, float]:
         """The move of p for z + tau direction with q-norm h, and tau."""
 
-        def move(tau: float) -> Vector:
+        def move(tau: float) -> Doubles:
             w = z + tau * direction
             return np.sign(w) * np.abs(w) ** (1 / (self.q - 1)) - self.p
 

@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from attnembed._files import Member, read_checked, write_npz
 from attnembed._frozen import KeepsFrozen
 from attnembed._sparse import with_values
+from attnembed._typing import Floats
 from attnembed._validation import (
     RNGLike,
     as_real_array,
@@ -37,7 +38,6 @@ from attnembed.results import Record
 
 __all__ = ["AttentionModel", "Gradients"]
 
-Floats = NDArray[np.floating[Any]]
 
 _TYPES = (np.float32, np.float64)
 _ARCHIVE = {"E": Member(_TYPES, ("V", "d")), "p": Member(_TYPES, ("d",)), "v": Member(_TYPES, ("d",))}

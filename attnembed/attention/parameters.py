@@ -6,14 +6,13 @@ import math
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from attnembed._typing import Floats
 from attnembed._validation import as_array, check_shape
 from attnembed.errors import InputError, InputTypeError
 
 __all__ = ["Parameters", "check_model", "check_scores", "check_sizes", "scores_and_values"]
 
-Floats = NDArray[np.floating[Any]]
 
 _LARGEST_ENTRY = 1e50
 

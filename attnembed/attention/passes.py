@@ -18,12 +18,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from attnembed._sparse import with_values
+from attnembed._typing import Floats, Ints
 from attnembed.attention.data import TokenDataset
 from attnembed.attention.parameters import check_scores
 from attnembed.attention.products import count_product, two_columns
@@ -33,8 +32,6 @@ from attnembed.results import Record
 
 __all__ = ["AnchoredPass", "TokenPasses", "TokenSums", "loss_gap", "token_sums"]
 
-Floats = NDArray[np.floating[Any]]
-Ints = NDArray[np.integer[Any]]
 
 # The rounding of the plain form is below 1e-15 L ptp(g); above this multiple of L ptp(g) the sum
 # of |B| is right to 1e-12 of itself.

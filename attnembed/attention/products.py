@@ -11,18 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-from numpy.typing import NDArray
 
 from attnembed import threads
+from attnembed._typing import Floats, Ints
 
 __all__ = ["count_product", "embedding_product", "embedding_transpose_product", "rank_two", "two_columns"]
 
-Floats = NDArray[np.floating[Any]]
-Ints = NDArray[np.integer[Any]]
 
 # Rows of E go to BLAS in blocks of this many entries (256 kB in float64): they stay in the second-level cache, and
 # OpenBLAS works on the calling thread whatever its own setting (below 2^18 multiplications), so that the threads here

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from attnembed._typing import Floats, Ints
 from attnembed._validation import as_integer_array, check_shape, freeze
 from attnembed.attention.data import TokenDataset, check_data
 from attnembed.attention.parameters import Parameters, check_model, scores_and_values
@@ -24,8 +25,6 @@ __all__ = [
     "top_tokens",
 ]
 
-Floats = NDArray[np.floating[Any]]
-Ints = NDArray[np.integer[Any]]
 
 # Two numbers that differ by less than this share of the terms that they are summed from count as equal.
 ROUNDING = 1e-12

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
+from attnembed._typing import Ints
 from attnembed._validation import RNGLike, as_rng, check_share
 from attnembed.attention.data import TokenDataset, check_data
 from attnembed.errors import InputError
 
 __all__ = ["rows_of", "split_dataset"]
-
-Ints = NDArray[np.integer[Any]]
 
 
 def split_dataset(data: TokenDataset, share: float, *, rng: RNGLike = None) -> tuple[TokenDataset, TokenDataset]:

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, ParamSpec
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.linalg.blas import get_blas_funcs
 
 from attnembed._deprecation import renamed, warn_deprecated
 from attnembed._files import PathLike
+from attnembed._typing import Floats, Ints
 from attnembed._validation import RNGLike, check_share, freeze, shown
 from attnembed.attention.data import TokenDataset, check_data
 from attnembed.attention.model import AttentionModel
@@ -40,8 +40,6 @@ from attnembed.results import Result, to_plain
 
 __all__ = ["TrainResult", "TrainState", "split_dataset", "train"]
 
-Floats = NDArray[np.floating[Any]]
-Ints = NDArray[np.integer[Any]]
 Metric = Literal["accuracy", "loss"] | Callable[[AttentionModel, TokenDataset], float]
 
 PARAMETERS = ("E", "p", "v")

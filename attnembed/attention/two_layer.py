@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.special import expit
 
 from attnembed._frozen import KeepsFrozen
 from attnembed._sparse import with_values
+from attnembed._typing import Floats
 from attnembed._validation import RNGLike, as_real_array, as_rng, check_names, check_positive, check_shape, freeze
 from attnembed.attention.data import TokenDataset, check_data
 from attnembed.attention.model import AttentionModel
@@ -30,7 +31,6 @@ from attnembed.losses import logistic, logistic_derivative
 
 __all__ = ["TwoLayerModel"]
 
-Floats = NDArray[np.floating[Any]]
 
 # The h_is are formed for so many entries at a time (1 MB in float64), never for all of the data.
 _BLOCK = 2**17

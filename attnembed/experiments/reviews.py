@@ -19,11 +19,12 @@ from scipy.stats import spearmanr
 from attnembed._files import PathLike, read_npz, write_npz
 from attnembed._progress import Progress
 from attnembed._sources import as_source
+from attnembed._typing import Floats
 from attnembed.attention.data import TokenDataset
+from attnembed.attention.first_step import one_step
 from attnembed.attention.flow import gradient_flow
 from attnembed.attention.folders import archive_parts
 from attnembed.attention.model import AttentionModel
-from attnembed.attention.one_step import one_step
 from attnembed.attention.reviews import ReaderOptions, iter_reviews
 from attnembed.attention.text import Tokenizer, count_reviews, drop_empty
 from attnembed.attention.training import TrainResult, split_dataset, train
@@ -36,7 +37,6 @@ from attnembed.results import uninterrupted
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Vector = NDArray[np.floating[Any]]
 
 # Tokens in fewer reviews than this are left out of the picture: their posterior difference is noise.
 MIN_DOCUMENTS = 50
@@ -90,7 +90,7 @@ def load_corpus(
     return Corpus(data[0], data[1] if len(data) == 2 else None, (source, options))
 
 
-def _check_reviews(source: PathLike, labels: Vector, *, fewest: int) -> None:
+def _check_reviews(source: PathLike, labels: Floats, *, fewest: int) -> None:
     n = {sign: int(np.sum(labels == sign)) for sign in (1, -1)}
     if min(n.values()) < fewest:
         problem = f"holds too few reviews: {n[1]} positive and {n[-1]} negative; at least {fewest} of each are needed"
@@ -122,7 +122,7 @@ class BagOfWords:
     x_is = log(1 + n_is), each review scaled to unit norm.
     """
 
-    weights: Vector
+    weights: Floats
     constant: float
     penalty: float
 
@@ -131,14 +131,14 @@ class BagOfWords:
         """Minimise mean_i l(y_i (x_i.w + b)) + (penalty/2) ||w||^2 by L-BFGS; penalty chosen on ``validation``."""
         x, y = cls.features(data), data.labels
 
-        def solve(start: Vector, penalty: float) -> Vector:
-            def objective(w: Vector) -> tuple[float, Vector]:
+        def solve(start: Floats, penalty: float) -> Floats:
+            def objective(w: Floats) -> tuple[float, Floats]:
                 margins = y * (x @ w[:-1] + w[-1])
                 pull = y * logistic_derivative(margins) / y.size
                 value = float(logistic(margins).mean() + penalty / 2 * (w[:-1] @ w[:-1]))
                 return value, np.append(x.T @ pull + penalty * w[:-1], pull.sum())
 
-            found: Vector = minimize(objective, start, jac=True, method="L-BFGS-B", options={"maxiter": 60}).x
+            found: Floats = minimize(objective, start, jac=True, method="L-BFGS-B", options={"maxiter": 60}).x
             return found
 
         candidates, w = [], np.zeros(x.shape[1] + 1)
@@ -154,12 +154,12 @@ class BagOfWords:
         x.data /= data.segments.spread(np.sqrt(data.segments.sum(x.data**2)))
         return x
 
-    def output(self, data: TokenDataset) -> Vector:
+    def output(self, data: TokenDataset) -> Floats:
         """x_i.w + b, (n,)."""
         return np.asarray(self.features(data) @ self.weights + self.constant)
 
 
-def balanced_accuracy(data: TokenDataset, output: Vector) -> float:
+def balanced_accuracy(data: TokenDataset, output: Floats) -> float:
     """Mean over the two classes of the share of right signs; the plain accuracy where the classes are equal."""
     right = data.labels * output > 0
     return float(np.mean([right[data.labels == sign].mean() for sign in (-1, 1)]))
@@ -169,14 +169,14 @@ def balanced_accuracy(data: TokenDataset, output: Vector) -> float:
 class Picture:
     """E_s.v and E_s.p of the shown tokens against Delta_s, and what can be said of them in numbers."""
 
-    delta: Vector
-    frequency: Vector
-    values: Vector
-    scores: Vector
+    delta: Floats
+    frequency: Floats
+    values: Floats
+    scores: Floats
     words: tuple[str, ...]
     numbers: dict[str, float]
-    line: Vector
-    parabola: Vector
+    line: Floats
+    parabola: Floats
 
     @classmethod
     def of(cls, model: AttentionModel, data: TokenDataset, min_documents: int = MIN_DOCUMENTS) -> Picture:
@@ -240,7 +240,7 @@ def choose_min_documents(data: TokenDataset, source: PathLike) -> int:
     return least
 
 
-def _spearman(x: Vector, y: Vector) -> float:
+def _spearman(x: Floats, y: Floats) -> float:
     return float(spearmanr(x, y).statistic) if np.ptp(x) > 0 else 0.0
 
 
@@ -249,7 +249,7 @@ class ExampleReview:
     """A review as words, with the attention on each of them; words outside the vocabulary have none."""
 
     words: list[str]
-    attention: Vector
+    attention: Floats
     label: float
     output: float
 

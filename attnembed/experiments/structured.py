@@ -17,7 +17,7 @@ from attnembed.experiments.registry import Outcome, Request, experiment, is_numb
 from attnembed.experiments.tasks import ARMS, TASKS, example_rows, run, selecting, task_data
 from attnembed.results import Status
 from attnembed.structured.compare import standard_error
-from attnembed.sweep import sweep
+from attnembed.sweeping import sweep
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -20,14 +20,14 @@ import numpy as np
 from attnembed._files import PathLike, versions, write_json
 from attnembed._validation import check_choice, check_integer
 from attnembed.attention.data import TokenDataset, TokenKind, make_balanced_dataset, make_iid_dataset
+from attnembed.attention.first_step import OneStepResult, one_step
 from attnembed.attention.flow import gradient_flow
 from attnembed.attention.model import AttentionModel
-from attnembed.attention.one_step import OneStepResult, one_step
 from attnembed.attention.selection import margin_constraints, select
 from attnembed.errors import DataFileError, InputError, NotSeparableError
 from attnembed.experiments.registry import QUICK_ENDING, QUICK_TITLE, output_folder, write_figure
 from attnembed.margins import max_margin
-from attnembed.sweep import SweepResult, sweep
+from attnembed.sweeping import SweepResult, sweep
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -8,9 +8,9 @@ import numpy as np
 
 from attnembed._progress import Progress
 from attnembed.attention.data import make_balanced_dataset, make_iid_dataset
+from attnembed.attention.first_step import one_step
 from attnembed.attention.flow import gradient_flow
 from attnembed.attention.model import AttentionModel
-from attnembed.attention.one_step import one_step
 from attnembed.attention.selection import margin_constraints, select
 from attnembed.attention.theory import Family, asymptotics, large_step_size, small_step_condition
 from attnembed.experiments.registry import Outcome, Request, experiment

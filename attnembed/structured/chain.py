@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from attnembed._typing import Floats, Ints
 from attnembed._validation import RNGLike, as_array, as_rng, check_shape, freeze
 from attnembed.errors import InputError, InputTypeError
 from attnembed.results import Record
@@ -44,8 +45,6 @@ __all__ = [
     "score",
 ]
 
-Floats = NDArray[np.floating[Any]]
-Ints = NDArray[np.integer[Any]]
 
 # Rounding a score of this size in single precision costs 2e-6. The errors decide only between labelings that are equal
 # to their sum, which over this many positions stays below the rounding of a potential or two.

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
+from attnembed._typing import Floats
 from attnembed._validation import (
     check_callable,
     check_choice,
@@ -28,7 +28,6 @@ from attnembed.structured.training import Metric, StructuredResult, score_of, tr
 
 __all__ = ["Arm", "Comparison", "compare_arms", "standard_error"]
 
-Floats = NDArray[np.floating[Any]]
 Model = TypeVar("Model", bound=StructuredModel[Any])
 
 

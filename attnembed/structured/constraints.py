@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from attnembed._typing import Floats, Ints
 from attnembed._validation import as_array, check_items, check_shape, freeze
 from attnembed.errors import InputError, InputTypeError
 from attnembed.structured.packing import Packing
@@ -30,8 +31,6 @@ __all__ = [
     "split_forbidden",
 ]
 
-Floats = NDArray[np.floating[Any]]
-Ints = NDArray[np.integer[Any]]
 Mask = NDArray[np.bool_]
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 
+from attnembed._typing import Ints
 from attnembed._validation import (
     RNGLike,
     as_array,
@@ -27,8 +28,6 @@ from attnembed.structured.chain import chain_sample
 from attnembed.structured.packing import Packing
 
 __all__ = ["ChainDataset", "GridDataset", "make_chain_dataset", "make_grid_dataset"]
-
-Ints = NDArray[np.integer[Any]]
 
 
 @dataclass(frozen=True, eq=False, init=False, repr=False)

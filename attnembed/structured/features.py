@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import count, groupby
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from attnembed._typing import Ints
 from attnembed._validation import check_integer, check_items
 from attnembed.errors import AttnembedError, InputError, InputTypeError
 from attnembed.structured.sentences import Sentence
 
 __all__ = ["TEMPLATES", "WindowFeatures"]
 
-Ints = NDArray[np.integer[Any]]
 
 _REACH = 2  # tokens to either side
 _AFFIXES = range(1, 5)

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from attnembed._typing import Floats
 from attnembed.errors import InputError
 from attnembed.results import Record
 from attnembed.structured.long_chains import Blocks, ExpEnds, LogEnds, cut
@@ -26,7 +26,6 @@ from attnembed.structured.packing import Packing
 
 __all__ = ["Posterior", "log_partition", "no_labeling", "posterior", "reduced", "relative"]
 
-Floats = NDArray[np.floating[Any]]
 
 # Entries of a temporary that should stay in the cache.
 _CACHED = 2**16

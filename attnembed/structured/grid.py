@@ -20,9 +20,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.special import entr, expit, softmax
 
+from attnembed._typing import Floats, Ints
 from attnembed._validation import as_real_array, check_integer, check_positive, freeze
 from attnembed.errors import InputError
 from attnembed.results import Record
@@ -39,9 +40,6 @@ __all__ = [
     "grid_mean_field",
     "grid_score",
 ]
-
-Floats = NDArray[np.floating[Any]]
-Ints = NDArray[np.integer[Any]]
 
 
 @dataclass(frozen=True, eq=False, repr=False)

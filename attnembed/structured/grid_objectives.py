@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.special import entr
 
+from attnembed._typing import Floats, Ints
 from attnembed._validation import check_choice, check_positive
 from attnembed.losses import cross_entropy
 from attnembed.structured.grid import decode, mean_field
@@ -27,9 +27,6 @@ from attnembed.structured.grid_potentials import GridPotentials, Weights
 from attnembed.structured.objectives import ObjectiveValue
 
 __all__ = ["GRID_OBJECTIVES", "grid_objective", "grid_objective_name"]
-
-Floats = NDArray[np.floating[Any]]
-Ints = NDArray[np.integer[Any]]
 
 
 def _mean_field(grid: GridPotentials, y: Ints) -> ObjectiveValue:

@@ -7,13 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from attnembed._typing import Floats, Ints
 from attnembed._validation import as_array, as_real_array, check_shape
 from attnembed.errors import InputError, InputTypeError
 
 __all__ = ["GridPotentials", "Weights", "edge_ends"]
 
-Floats = NDArray[np.floating[Any]]
-Ints = NDArray[np.integer[Any]]
 Weights = tuple[Floats, Floats]
 
 

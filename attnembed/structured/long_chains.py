@@ -21,12 +21,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from attnembed._typing import Floats, Ints
 from attnembed.structured.packing import Packing
 
 __all__ = ["Blocks", "ExpEnds", "LogEnds", "cut", "largest_moved", "walk"]
 
-Floats = NDArray[np.floating[Any]]
-Ints = NDArray[np.integer[Any]]
 
 # A step of a recursion over time costs about as much as this many multiplications, in the interpreter alone.
 _STEP = 20_000

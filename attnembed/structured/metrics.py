@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from attnembed._typing import Ints
 from attnembed._validation import as_integer_array, check_items, check_shape
 from attnembed.errors import InputError, InputTypeError
 
@@ -26,8 +27,6 @@ __all__ = [
     "pixel_accuracy",
     "word_accuracy",
 ]
-
-Ints = NDArray[np.integer[Any]]
 
 
 def letter_accuracy(true: Sequence[ArrayLike], predicted: Sequence[ArrayLike]) -> float:

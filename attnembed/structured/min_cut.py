@@ -24,12 +24,12 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.sparse.csgraph import breadth_first_order, maximum_flow
 
+from attnembed._typing import Doubles
 from attnembed.errors import InputError
 from attnembed.structured.grid_potentials import GridPotentials, edge_ends
 
 __all__ = ["best_binary_labels"]
 
-Floats = NDArray[np.float64]
 Integers = NDArray[Any]  # int64, or Python integers of any length
 
 # maximum_flow takes 32-bit capacities; residuals reach twice the largest one.
@@ -111,7 +111,7 @@ def _signs(shape: tuple[int, ...], repulsive: list[bool]) -> NDArray[np.int8]:
 
 def _spin_model(
     grid: GridPotentials, edges: list[_EdgeTerms], spin: NDArray[np.int8]
-) -> tuple[Floats, list[Floats], Floats]:
+) -> tuple[Doubles, list[Doubles], Doubles]:
     """H in the changed signs (n, H, W), |q| by direction, and a bound on the rounding of H."""
     unary = grid.unary.astype(np.float64, copy=False)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -133,7 +133,7 @@ def _spin_model(
     return field, couplings, 8 * _EPS * size + _TINY
 
 
-def _incident(couplings: list[Floats], shape: tuple[int, ...]) -> Floats:
+def _incident(couplings: list[Doubles], shape: tuple[int, ...]) -> Doubles:
     """The sum of the q at each pixel, (n, H, W)."""
     out = np.zeros(shape)
     for d, q in enumerate(couplings):
@@ -142,7 +142,9 @@ def _incident(couplings: list[Floats], shape: tuple[int, ...]) -> Floats:
     return out
 
 
-def _leading_cut(inside: NDArray[np.bool_], field: Floats, couplings: list[Floats], doubt: Floats) -> NDArray[np.int8]:
+def _leading_cut(
+    inside: NDArray[np.bool_], field: Doubles, couplings: list[Doubles], doubt: Doubles
+) -> NDArray[np.int8]:
     """Spins of a minimum cut over the pixels ``inside`` where the leading digits prove them, 0 elsewhere.
 
     All images are parts of one graph that share nothing but the source and the sink: their flows do not meet.
@@ -300,7 +302,7 @@ def _exact_source_side(inside: NDArray[np.bool_], field: Integers, couplings: li
     return network.reached(left > 0)
 
 
-def _integers(values: Floats) -> tuple[Integers, int]:
+def _integers(values: Doubles) -> tuple[Integers, int]:
     """Python integers m and the exponent e of values = m 2^e, exactly."""
     mantissa, exponent = np.frexp(values)
     whole, exponent = np.ldexp(mantissa, 53).astype(np.int64), exponent - 53

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from attnembed._files import PathLike, read_npz, write_npz
 from attnembed._frozen import KeepsFrozen
+from attnembed._typing import Floats
 from attnembed._validation import (
     as_array,
     as_real_array,
@@ -51,7 +52,6 @@ from attnembed.structured.theory import component_norms
 
 __all__ = ["ChainCRF", "GridCRF", "StructuredGrads", "StructuredModel"]
 
-Floats = NDArray[np.floating[Any]]
 Data = TypeVar("Data", ChainDataset, GridDataset)
 
 NETWORK = "network."

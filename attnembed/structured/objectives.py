@@ -17,12 +17,13 @@ objectives of grids are in `grid_objectives`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
+from attnembed._typing import Floats, Ints
 from attnembed._validation import as_array, check_choice, check_positive
 from attnembed.errors import InputError
 from attnembed.losses import cross_entropy
@@ -32,8 +33,6 @@ from attnembed.structured.packing import Packing
 
 __all__ = ["CHAIN_OBJECTIVES", "ObjectiveValue", "chain_objective", "loss_augmented"]
 
-Floats = NDArray[np.floating[Any]]
-Ints = NDArray[np.integer[Any]]
 
 _WIDEST_IN_SINGLE = 16.0
 

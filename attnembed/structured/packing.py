@@ -14,12 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from attnembed._typing import Ints
 from attnembed._validation import freeze
 from attnembed.results import Record
 
 __all__ = ["Packing"]
-
-Ints = NDArray[np.integer[Any]]
 
 
 @dataclass(frozen=True, eq=False, repr=False)

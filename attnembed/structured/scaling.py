@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
+from attnembed._typing import Floats
 from attnembed._validation import (
     RNGLike,
     as_real_array,
@@ -48,7 +49,6 @@ __all__ = [
     "suggest_ratio",
 ]
 
-Floats = NDArray[np.floating[Any]]
 Model = TypeVar("Model", bound=StructuredModel[Any])
 
 # Exponent of two: beyond a thousandfold, one part of the score decides alone.

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from attnembed._typing import Floats
 from attnembed._validation import as_array, as_real_array, check_choice, check_integer, check_positive, check_shape
 from attnembed.errors import InputError, InputTypeError
 from attnembed.results import Record, Result, Status
@@ -30,8 +31,6 @@ __all__ = [
     "fit_scales",
     "scale_objective",
 ]
-
-Floats = NDArray[np.floating[Any]]
 
 
 def component_norms(unary: ArrayLike, pairwise: ArrayLike, allowed: ArrayLike | None = None) -> tuple[float, float]:

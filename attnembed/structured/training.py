@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from attnembed._deprecation import accepts, moved, warn_deprecated
 from attnembed._files import PathLike
+from attnembed._typing import Floats, Ints
 from attnembed._validation import RNGLike, check_positive
 from attnembed.errors import InputError, InputTypeError
 from attnembed.fit import EpochState, NotFiniteError, Row, Trainee, as_score, check_metric, fit
@@ -43,8 +44,6 @@ from attnembed.structured.theory import component_norms
 
 __all__ = ["StructuredResult", "StructuredState", "train_structured"]
 
-Floats = NDArray[np.floating[Any]]
-Ints = NDArray[np.integer[Any]]
 Model = TypeVar("Model", bound=StructuredModel[Any])
 Metric = Literal["accuracy", "loss"] | Callable[[Any, Any], float]
 Scaling = OnlineScaling | OfflineScaling | None

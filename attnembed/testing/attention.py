@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from attnembed._validation import check_choice, check_positive
 from attnembed.attention.data import TokenDataset
+from attnembed.attention.first_step import one_step
 from attnembed.attention.model import AttentionModel
-from attnembed.attention.one_step import one_step
 from attnembed.attention.selection import margin_constraints, top_tokens
 from attnembed.attention.theory.basin import basin_condition
 from attnembed.errors import NotSeparableError

@@ -11,11 +11,11 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from attnembed._typing import Doubles
 from attnembed.errors import InputError, InputTypeError
 
 __all__ = ["Draw", "check_range", "digits", "draw_matrix", "integers", "readable"]
 
-Array = NDArray[np.float64]
 Draw = Callable[[st.SearchStrategy[Any]], Any]
 
 
@@ -53,12 +53,12 @@ _QUARTERS = np.array([0.0, 1.0, -1.0, 0.5, -0.5, 0.25, -0.25, 0.75, -0.75])
 
 
 @cache
-def readable(shape: tuple[int, ...], scale: float = 2.0) -> st.SearchStrategy[Array]:
+def readable(shape: tuple[int, ...], scale: float = 2.0) -> st.SearchStrategy[Doubles]:
     """Arrays of multiples of a quarter of ``scale``, from -scale to scale: many entries are equal, and many zero."""
     return digits(len(_QUARTERS), int(np.prod(shape))).map(lambda k: (scale * _QUARTERS[k]).reshape(shape))
 
 
-def draw_matrix(draw: Draw, shape: tuple[int, ...], scale: float = 2.0, *, generic: bool | None = None) -> Array:
+def draw_matrix(draw: Draw, shape: tuple[int, ...], scale: float = 2.0, *, generic: bool | None = None) -> Doubles:
     """A float64 array: readable entries, or (as often, by default) normal ones of standard deviation scale/2.
 
     Hypothesis' own floats repeat too often for generic arrays, which are therefore drawn from a drawn seed.

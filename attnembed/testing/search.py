@@ -21,11 +21,11 @@ from hypothesis.errors import NoSuchExample, Unsatisfiable, UnsatisfiedAssumptio
 from attnembed._progress import Progress
 from attnembed._validation import RNGLike, as_rng, check_integer
 from attnembed.errors import InputError, InputTypeError
+from attnembed.evidence.instances import problem_parameter
+from attnembed.evidence.measurement import Evidence
 from attnembed.testing.attention import problems as attention_problems
 from attnembed.testing.problem import Problem, as_code
 from attnembed.testing.simplify import simplified
-from attnembed.verify.evidence import Evidence
-from attnembed.verify.instances import problem_parameter
 
 __all__ = ["Counterexample", "falsify"]
 

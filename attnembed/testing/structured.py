@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import strategies as st
 
+from attnembed._typing import Doubles
 from attnembed.structured.data import ChainDataset, GridDataset
 from attnembed.structured.model import ChainCRF, GridCRF
 from attnembed.structured.networks import Conv2D, Dense, Layer, Network, ReLU, Tanh
-from attnembed.testing.numbers import BOOLEANS, Array, check_range, digits, draw_matrix, integers
+from attnembed.testing.numbers import BOOLEANS, check_range, digits, draw_matrix, integers
 from attnembed.testing.problem import Problem
 
 __all__ = ["chains", "grids", "networks", "potentials"]
@@ -22,7 +23,7 @@ def potentials(
     n_labels: tuple[int, int] = (2, 4),
     scale: float = 3.0,
     forbidden: bool = False,
-) -> tuple[Array, Array]:
+) -> tuple[Doubles, Doubles]:
     """Log-potentials (L, K) and (K, K) of one chain; with ``forbidden`` some are -inf, never a whole row of the first.
 
     >>> from hypothesis import find

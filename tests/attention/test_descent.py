@@ -13,8 +13,8 @@ import attnembed as ae
 from attnembed.attention.descent import DescentResult, DescentState
 from attnembed.attention.theory import Asymptotics, asymptotics
 from attnembed.errors import InputError
+from attnembed.evidence.attention.instances import orthogonal_instance
 from attnembed.results import Status
-from attnembed.verify.attention.instances import orthogonal_instance
 
 PAIR = ae.TokenDataset.from_tokens([[0, 2], [1, 2]], [1, -1])
 FLAT = ae.AttentionModel(np.eye(3), np.zeros(3), [1.0, -1.0, 0.0])  # H_perp has the eigenvalue 1/3 only

@@ -18,9 +18,9 @@ from scipy.integrate import solve_ivp
 import attnembed.attention.flow as module
 from attnembed import reference
 from attnembed.attention.data import TokenDataset, make_balanced_dataset
+from attnembed.attention.first_step import one_step
 from attnembed.attention.flow import FlowResult, FlowState, gradient_flow
 from attnembed.attention.model import AttentionModel
-from attnembed.attention.one_step import one_step
 from attnembed.attention.selection import select
 from attnembed.attention.theory import Family
 from attnembed.errors import InputError

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 from attnembed.attention.data import TokenDataset, make_balanced_dataset
+from attnembed.attention.first_step import one_step
 from attnembed.attention.model import AttentionModel
-from attnembed.attention.one_step import one_step
 from attnembed.errors import InputError
 from tests.attention.theory.instances import as_model, random_instance
 from tests.strategies import AttentionProblem, attention_problems

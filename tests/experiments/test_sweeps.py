@@ -27,7 +27,7 @@ from attnembed.experiments.sweeps import (
     sweep_grid,
 )
 from attnembed.plotting import new_figure, plot_heatmap
-from attnembed.sweep import sweep
+from attnembed.sweeping import sweep
 
 SIZES: dict[str, Any] = {"n": 40, "T": 4, "V": 12, "scale": 1.0}
 
@@ -40,7 +40,7 @@ def threads_for_processes(workers: int) -> Iterator[ThreadPoolExecutor]:
 
 @pytest.fixture(autouse=True)
 def quick_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules["attnembed.sweep"], "_processes", threads_for_processes)
+    monkeypatch.setattr(sys.modules["attnembed.sweeping"], "_processes", threads_for_processes)
 
 
 def mean(cell: Any, key: str, repeats: int = 5, **parameters: Any) -> float:
@@ -259,7 +259,7 @@ def test_an_unfinished_sweep_writes_nothing(
     def interrupted(*args: Any, **options: Any) -> Iterator[Any]:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sys.modules["attnembed.sweep"], "_run_all", interrupted)
+    monkeypatch.setattr(sys.modules["attnembed.sweeping"], "_run_all", interrupted)
     assert main(["sweep", "margin", "--over", "d=8", "--store", str(tmp_path / "s"), "--out", str(tmp_path)]) == 2
     message = "attnembed: error: interrupted; 0 cells done; run it again to continue from the store\n"
     assert capsys.readouterr() == ("", message)

@@ -16,8 +16,8 @@ from scipy.special import expit
 import attnembed as ae
 from attnembed import testing as t
 from attnembed.errors import InputError
+from attnembed.evidence import Evidence
 from attnembed.optim import Adam
-from attnembed.verify import Evidence
 
 
 def one_step_f8(problem: t.Problem) -> float | None:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from attnembed._lazy import attach
 
 if TYPE_CHECKING:
-    from attnembed.attention.theory.asymptotics import Asymptotics, asymptotics
     from attnembed.attention.theory.basin import (
         BasinBound,
         BasinCondition,
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
         large_step_size,
         small_step_condition,
     )
-    from attnembed.attention.theory.divergence import Divergence, divergence
     from attnembed.attention.theory.family import Family, FamilyState
     from attnembed.attention.theory.hypotheses import Hypothesis, Prediction
     from attnembed.attention.theory.one_step import (
@@ -45,7 +43,9 @@ if TYPE_CHECKING:
         unequal_pair_margin,
     )
     from attnembed.attention.theory.path import RegularisationPath, regularisation_path
+    from attnembed.attention.theory.rates import Asymptotics, asymptotics
     from attnembed.attention.theory.smoothness import SmoothnessBound, smoothness_bound
+    from attnembed.attention.theory.stationarity import Divergence, divergence
     from attnembed.attention.theory.steepest import SteepestBound, steepest_bound
     from attnembed.attention.theory.ties import TieInvariant, tie_invariant
     from attnembed.attention.theory.window import RandomStepWindow, random_step_window
@@ -99,7 +99,7 @@ __all__ = [
 attach(
     __name__,
     {
-        "attnembed.attention.theory.asymptotics": ("Asymptotics", "asymptotics"),
+        "attnembed.attention.theory.rates": ("Asymptotics", "asymptotics"),
         "attnembed.attention.theory.basin": (
             "BasinBound",
             "BasinCondition",
@@ -112,7 +112,7 @@ attach(
             "large_step_size",
             "small_step_condition",
         ),
-        "attnembed.attention.theory.divergence": ("Divergence", "divergence"),
+        "attnembed.attention.theory.stationarity": ("Divergence", "divergence"),
         "attnembed.attention.theory.family": ("Family", "FamilyState"),
         "attnembed.attention.theory.hypotheses": ("Hypothesis", "Prediction"),
         "attnembed.attention.theory.one_step": (

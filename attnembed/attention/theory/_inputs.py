@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
+from attnembed._typing import Floats
 from attnembed.attention.data import TokenDataset, check_data
 from attnembed.attention.parameters import Parameters, check_model, check_scores
 from attnembed.attention.selection import ROUNDING
@@ -19,8 +17,6 @@ __all__ = [
     "parameters",
     "unit_rows",
 ]
-
-Floats = NDArray[np.floating[Any]]
 
 
 _SQUARES = (1e-200, 1e150)  # squares that lose nothing, and whose products do not overflow

@@ -8,14 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from attnembed._typing import Floats
 from attnembed.attention.data import TokenDataset
 from attnembed.attention.parameters import Parameters
 from attnembed.attention.selection import margin_constraints
 from attnembed.attention.theory.hypotheses import Hypothesis
 from attnembed.errors import InputError, NotSeparableError
 from attnembed.margins import max_margin
-
-Floats = NDArray[np.floating[Any]]
 
 # The loosest residual of the optimality conditions with which a solution counts as the max-margin point.
 _CERTIFIED = 1e-6

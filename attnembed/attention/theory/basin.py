@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from attnembed._typing import Floats
 from attnembed._validation import as_real_array, freeze
 from attnembed.attention.data import TokenDataset
 from attnembed.attention.parameters import Parameters
@@ -41,8 +42,6 @@ __all__ = [
     "large_step_size",
     "small_step_condition",
 ]
-
-Floats = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)

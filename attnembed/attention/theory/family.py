@@ -7,21 +7,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.integrate import solve_ivp
 from scipy.special import expit
 
+from attnembed._typing import Floats
 from attnembed._validation import as_real_array, check_between, check_integer, check_positive, check_shape
 from attnembed.attention.data import TokenDataset
 from attnembed.losses import logistic
 
 __all__ = ["Family", "FamilyState"]
-
-Floats = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, eq=False)

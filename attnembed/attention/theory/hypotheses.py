@@ -10,14 +10,10 @@ import operator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from attnembed.results import Record, to_plain
 
 __all__ = ["Hypothesis", "Prediction"]
 
-Floats = NDArray[np.floating[Any]]
 
 _RELATIONS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 

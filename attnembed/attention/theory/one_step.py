@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from attnembed._typing import Floats
 from attnembed._validation import as_real_array, check_positive, check_share, freeze
 from attnembed.attention.data import TokenDataset, check_data
 from attnembed.attention.parameters import Parameters
@@ -29,8 +29,6 @@ __all__ = [
     "one_step_bound",
     "one_step_prediction",
 ]
-
-Floats = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)

@@ -5,23 +5,18 @@ Derivation: docs/derivations/limit-direction.md.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
+from attnembed._typing import Floats, Ints
 from attnembed._validation import check_integer, freeze
 from attnembed.attention.data import TokenDataset
 from attnembed.attention.parameters import Parameters
 from attnembed.attention.theory._inputs import parameters
-from attnembed.attention.theory.asymptotics import asymptotics
+from attnembed.attention.theory.rates import asymptotics
 from attnembed.errors import InputError, NotSeparableError
 from attnembed.margins import max_margin
 
 __all__ = ["local_optima"]
-
-Floats = NDArray[np.floating[Any]]
-Ints = NDArray[np.integer[Any]]
 
 
 def local_optima(model: Parameters, data: TokenDataset, *, limit: int = 10_000) -> tuple[Ints, ...]:

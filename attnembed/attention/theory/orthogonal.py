@@ -14,11 +14,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from attnembed._typing import Floats
 from attnembed._validation import (
     as_array,
     as_real_array,
@@ -44,8 +44,6 @@ __all__ = [
     "single_margin",
     "unequal_pair_margin",
 ]
-
-Floats = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)

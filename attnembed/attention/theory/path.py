@@ -6,12 +6,12 @@ Derivation: docs/derivations/regularisation-path.md.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.optimize import minimize, root
 
+from attnembed._typing import Floats
 from attnembed._validation import as_real_array, freeze
 from attnembed.attention.data import TokenDataset
 from attnembed.attention.selection import Parameters, top_tokens
@@ -24,7 +24,6 @@ from attnembed.losses import Loss, check_loss, logistic
 
 __all__ = ["RegularisationPath", "regularisation_path"]
 
-Floats = NDArray[np.floating[Any]]
 
 # The part of the gradient along the sphere, times R over the gap, below which a point counts as a minimiser.
 _STATIONARY = 1e-6

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from attnembed._typing import Floats
 from attnembed.attention.data import TokenDataset
 from attnembed.attention.parameters import Parameters
 from attnembed.attention.theory._inputs import parameters
@@ -19,8 +20,6 @@ from attnembed.attention.theory.hypotheses import Prediction
 from attnembed.gibbs import Segments
 
 __all__ = ["SmoothnessBound", "smoothness_bound"]
-
-Floats = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)

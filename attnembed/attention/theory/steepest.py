@@ -6,11 +6,11 @@ Derivation: docs/derivations/steepest.md.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from attnembed._typing import Floats
 from attnembed._validation import check_choice, freeze
 from attnembed.attention.data import TokenDataset
 from attnembed.attention.selection import Parameters, margin_constraints, top_tokens
@@ -23,8 +23,6 @@ from attnembed.margin_norms import NORMS, Norm
 from attnembed.margins import max_margin
 
 __all__ = ["SteepestBound", "steepest_bound"]
-
-Floats = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)

@@ -10,9 +10,9 @@ from scipy.integrate import solve_ivp
 from scipy.special import expit
 
 from attnembed.attention.data import TokenDataset, make_balanced_dataset
+from attnembed.attention.first_step import one_step
 from attnembed.attention.flow import gradient_flow
 from attnembed.attention.model import AttentionModel
-from attnembed.attention.one_step import one_step
 from attnembed.attention.selection import margin_constraints, select
 from attnembed.attention.theory import (
     Family,
@@ -23,9 +23,9 @@ from attnembed.attention.theory import (
     small_step_condition,
 )
 from attnembed.errors import InputError
+from attnembed.evidence.attention.extremal import led_astray
 from attnembed.losses import logistic
 from attnembed.margins import max_margin
-from attnembed.verify.attention.extremal import led_astray
 from tests.attention.theory.instances import as_model, random_instance, unit_model
 from tests.strategies import AttentionProblem, attention_problems
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.integrate import solve_ivp
 
+from attnembed.attention.first_step import one_step
 from attnembed.attention.model import AttentionModel
-from attnembed.attention.one_step import one_step
 from attnembed.attention.theory import Family
 from attnembed.attention.theory.family import FamilyState
 from attnembed.errors import InputError

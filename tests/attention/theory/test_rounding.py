@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from attnembed.attention.data import TokenDataset
+from attnembed.attention.first_step import one_step
 from attnembed.attention.model import AttentionModel
-from attnembed.attention.one_step import one_step
 from attnembed.attention.selection import TokenValues, select, top_tokens
 from attnembed.attention.theory import (
     asymptotics,

@@ -1,0 +1,96 @@
+"""One gradient step on the embeddings, beside its prediction ([WSOM25], Lemma 4.1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from attnembed._typing import Floats
+from attnembed._validation import check_positive, freeze
+from attnembed.attention.data import TokenDataset
+from attnembed.attention.model import AttentionModel
+from attnembed.attention.parameters import check_model
+from attnembed.attention.theory.one_step import bound, predict
+from attnembed.errors import InputError
+from attnembed.losses import Loss, check_loss, logistic
+from attnembed.results import Record
+
+__all__ = ["OneStepResult", "one_step"]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class OneStepResult(Record):
+    """A step, what the theory says of it, and the distance between the two.
+
+    Attributes
+    ----------
+    model : the model after the step
+    predicted_E : (V, d) E^0_s + (eta/2) alpha_s v
+    error : (V,) ||E^1_s - predicted E_s||
+    bound : (V,) upper bound on ``error`` from data statistics and parameters alone
+    slope : (eta/2) ||v||^2, the predicted slope of E_s.v against alpha_s
+    measured_slope : least-squares slope through the origin of (E^1_s - E^0_s).v against alpha_s
+    step_size : eta
+    """
+
+    model: AttentionModel
+    predicted_E: Floats
+    error: Floats
+    bound: Floats
+    slope: float
+    measured_slope: float
+    step_size: float
+
+
+def _lengths(rows: Floats) -> Floats:
+    return np.sqrt(np.einsum("sk,sk->s", rows, rows))
+
+
+def one_step(
+    model: AttentionModel, data: TokenDataset, step_size: float, *, loss: Loss | str = logistic
+) -> OneStepResult:
+    """E^1 = E^0 - eta grad_E L = E^0 + eta (A v^T + B p^T), one update of rank two; p and v stay.
+
+    ``loss`` is a `losses.Loss`, or the name of one; for another than the logistic, eta/2 in the prediction and in
+    the slope is -eta l'(0).
+
+    Source: [WSOM25], Lemma 4.1; the bound is derived here (docs/derivations/one-step.md).
+
+    Raises
+    ------
+    InputError
+        for a step size that is not positive and finite, or so large that the embeddings overflow.
+
+    >>> data = TokenDataset.from_tokens([[0, 2], [1, 2]], [1, -1])
+    >>> step = one_step(AttentionModel(np.zeros((3, 2)), [0, 0], [1, 0]), data, step_size=4.0)
+    >>> step.model.E[:, 0], float(step.error.max())
+    (array([ 0.5, -0.5,  0. ]), 0.0)
+    """
+    eta = check_positive("step_size", step_size)
+    check_model(model)
+    kind = check_loss(loss)
+    A, B = model.loss_and_grads(data, loss=kind)[1].E_factors
+    with np.errstate(over="ignore", invalid="ignore"):
+        E = A[:, None] * model.v
+        E += B[:, None] * model.p
+        E *= eta
+        E += model.E
+    if not np.isfinite(E).all():
+        expected = f"must leave the embeddings finite in {E.dtype}"
+        raise InputError("step_size", expected, got=f"{eta:g}", hint="take a smaller step")
+    after = model.replace(E=E)
+    # The model and the data have been checked, and so have the model's scores.
+    E0, p0, v0 = (np.asarray(x, dtype=np.float64) for x in (model.E, model.p, model.v))
+    prediction = predict(E0, p0, v0, data, eta, kind)
+    alpha = data.signed_frequency
+    moved = after.token_values - model.E @ model.v
+    return OneStepResult(
+        model=after,
+        predicted_E=freeze(prediction.E),
+        error=freeze(_lengths(after.E - prediction.E)),
+        bound=freeze(bound(E0, p0, v0, data, eta, kind).embedding),
+        slope=prediction.slope,
+        measured_slope=float(moved @ alpha / (alpha @ alpha)) if alpha.any() else float("nan"),
+        step_size=eta,
+    )

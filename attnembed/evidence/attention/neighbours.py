@@ -1,0 +1,445 @@
+"""Claims beside the paper's: local optima, the regularisation path, other norms, late steps, enclosures, other
+parameters.
+
+Each control is the same statement moved by 5 or 10 %, or its hypothesis broken.
+"""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import numpy as np
+from scipy.integrate import solve_ivp
+
+from attnembed.attention.data import TokenDataset, make_balanced_dataset
+from attnembed.attention.descent import DescentResult, normalised_descent
+from attnembed.attention.first_step import one_step
+from attnembed.attention.flow import gradient_flow
+from attnembed.attention.model import AttentionModel
+from attnembed.attention.selection import select
+from attnembed.attention.theory.basin import basin_condition
+from attnembed.attention.theory.path import regularisation_path
+from attnembed.attention.theory.rates import Asymptotics, asymptotics
+from attnembed.attention.theory.smoothness import smoothness_bound
+from attnembed.attention.theory.steepest import steepest_bound
+from attnembed.attention.theory.window import random_step_window
+from attnembed.errors import NotSeparableError
+from attnembed.evidence.attention.extremal import one_pair_each
+from attnembed.evidence.attention.instances import Instance, orthogonal_instance
+from attnembed.evidence.registry import Evidence, by_construction, claim
+from attnembed.margins import MarginResult, max_margin
+
+_TWO = TokenDataset.from_tokens([[0, 1, 2], [3]], [1, -1])
+_PAIR = TokenDataset.from_tokens([[0, 2], [1, 2]], [1, -1])
+_NOT_TOP = "the selection is not that of the top tokens"
+_LATE = (
+    "every active row pulls towards the selection",
+    "the margin program is feasible",
+    "its solution is certified",
+    "p_mm is in the relative interior of its support's cone",
+    "rho was found",
+)
+
+
+def _across(vector: np.ndarray, late: Asymptotics) -> np.ndarray:
+    """The part of (..., d) orthogonal to p_mm."""
+    return vector - np.multiply.outer(vector @ late.p_mm, late.p_mm) * late.margin**2
+
+
+# --- local optima and the regularisation path -------------------------------------------------------------------------
+
+
+@claim(
+    "attention/local-optimum",
+    statement="a flow ends in a locally optimal selection that is not the top one, with that selection's own limits",
+    tex=r"t\,(L(p_t) - L_\sigma) \to \|p_{mm}(\sigma)\|^2,\quad L_\sigma > L^*",
+    reference="[TLTO23] for the selection; the limit is derived here",
+    hypotheses=(*_LATE, _NOT_TOP),
+    control="the limit ten percent larger; and L* in place of L_sigma",
+    derivation="derivations/limit-direction.md",
+)
+def local_optimum(rng: np.random.Generator) -> Evidence:
+    E = np.array([[1.0, 0.0], [-1.0, 1.0], [0.0, 0.0], [0.0, -1.0]])
+    E[1:3] += 0.1 * rng.standard_normal((2, 2))
+    model = AttentionModel(E, [0.0, 0.0], np.array([0.5, 1.5]))
+    late = asymptotics(model, _TWO, [0, 3])
+    flow = gradient_flow(model.replace(p=5 * late.p_mm), _TWO, until=40.0)
+    # L - L_sigma without cancellation: sequence 1 is constant, and f_0 falls short of g_0 by the others' shares.
+    a, g = flow.model.attention(_TWO).toarray()[0], E @ model.v
+    short = float(a[1] * (g[0] - g[1]) + a[2] * (g[0] - g[2]))
+    gap = math.log1p(math.expm1(short) / (1 + math.exp(g[0]))) / 2
+    scaled, limit, t = math.exp(40.0) * gap, late.loss_gap_constant, math.exp(40.0)
+    return Evidence(
+        measured=abs(scaled / limit - 1),
+        tolerance=1e-3,
+        control=min(abs(scaled / (1.1 * limit) - 1), abs(t * flow.loss_gap[-1] / limit - 1)),
+        hypotheses={hypothesis.name: hypothesis.holds for hypothesis in late.hypotheses}
+        | {_NOT_TOP: not np.array_equal(late.selected, select(model, _TWO).top)},
+    )
+
+
+@claim(
+    "attention/active-row-pulls-away",
+    statement="a selection with an active row that pulls away is left by flows that start deep inside it",
+    tex=r"C_k < 0\ \text{for an active } k \;\Rightarrow\; a_{i\sigma_i} \not\to 1",
+    reference="derived here",
+    hypotheses=("the active row pulls away",),
+    control="the same values, with that row moved out of the active ones",
+    derivation="derivations/limit-direction.md",
+)
+def active_row_pulls_away(rng: np.random.Generator) -> Evidence:
+    along = rng.uniform(4.0, 8.0)
+
+    def end(second: tuple[float, float]) -> tuple[float, Asymptotics]:
+        model = AttentionModel([[1.0, 0.0], second, [0.0, 0.0], [0.0, -1.0]], [0.0, 0.0], [0.5, 1.5])
+        late = asymptotics(model, _TWO, [0, 3])
+        flow = gradient_flow(model.replace(p=along * late.p_mm), _TWO, until=30.0)
+        return float(flow.model.attention(_TWO).toarray()[0, 0]), late
+
+    (left, wrong), (kept, _) = end((0.2, 0.6)), end((-1.0, 1.0))
+    pulls = wrong.C[wrong.support].min()
+    return Evidence(
+        measured=left, tolerance=1e-3, control=kept, hypotheses={"the active row pulls away": bool(pulls < 0)}
+    )
+
+
+@claim(
+    "attention/regularisation-path",
+    statement="the minimisers of L in growing balls have the flow's own offset, and not only its direction",
+    tex=r"\arg\min_{\|p\|\le R} L = R\,p_{mm}/\|p_{mm}\| + \rho_\perp + O(1/R)",
+    reference="direction [TLTO23]; offset derived here",
+    hypotheses=(*_LATE, "the support spans all constraints", "the points are minimisers"),
+    control="an offset ten percent longer",
+    derivation="derivations/regularisation-path.md",
+)
+def path_offset(rng: np.random.Generator) -> Evidence:
+    # At the largest radius that floats allow, e^{-400}, the offset has settled only where no inactive row is close.
+    while True:
+        instance = _pairs_with_one_loser(rng, 3)
+        late = asymptotics(instance.model, instance.data)
+        if late.holds and late.next_margin > 1.2 and np.linalg.norm(late.rho) < 3:
+            break
+    reach = 100.0 / late.margin
+    path = regularisation_path(instance.model, instance.data, [reach, 2 * reach, 4 * reach])
+    rho = _across(late.rho, late)
+    # Of a sequence a + b/R + c/R^2 at R, 2 R, 4 R these differences leave a, up to 1/R^3.
+    once = 2 * path.offset[1:] - path.offset[:-1]
+    limit = (4 * once[1] - once[0]) / 3
+    size = float(np.linalg.norm(rho))
+    return Evidence(
+        measured=float(np.linalg.norm(limit - rho)) / size,
+        tolerance=3e-2,
+        control=float(np.linalg.norm(limit - 1.1 * rho)) / size,
+        hypotheses={hypothesis.name: hypothesis.holds for hypothesis in late.hypotheses}
+        | {
+            "the support spans all constraints": late.angle_is_exact,
+            "the points are minimisers": bool((path.stationarity < 1e-6).all()),
+        },
+    )
+
+
+def _pairs_with_one_loser(rng: np.random.Generator, M: int, noise: float = 0.25) -> Instance:
+    """M sequences {s, M} over nearly orthonormal embeddings, the last one negative; values +1 or -1 and 0."""
+    data = TokenDataset.from_tokens([[s, M] for s in range(M)], [1] * (M - 1) + [-1])
+    E = np.eye(M + 1) + noise * rng.uniform(-1, 1, (M + 1, M + 1))
+    values = np.append(np.append(np.ones(M - 1), -1.0) * rng.uniform(0.5, 2.0, M), 0.0)
+    return Instance(AttentionModel(np.c_[E, values], np.zeros(M + 2), np.eye(M + 2)[-1]), data)
+
+
+# --- steepest descent ------------------------------------------------------------------------------------------------
+
+
+@claim(
+    "attention/steepest-descent-bound",
+    statement="in the basin the loss gap of steepest descent in a norm falls at least like e^{-gamma kap r}",
+    tex=r"L(p_r) - L^* \le (L_0 - L^*)\,e^{-\gamma_{\|\cdot\|}\kappa r}",
+    reference="the method is that of [JTA24]; the bound is derived here",
+    hypotheses=("the start is in the basin",),
+    control="a rate five percent larger",
+    derivation="derivations/steepest.md",
+)
+def steepest_descent_bound(rng: np.random.Generator) -> Evidence:
+    # By symmetry each of the three paths is a straight line here, so that no step is too long.
+    instance = one_pair_each(rng.uniform(1e-3, 1e-2), rng.uniform(2.0, 3.0))
+    directions = {"l2": np.array([1, 1, -2]) / math.sqrt(6), "linf": np.array([1, 1, -1]), "l1": np.array([0, 0, -1])}
+    r, ratios, moved, holds = 4.0, [], [], True
+    for norm, x in directions.items():
+        bound = steepest_bound(instance.model, instance.data, r, norm=norm)  # type: ignore[arg-type]
+        force = -instance.model.loss_and_grads(instance.data)[1].p
+        # The direction is the steepest one: <force, x> is the dual norm of the force.
+        dual = {"l2": np.linalg.norm(force), "linf": np.abs(force).sum(), "l1": np.abs(force).max()}[norm]
+        holds &= bound.holds and bool(abs(force @ x / dual - 1) < 1e-9)
+        gap = basin_condition(instance.model.replace(p=instance.model.p + r * x), instance.data).loss_gap
+        ratios.append(float(gap / bound.gap))
+        moved.append(ratios[-1] * math.exp(0.05 * bound.rate * r))
+    return Evidence(
+        measured=max(ratios), bound=1.0, control=min(moved), hypotheses={"the start is in the basin": holds}
+    )
+
+
+@claim(
+    "attention/plain-descent-bound",
+    statement="in the basin gradient descent with a step below 2/beta obeys the bound of the flow in discrete time",
+    tex=r"L_k - L^* \le \bigl(1/(L_0 - L^*) + \gamma^2\kappa^2\eta(1 - \eta\beta/2)\,k\bigr)^{-1}",
+    reference="corollary of the basin theorem, derived here",
+    hypotheses=("the start is in the basin", "eta beta < 2"),
+    control="the rate ten percent larger",
+    derivation="derivations/basin.md",
+)
+def plain_descent_bound(rng: np.random.Generator) -> Evidence:
+    instance = one_pair_each(1e-3, rng.uniform(1.2, 1.5))
+    model, condition = instance.model, basin_condition(instance.model, instance.data)
+    beta = smoothness_bound(model, instance.data).beta
+    eta, gap, n = 0.05 / beta, condition.loss_gap, 400
+    rate = (condition.margin * condition.kap_sharp) ** 2 * eta * (1 - eta * beta / 2)
+    # Steps of p along one line: n of them with the gradient by its formula, each loss gap falling like 1/k.
+    p, g = model.p.copy(), model.E @ model.v
+    for _ in range(n):
+        a = 1 / (1 + math.exp(-(p[0] - p[2])))
+        force = 0.5 / (1 + math.exp(a * g[0])) * a * (1 - a) * g[0]
+        p = p + eta * force * np.array([1.0, 1.0, -2.0])
+    end = basin_condition(model.replace(p=p), instance.data).loss_gap
+
+    def bound(factor: float) -> float:
+        return 1 / (1 / gap + factor * rate * n)
+
+    return Evidence(
+        measured=end / bound(1.0),
+        bound=1.0,
+        control=end / bound(1.1),
+        hypotheses={"the start is in the basin": condition.holds, "eta beta < 2": eta * beta < 2},
+    )
+
+
+# --- late steps ------------------------------------------------------------------------------------------------------
+
+
+def _late_start(rng: np.random.Generator) -> tuple[Instance, Asymptotics]:
+    """Orthonormal embeddings after one step, from a start on the asymptote and a little beside it."""
+    instance = orthogonal_instance(rng)
+    late = asymptotics(instance.model, instance.data)
+    p = 6 * late.p_mm + late.rho + 0.1 * rng.standard_normal(instance.model.dim)
+    model = instance.model.replace(p=p)
+    return Instance(model, instance.data), asymptotics(model, instance.data)
+
+
+def _log_contraction(run: DescentResult) -> float:
+    gaps, third = np.log(run.loss_gap), len(run.loss_gap) // 3
+    return float((gaps[-1] - gaps[-1 - third]) / third)
+
+
+def _of_late(late: Asymptotics) -> dict[str, bool]:
+    return {hypothesis.name: hypothesis.holds for hypothesis in late.hypotheses}
+
+
+@claim(
+    "attention/normalised-step-contraction",
+    statement="normalised descent contracts the loss gap by e^{-gamma eta} in each late step, below the step limit",
+    tex=r"\eta < \eta^* = 2\|p_{mm}\|/\lambda_{\max}(H_\perp):\ (L_{k+1} - L^*)/(L_k - L^*) \to e^{-\gamma\eta}",
+    reference="the method is that of [VDT24]; the constants are derived here",
+    hypotheses=_LATE,
+    control="a step five percent above the limit",
+    derivation="derivations/normalised-steps.md",
+)
+def normalised_step_contraction(rng: np.random.Generator) -> Evidence:
+    instance, late = _late_start(rng)
+    off = []
+    for share in (rng.uniform(0.5, 0.9), 0.95, 1.05):
+        eta = share * late.step_limit
+        run = normalised_descent(instance.model, instance.data, eta, 150)
+        off.append(abs(_log_contraction(run) / (-late.margin * eta) - 1))
+    return Evidence(measured=max(off[:2]), tolerance=1e-5, control=off[2], hypotheses=_of_late(late))
+
+
+@claim(
+    "attention/polyak-contraction",
+    statement="Polyak's step contracts the loss gap by exactly 1/e in the limit, if lambda_max(H_perp) < 2",
+    tex=r"\lambda_{\max}(H_\perp) < 2:\ (L_{k+1} - L^*)/(L_k - L^*) \to 1/e",
+    reference="derived here",
+    hypotheses=(*_LATE, "lambda_max(H_perp) < 2"),
+    control="data with a larger lambda_max(H_perp)",
+    derivation="derivations/normalised-steps.md",
+)
+def polyak_contraction(rng: np.random.Generator) -> Evidence:
+    stable = _pairs_with_one_loser(rng, 2)
+    late = asymptotics(stable.model, stable.data)
+    while late.curvature > 1.5:  # about every fourth draw
+        stable = _pairs_with_one_loser(rng, 2)
+        late = asymptotics(stable.model, stable.data)
+    start = stable.model.replace(p=6 * late.p_mm + late.rho)
+    run = normalised_descent(start, stable.data, 1.0, 200, polyak=True)
+    unstable, _ = _late_start(rng)
+    other = normalised_descent(unstable.model, unstable.data, 1.0, 150, polyak=True)
+    return Evidence(
+        measured=abs(_log_contraction(run) + 1),
+        tolerance=1e-5,
+        control=abs(_log_contraction(other) + 1),
+        hypotheses=_of_late(late) | {"lambda_max(H_perp) < 2": late.curvature < 2},
+    )
+
+
+@claim(
+    "attention/gap-constant",
+    statement="the logarithm of the loss gap plus gamma ||p|| has one limit, for the flow and for descent alike",
+    tex=r"\log(L - L^*) + \gamma\|p\| \to 2\log\|p_{mm}\| + \gamma c",
+    reference="derived here",
+    hypotheses=_LATE,
+    control="the norm constant c moved by ten percent of ||p_mm||",
+    derivation="derivations/normalised-steps.md",
+)
+def gap_constant(rng: np.random.Generator) -> Evidence:
+    instance, late = _late_start(rng)
+    offset = float(np.linalg.norm(_across(late.rho + late.conserved, late)))
+    ratios, moved = [], []
+    runs = (
+        gradient_flow(instance.model, instance.data, until=300.0),
+        normalised_descent(instance.model, instance.data, 0.8 * late.step_limit, 250),
+    )
+    for run in runs:
+        size = float(np.linalg.norm(run.p))
+        excess = float(np.log(run.loss_gap[-1])) + late.margin * size - late.gap_constant
+        # The next term of ||p|| = tau ||p_mm|| + c + ||rho_perp||^2 / (2 ||p||) + ..., and a tenth of it.
+        term = late.margin * offset**2 / (2 * size)
+        ratios.append(abs(excess) / (1.1 * term))
+        moved.append(abs(abs(excess) - 0.1) / (1.1 * term))
+    return Evidence(measured=max(ratios), bound=1.0, control=min(moved), hypotheses=_of_late(late))
+
+
+# --- one step from the random initialisation -------------------------------------------------------------------------
+
+
+@claim(
+    "attention/random-step-window",
+    statement="step sizes inside the window lead from a random start into the basin, with the promised probability",
+    tex=r"P\bigl(n(L(p_0) - L^*) < \min_i[\ell(\gamma_i^{(2)}) - \ell(\gamma_i^*)]\bigr) \ge 1 - \delta",
+    reference="derived here",
+    hypotheses=("the window is not empty",),
+    control="twice the threshold for p_0 = 0 and E_0 v = 0, at the width d = 50",
+    derivation="derivations/random-step-window.md",
+)
+def step_window(rng: np.random.Generator) -> Evidence:
+    data = make_balanced_dataset(n_samples=16, length=4, n_irrelevant=6, n_positive=1, n_negative=1, rng=rng)
+    dim, delta = 10_000_000, 0.05
+    window = random_step_window(data, dim, delta=delta)
+
+    def missed(d: int, eta: float, draws: int = 20) -> float:
+        """The share of draws that end outside the basin; the model in the span of embeddings, p and v (Bartlett)."""
+        outside, k = 0, data.vocab_size + 2
+        for _ in range(draws):
+            R = np.triu(rng.standard_normal((k, k)), 1)
+            R[np.diag_indices(k)] = np.sqrt(rng.chisquare(d - np.arange(k)))
+            start = AttentionModel(R[:, 2:].T / math.sqrt(d), R[:, 1] / math.sqrt(d), np.eye(k)[0])
+            outside += not basin_condition(one_step(start, data, eta).model, data).holds
+        return outside / draws
+
+    return Evidence(
+        measured=max(missed(dim, window.low), missed(dim, window.high)),
+        bound=delta,
+        control=missed(50, 2 * window.threshold),
+        hypotheses={"the window is not empty": window.holds},
+        note="the bounds add up four worst cases: selection succeeds well outside the window, too",
+    )
+
+
+# --- enclosures -------------------------------------------------------------------------------------------------------
+
+
+@claim(
+    "attention/margin-enclosure",
+    statement="the enclosure of a margin contains the exact margin of the floating-point rows",
+    tex=r"\min_k d_k\cdot p/\|p\| - \epsilon \le \gamma \le \|D^\top u\|/\textstyle\sum_k u_k + \epsilon'",
+    reference="derived here, with the rounding bounds of Higham (2002)",
+    hypotheses=(by_construction("the program is feasible", code="except NotSeparableError"),),
+    control="the same interval without the terms for rounding",
+    derivation="derivations/enclosures.md",
+)
+def margin_interval(rng: np.random.Generator) -> Evidence:
+    worst, bare = -math.inf, -math.inf
+    for _ in range(40):
+        D = rng.standard_normal((2, int(rng.integers(2, 8)))) + rng.standard_normal()
+        try:
+            result = max_margin(D)
+        except NotSeparableError:
+            continue
+        square = _squared_distance(D)
+        worst = max(worst, _overshoot(*result.enclosure(), square))
+        bare = max(bare, _overshoot(*_without_rounding(D, result), square))
+    return Evidence(measured=worst, tolerance=0.0, control=bare)
+
+
+def _squared_distance(D: np.ndarray) -> Fraction:
+    """The exact squared distance of 0 from the segment between two points."""
+    a, b = ([Fraction(float(x)) for x in row] for row in D)
+    aa, ab, bb = (sum((x * y for x, y in zip(*both)), Fraction(0)) for both in ((a, a), (a, b), (b, b)))
+    length = aa - 2 * ab + bb
+    inside = 0 < aa - ab < length  # the foot of the perpendicular lies between the points
+    return (aa * bb - ab * ab) / length if inside else min(aa, bb)
+
+
+def _overshoot(low: float, high: float, square: Fraction) -> float:
+    """How far the exact margin is outside of [low, high], relative, and negative inside."""
+    return float(max(Fraction(low) ** 2 / square - 1, square / Fraction(high) ** 2 - 1))
+
+
+def _without_rounding(D: np.ndarray, result: MarginResult) -> tuple[float, float]:
+    low = float((D @ result.p).min() / np.linalg.norm(result.p))
+    return low, float(np.linalg.norm(D.T @ result.dual) / result.dual.sum())
+
+
+# --- other parameters -------------------------------------------------------------------------------------------------
+
+
+@claim(
+    "attention/joint-training-invariant",
+    statement="training p and v together, e^u + u grows with the square of the value: selection is like log log t",
+    tex=r"e^{u} + u - \tfrac32 w^2 = \text{const},\quad u = p\cdot(E_{s^*} - E_s),\ w = |E_{s^*}\cdot v|",
+    reference="derived here",
+    hypotheses=(by_construction("one pair for each label, orthonormal rows", code="np.eye(3), [x, x, -2 * x]"),),
+    control="the factor 3/2 ten percent larger",
+    derivation="derivations/joint-training.md",
+)
+def joint_invariant(rng: np.random.Generator) -> Evidence:
+    x, w = rng.uniform(-0.5, 0.5), rng.uniform(0.2, 1.0)
+    start = AttentionModel(np.eye(3), [x, x, -2 * x], [w, -w, 0.0])
+
+    def force(_: float, z: np.ndarray) -> np.ndarray:
+        grads = start.replace(p=z[:3], v=z[3:]).loss_and_grads(_PAIR)[1]
+        return -np.concatenate([grads.p, grads.v])
+
+    path = solve_ivp(force, (0, 200.0), np.concatenate([start.p, start.v]), rtol=1e-10, atol=1e-12).y
+    u, value = path[0] - path[2], path[3]
+
+    def drift(factor: float) -> float:
+        kept = np.exp(u) + u - factor * value**2
+        return float(np.ptp(kept) / (np.exp(u[-1]) + u[-1] - np.exp(u[0]) - u[0]))
+
+    return Evidence(measured=drift(1.5), tolerance=1e-6, control=drift(1.65))
+
+
+@claim(
+    "attention/key-query-clock",
+    statement="training the keys alone, with W = K^T Q and a fixed query q, is the flow on p in another clock",
+    tex=r"p = K^\top Qq:\quad \dot p = -\|Qq\|^2\,\nabla_pL",
+    reference="derived here",
+    hypotheses=(by_construction("Q and q are fixed", code="w = Q @ q"),),
+    control="the clock ten percent faster",
+    derivation="derivations/key-query.md",
+)
+def key_query_clock(rng: np.random.Generator) -> Evidence:
+    instance = orthogonal_instance(rng)
+    model, data, eta = instance.model, instance.data, 0.05
+    K, Q, q = rng.standard_normal((3, model.dim)), rng.standard_normal((3, 2)), rng.standard_normal(2)
+    w = Q @ q
+    square = float(w @ w)
+    p = K.T @ w
+    moved = [p.copy(), p.copy()]
+    for _ in range(30):
+        grad = model.replace(p=K.T @ w).loss_and_grads(data)[1].p
+        K = K - eta * np.outer(w, grad)  # dL/dK = (Q q) (dL/dp)^T
+        for k, factor in enumerate((1.0, 1.1)):
+            slope = model.replace(p=moved[k]).loss_and_grads(data)[1].p
+            moved[k] = moved[k] - eta * factor * square * slope
+    size = float(np.linalg.norm(K.T @ w - p))
+    errors = [float(np.linalg.norm(K.T @ w - end)) / size for end in moved]
+    return Evidence(measured=errors[0], tolerance=1e-12, control=errors[1])

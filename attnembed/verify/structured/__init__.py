@@ -1,3 +1,0 @@
-"""Claims about structured prediction: chains and what scale does to them, inference against enumeration, grids."""
-
-from attnembed.verify.structured import chains, inference, grids  # noqa: F401, I001  (the order of the registry)

@@ -1,0 +1,91 @@
+"""Every registered claim holds, with its negative control caught, on more instances than the default one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import attnembed as ae
+from attnembed.evidence import Claim, by_construction
+from attnembed.evidence.page import capitalised
+from attnembed.evidence.registry import place
+from attnembed.evidence.run import hypothesis_name
+
+# These train several models; the others take a second at most.
+SLOW = {"structured/scale-decides"}
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [pytest.param(entry, id=entry.id, marks=[pytest.mark.slow] * (entry.id in SLOW)) for entry in ae.claims()],
+)
+def test_claim_holds(entry: Claim) -> None:
+    report = ae.verify(entry.subject, ids=[entry.id], instances=1, rng=1)
+    assert report.results[0].passed, str(report)
+    assert report.results[0].control_failed, f"the negative control was not caught\n{report}"
+    # What is declared is what was measured, or quotes the code that makes it so; nothing else is ticked.
+    declared = {text for text in entry.hypotheses if not isinstance(text, by_construction)}
+    assert {hypothesis_name(text) for text in report.results[0].hypotheses} == declared
+    assert report.results[0].unmeasured == ()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [2, 3, 4])
+def test_claims_hold_for_other_seeds(seed: int) -> None:
+    report = ae.verify(instances=4, rng=seed)
+    assert report.passed, str(report)
+
+
+@pytest.mark.parametrize("entry", ae.claims(), ids=lambda entry: entry.id)
+def test_claim_is_documented(entry: Claim) -> None:
+    assert entry.statement
+    assert entry.tex
+    assert entry.control
+    assert entry.reference
+    assert (DOCS / entry.derivation).is_file(), f"{entry.id} refers to a page that does not exist"
+    for text in entry.hypotheses:
+        if isinstance(text, by_construction):
+            assert place(entry.measure, text.code), f"{entry.id}: {text.code!r} stands nowhere"
+
+
+# Statements that begin with a symbol, which a capital letter would make another one.
+SYMBOLS = {
+    "attention/no-critical-point": "-grad_p L",
+    "attention/max-margin-direction": "p_t/||p_t||",
+    "attention/loss-gap-limit": "t (L - L*)",
+    "attention/asymptote": "p_t - p_mm log t",
+    "attention/norm-constant": "||p_t||",
+    "attention/attention-decay": "t times",
+    "structured/chain-enumeration": "log Z",
+}
+
+
+@pytest.mark.parametrize("entry", ae.claims(), ids=lambda entry: entry.id)
+def test_symbols_keep_their_case(entry: Claim) -> None:
+    text = capitalised(entry.statement)
+    assert text[1:] == entry.statement[1:]
+    if entry.id in SYMBOLS:
+        assert text.startswith(SYMBOLS[entry.id])
+    else:
+        assert text[0] == entry.statement[0].upper()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a balanced pair", "A balanced pair"),
+        ("max-margin directions are unique", "Max-margin directions are unique"),
+        ("eta beta < 2 suffices", "eta beta < 2 suffices"),
+        ("gamma^2 is positive", "gamma^2 is positive"),
+        ("x grows", "x grows"),
+        ("n_i is even", "n_i is even"),
+        ("f(x) falls", "f(x) falls"),
+        ("what's new, it grows", "What's new, it grows"),
+        ("Already", "Already"),
+        ("", ""),
+    ],
+)
+def test_only_words_get_a_capital(text: str, expected: str) -> None:
+    assert capitalised(text) == expected
