@@ -201,7 +201,7 @@ def test_failures_are_recorded_with_their_traceback_and_the_rest_goes_on(store: 
     assert result.errors[0].cell == {"x": 1}
     trace = str(result.errors[0].traceback)
     assert 'raise ZeroDivisionError("one' in trace
-    assert "sweep.py" not in trace.replace("test_sweep.py", "")
+    assert "sweeping.py" not in trace.replace("test_sweeping.py", "")
     assert "4 cells done, 2 of them failed: ZeroDivisionError" in result.message
     assert not result.success
     assert [entry.error for entry in sweep(picky, {"x": [1]}, executor=Now(), store=store).errors] == [
