@@ -42,7 +42,7 @@ def compare(multipliers: tuple[float, ...], n_epochs: int, n_seeds: int, rng: in
         arms[f"offline {ratio:g}"] = {"scaling": ae.OfflineScaling(ratio=ratio)}
     budget = {
         "n_epochs": n_epochs,
-        "seeds": range(n_seeds),
+        "repetitions": n_seeds,
         "batch_size": 10,
         "optimizer": Adam(step_size=0.01),
         "step_sizes": (0.01,),

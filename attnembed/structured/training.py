@@ -443,13 +443,4 @@ class _Stepper(Trainee):
         self.folded *= factor
 
 
-def _comparison(name: str) -> Callable[[], Any]:
-    def fetch() -> Any:
-        from attnembed.structured import compare
-
-        return getattr(compare, name)
-
-    return fetch
-
-
-__getattr__ = moved(__name__, {name: _comparison(name) for name in ("Arm", "Comparison", "compare_arms")})
+__getattr__ = moved(__name__, dict.fromkeys(("Arm", "Comparison", "compare_arms"), "attnembed.compare"))
