@@ -201,7 +201,7 @@ def compare_arms(
     True
     """
     metric = check_metric(metric)
-    shared = {
+    shared: dict[str, Any] = {
         "n_epochs": check_integer("n_epochs", n_epochs, minimum=1),
         "batch_size": batch_size,
         "validation": validation,
@@ -219,11 +219,17 @@ def compare_arms(
     base = Adam(step_size=1e-3) if optimizer is None else check_optimizer("optimizer", optimizer)
 
     def train(trial: Trial[str, int]) -> StructuredResult[Any]:
-        options = dict(arms[trial.arm])
-        prepare = options.pop("prepare", lambda model: model)
-        model = prepare(make_model(np.random.default_rng([trial.repetition, 0])))
-        own = {"optimizer": replace(base, step_size=trial.step_size), "rng": np.random.default_rng([trial.repetition, 1])}
-        return uninterrupted(train_structured(model, data, **own, **shared, **options))  # a shorter run has less budget
+        options = {key: value for key, value in arms[trial.arm].items() if key != "prepare"}
+        start = make_model(np.random.default_rng([trial.repetition, 0]))
+        result = train_structured(
+            arms[trial.arm].get("prepare", lambda model: model)(start),
+            data,
+            optimizer=replace(base, step_size=trial.step_size),
+            rng=np.random.default_rng([trial.repetition, 1]),
+            **shared,
+            **options,
+        )
+        return uninterrupted(result)  # a shorter run has another budget
 
     out = []
     for name, options in arms.items():  # one after another: the models of the other step sizes are then let go

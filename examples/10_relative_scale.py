@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from attnembed.structured.compare import Comparison
 from matplotlib.figure import Figure
 
 import attnembed as ae
 from attnembed.optim import Adam
 from attnembed.plotting import new_figure, plot_line, style
-from attnembed.structured.compare import Comparison
 
 LABELS, FEATURES, RATIOS = 6, 8, (1.5, 2.5, 4.0, 6.0)
 

@@ -58,13 +58,13 @@ def test_a_number_of_repetitions_stands_for_the_first_seeds() -> None:
 
 
 def test_seeds_is_the_old_name_of_repetitions() -> None:
-    with pytest.warns(DeprecationWarning, match="`seeds` of compare_arms is deprecated .* use `repetitions`"):
+    with pytest.warns(DeprecationWarning, match=r"`seeds` of compare_arms is deprecated .* use `repetitions`"):
         assert compare({"joint": {}}, seeds=(1,)).seeds == (1,)
 
 
 @pytest.mark.parametrize("wrong", [0, -1, True, 1.5, (-1,), "two"])
 def test_repetitions_are_checked(wrong: Any) -> None:
-    with pytest.raises(InputError, match="^`repetitions` must"):
+    with pytest.raises(InputError, match=r"^`repetitions` must"):
         compare({"joint": {}}, repetitions=wrong)
 
 
@@ -73,5 +73,5 @@ def test_an_arm_that_fails_at_one_step_size_takes_another() -> None:
     with np.errstate(all="ignore"):
         table = compare({"joint": {}}, step_sizes=(huge, 1e-3), optimizer=ae.SGD(step_size=1.0))
         assert table["joint"].step_size == 1e-3
-        with pytest.raises(RunFailedError, match="arm 'joint' failed: .*; try smaller step sizes"):
+        with pytest.raises(RunFailedError, match=r"arm 'joint' failed: .*; try smaller step sizes"):
             compare({"joint": {}}, step_sizes=(huge,), optimizer=ae.SGD(step_size=1.0))

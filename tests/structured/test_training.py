@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
+from attnembed.compare import compare_arms
 from attnembed.errors import InputError
 from attnembed.optim import SGD, Adam
 from attnembed.results import Status
-from attnembed.compare import compare_arms
 from attnembed.structured.data import GridDataset, make_chain_dataset, make_grid_dataset
 from attnembed.structured.model import ChainCRF, GridCRF
 from attnembed.structured.networks import LayerNorm, Network, conv_net, identity, mlp
