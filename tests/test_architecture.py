@@ -32,8 +32,8 @@ LAYERS = (
     ("attention", "structured"),
     ("compare", "testing", "evidence", "sweeping", "api_page"),
     ("experiments",),
-    ("report",),
-    ("__main__",),
+    ("report", "_report_page"),
+    ("__main__", "_arguments"),
 )
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py") if path.name != "__init__.py")

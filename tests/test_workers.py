@@ -206,7 +206,7 @@ def children(process: int) -> list[str]:
 def test_ctrl_c_while_the_workers_start_is_one_line(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "attnembed", "sweep", "margin", "--over", "d=8:99:9", "--workers", "2"]
     process = subprocess.Popen(
-        [*command, "--repeats", "99", "--out", str(tmp_path)],
+        [*command, "--repetitions", "99", "--out", str(tmp_path)],
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
