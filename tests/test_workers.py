@@ -23,7 +23,7 @@ from attnembed.errors import InputError, InputTypeError
 from attnembed.results import Status
 from attnembed.sweeping import CellResult, sweep
 from tests.sweep_cells import draw
-from tests.test_sweep import GRID, Now
+from tests.test_sweeping import GRID, Now
 
 # --- executors ---------------------------------------------------------------------------------------------------
 
