@@ -30,7 +30,7 @@ LAYERS = (
     ),
     ("fit", "_checkpoint"),
     ("attention", "structured"),
-    ("testing", "evidence", "sweeping", "api_page"),
+    ("testing", "evidence", "explore", "sweeping", "api_page"),
     ("experiments",),
     ("report",),
     ("__main__",),
