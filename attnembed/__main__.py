@@ -107,6 +107,15 @@ def _verify(options: argparse.Namespace) -> int:
     return 0 if report.passed else 1
 
 
+def _explore(options: argparse.Namespace) -> int:
+    from attnembed.explore import save_page
+
+    suffix = "-quick" if options.quick else ""
+    path = save_page(options.name, options.out or f"{options.name}{suffix}.html", quick=options.quick, rng=options.seed)
+    print(path)
+    return 0
+
+
 def _claims_of(subject: str) -> tuple[Any, ...]:
     """The claims of a subject, or those of a file."""
     from attnembed.evidence import claims
@@ -220,6 +229,7 @@ _COMMANDS = {
     "verify": _verify,
     "falsify": _falsify,
     "show": _show,
+    "explore": _explore,
     "reproduce": _reproduce,
     "report": _report,
     "sweep": _sweep,

@@ -132,6 +132,7 @@ def command_parser(
         ("verify", _add_verify(added)),
         ("falsify", _add_falsify(added)),
         ("show", _add_show(added)),
+        ("explore", _add_explore(added)),
         ("reproduce", _add_reproduce(added, readers)),
         ("report", _add_report(added)),
         ("sweep", _add_sweep(added)),
@@ -204,6 +205,15 @@ def _add_show(commands: _Commands) -> argparse.ArgumentParser:
     parser = commands.add_parser("show", help="one claim: statement, hypotheses, control, and the code it is about")
     parser.add_argument("id", metavar="ID", help="one of those of `attnembed list`")
     parser.add_argument("--claims", type=_path, metavar="FILE.py", help="a file with claims of your own")
+    return parser
+
+
+def _add_explore(commands: _Commands) -> argparse.ArgumentParser:
+    parser = commands.add_parser("explore", help="write a page with sliders: one HTML file that needs no network")
+    parser.add_argument("name", choices=("selection", "basins", "scaling"), metavar="NAME", help="%(choices)s")
+    parser.add_argument("--out", type=_path, metavar="FILE.html", help="where to write (default: NAME.html)")
+    parser.add_argument("--quick", action="store_true", help="a coarser page, for a first look")
+    parser.add_argument("--seed", type=_integer(0), default=0, metavar="N", help="seed of data and models (default 0)")
     return parser
 
 
