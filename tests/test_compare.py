@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 import attnembed as ae
 from attnembed.compare import Budget, Trial, standard_error
 from attnembed.errors import InputError, RunFailedError
+from attnembed.results import Status
 
 DATA = ae.make_chain_dataset(20, 4, 3, 5, rng=0)
 
@@ -25,10 +27,10 @@ def compare(arms: dict[str, dict[str, Any]], **options: Any) -> Any:
 
 
 def test_every_arm_has_the_same_runs_whatever_it_scores() -> None:
-    budget = Budget(("a", "b", "c"), (0.1, 1.0), ("first", "second", "third"), n_tuning=2)
+    budget = Budget(tuple("abcdefghij"), (0.1, 1.0), ("first", "second", "third"), n_tuning=2)
     rng = np.random.default_rng(0)
     scores = {trial: rng.random() for trial in budget.tuning()}
-    assert len(scores) == 3 * 2 * 2
+    assert len(scores) == 10 * 2 * 2
     chosen = budget.choose(scores.__getitem__)
     runs = {*budget.tuning(), *budget.others(chosen)}
     assert Counter(trial.arm for trial in runs) == dict.fromkeys(budget.arms, 5)
@@ -75,3 +77,17 @@ def test_an_arm_that_fails_at_one_step_size_takes_another() -> None:
         assert table["joint"].step_size == 1e-3
         with pytest.raises(RunFailedError, match=r"arm 'joint' failed: .*; try smaller step sizes"):
             compare({"joint": {}}, step_sizes=(huge,), optimizer=ae.SGD(step_size=1.0))
+
+
+def test_a_run_that_fails_late_is_not_chosen_for_what_came_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The better step size loses where its run did not stay finite after a good epoch."""
+    sizes = (1e-3, 0.1)
+    better = compare({"joint": {}}, step_sizes=sizes)["joint"].step_size
+
+    def failing(*args: Any, optimizer: ae.Adam, **options: Any) -> Any:
+        result = ae.train_structured(*args, optimizer=optimizer, **options)
+        return replace(result, status=Status.NOT_FINITE) if optimizer.step_size == better else result
+
+    monkeypatch.setattr("attnembed.compare.train_structured", failing)
+    (other,) = set(sizes) - {better}
+    assert compare({"joint": {}}, step_sizes=sizes)["joint"].step_size == other
