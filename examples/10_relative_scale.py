@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from attnembed.structured.compare import Comparison
 from matplotlib.figure import Figure
 
 import attnembed as ae
+from attnembed.compare import Comparison
 from attnembed.optim import Adam
 from attnembed.plotting import new_figure, plot_line, style
 
