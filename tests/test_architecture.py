@@ -16,7 +16,7 @@ LAYERS = (
     ("errors", "_declared", "_deprecation", "_lazy", "_moved", "_typing", "_version"),
     ("_validation", "_frozen", "_notebook", "_sparse", "results"),
     ("_archives", "_cells", "_files", "_identity", "_progress", "_sources", "_store", "_workers", "threads"),
-    ("losses", "gibbs", "reference", "plotting"),
+    ("formulas", "losses", "gibbs", "reference", "plotting"),
     (
         "enclosures",
         "margin_norms",
