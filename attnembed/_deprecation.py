@@ -51,14 +51,17 @@ def accepts(function: object, count: int) -> bool:
     return True
 
 
-def moved(module: str, names: dict[str, Callable[[], Any]]) -> Callable[[str], Any]:
-    """A module's ``__getattr__`` for names that live elsewhere now; each value fetches the object."""
+def moved(module: str, names: dict[str, Callable[[], Any]], *, home: str | None = None) -> Callable[[str], Any]:
+    """A module's ``__getattr__`` for names that live elsewhere now; each value fetches the object.
+
+    ``home`` is the module that the warning names, by default that of the object.
+    """
 
     def find(name: str) -> Any:
         if name not in names:
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
         found = names[name]()
-        warn_deprecated(f"{module}.{name}", f"{found.__module__}.{name}")
+        warn_deprecated(f"{module}.{name}", f"{home or found.__module__}.{name}")
         return found
 
     return find

@@ -19,9 +19,10 @@ from attnembed.results import uninterrupted
 from attnembed.structured.corpora import Sentence, load_conll2000, load_horses, load_ocr
 from attnembed.structured.data import ChainDataset, GridDataset
 from attnembed.structured.features import WindowFeatures
+from attnembed.structured.layers import Dense, EmbeddingSum, Layer, Tanh
 from attnembed.structured.metrics import chunk_f1, foreground_iou
 from attnembed.structured.model import ChainCRF, GridCRF
-from attnembed.structured.networks import Dense, EmbeddingSum, Layer, Network, Tanh, lenet, mlp, two_scale_net
+from attnembed.structured.networks import Network, lenet, mlp, two_scale_net
 from attnembed.structured.scaling import OfflineScaling, OnlineScaling
 from attnembed.structured.training import StructuredResult, train_structured
 

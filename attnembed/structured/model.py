@@ -46,7 +46,8 @@ from attnembed.structured.data import ChainDataset, GridDataset
 from attnembed.structured.grid import contrast_weights, grid_decode
 from attnembed.structured.grid_objectives import GRID_OBJECTIVES, grid_objective, grid_objective_name
 from attnembed.structured.grid_potentials import Weights
-from attnembed.structured.networks import Network, Params
+from attnembed.structured.layers import Params
+from attnembed.structured.networks import Network
 from attnembed.structured.objectives import CHAIN_OBJECTIVES, ObjectiveValue
 from attnembed.structured.theory import component_norms
 

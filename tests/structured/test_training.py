@@ -11,8 +11,9 @@ from attnembed.optim import SGD, Adam
 from attnembed.results import Status
 from attnembed.structured.compare import compare_arms
 from attnembed.structured.data import GridDataset, make_chain_dataset, make_grid_dataset
+from attnembed.structured.layers import LayerNorm
 from attnembed.structured.model import ChainCRF, GridCRF
-from attnembed.structured.networks import LayerNorm, Network, conv_net, identity, mlp
+from attnembed.structured.networks import Network, conv_net, identity, mlp
 from attnembed.structured.scaling import (
     OfflineScaling,
     OnlineScaling,
