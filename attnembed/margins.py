@@ -11,27 +11,24 @@ from __future__ import annotations
 
 import dataclasses
 from fractions import Fraction
-from typing import Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.linalg import qr, solve_triangular
 from scipy.optimize import nnls
 
-from attnembed._frozen import KeepsFrozen
 from attnembed._typing import Floats
-from attnembed._validation import as_integer_array, as_real_array, check_choice, check_shape, freeze
-from attnembed.enclosures import Rows, margin_enclosure
+from attnembed._validation import as_real_array, check_choice, check_shape, freeze
+from attnembed.enclosures import margin_enclosure
 from attnembed.errors import InputError, NotSeparableError
 from attnembed.margin_norms import NORMS, Norm, dual_norm, solve_linear
 from attnembed.margin_norms import norm as vector_norm
 from attnembed.margin_pivoting import combination_to_zero, shortest
+from attnembed.margin_rows import DenseRows, Indices, PairRows, WorkingRows, largest, row_norms
 from attnembed.results import Result, Status
 
 __all__ = ["MarginResult", "kkt_residual", "max_margin", "max_margin_pairs"]
 
-
-Indices = NDArray[np.intp]
 
 EPS = float(np.finfo(np.float64).eps)
 ROUNDING = 64 * EPS  # what is smaller than this, for rows and p of length 1, cannot be told from 0
@@ -80,77 +77,8 @@ class MarginResult(Result):
         return margin_enclosure(self._rows, self.p, self.dual)
 
     @property
-    def _rows(self) -> _Rows:
+    def _rows(self) -> WorkingRows:
         return self.__dict__["_given"]
-
-
-class _Rows(Rows, Protocol):
-    """The rows of D, which need not exist as a matrix: D p, some of the rows, and their lengths (or bounds of them)."""
-
-    name: str
-
-    def choose(self, index: Indices, depth: Floats, count: int) -> Indices:
-        """At most ``count`` of the violated rows, by their depth."""
-        ...
-
-
-def _own(array: Floats) -> Floats:
-    """The array, read-only; a copy where its owner could change it: the result reads the rows again (`enclosure`)."""
-    return array if array.flags.owndata and not array.flags.writeable else freeze(array.copy())
-
-
-class _DenseRows(KeepsFrozen):
-    name = "differences"
-
-    def __init__(self, differences: ArrayLike) -> None:
-        self.matrix = _own(as_real_array(self.name, differences, ndim=2, dtype=np.float64))
-        self.shape = (len(self.matrix), self.matrix.shape[1])
-        self.sizes = freeze(_lengths(self.matrix))
-
-    def price(self, p: Floats) -> Floats:
-        return self.matrix @ p
-
-    def take(self, index: Indices) -> Floats:
-        return self.matrix[index]
-
-    def choose(self, index: Indices, depth: Floats, count: int) -> Indices:
-        return index[_largest(depth, count)]
-
-    def exact(self, index: Indices) -> tuple[Floats, ...]:
-        return (self.matrix[index],)
-
-
-class _PairRows(KeepsFrozen):
-    name = "pairs"
-
-    def __init__(self, E: ArrayLike, pairs: ArrayLike) -> None:
-        self.E = _own(as_real_array("E", E, ndim=2, dtype=np.float64))
-        pairs = as_integer_array(self.name, pairs, ndim=2)
-        check_shape(self.name, pairs, (len(pairs), 2), "each row names two rows of `E`")
-        outside = (pairs < 0) | (pairs >= len(self.E))
-        if outside.any():
-            raise InputError(self.name, f"must name rows of `E`, 0..{len(self.E) - 1}", got=pairs[outside][0])
-        self.first, self.second = freeze(pairs[:, 0].copy()), freeze(pairs[:, 1].copy())
-        self.shape = (len(pairs), self.E.shape[1])
-        lengths = _lengths(self.E)
-        self.sizes: Floats = freeze(lengths[self.first] + lengths[self.second])
-
-    def price(self, p: Floats) -> Floats:
-        scores = self.E @ p
-        return scores[self.first] - scores[self.second]
-
-    def take(self, index: Indices) -> Floats:
-        return self.E[self.first[index]] - self.E[self.second[index]]
-
-    def choose(self, index: Indices, depth: Floats, count: int) -> Indices:
-        """The deepest of each second token: pairs that share both of theirs with others depend on each other."""
-        order = index[np.argsort(-depth)]
-        first = np.unique(self.second[order], return_index=True)[1]
-        first.sort()
-        return order[first[:count]]
-
-    def exact(self, index: Indices) -> tuple[Floats, ...]:
-        return self.E[self.first[index]], -self.E[self.second[index]]
 
 
 def max_margin(differences: ArrayLike, *, norm: Norm = "l2") -> MarginResult:
@@ -182,7 +110,7 @@ def max_margin(differences: ArrayLike, *, norm: Norm = "l2") -> MarginResult:
     >>> result.p.round(12) + 0.0, round(result.margin, 12), result.support
     (array([0.5, 0. ]), 2.0, array([0, 1]))
     """
-    rows = _DenseRows(differences)
+    rows = DenseRows(differences)
     return _solve(rows) if check_choice("norm", norm, NORMS) == "l2" else _solve_linear(rows, norm)
 
 
@@ -202,7 +130,7 @@ def max_margin_pairs(E: ArrayLike, pairs: ArrayLike) -> MarginResult:
     >>> max_margin_pairs(np.eye(3), [[0, 1], [0, 2]]).p.round(12)
     array([ 0.66666667, -0.33333333, -0.33333333])
     """
-    return _solve(_PairRows(E, pairs))
+    return _solve(PairRows(E, pairs))
 
 
 def kkt_residual(differences: ArrayLike, p: ArrayLike, dual: ArrayLike) -> float:
@@ -235,7 +163,7 @@ def kkt_residual(differences: ArrayLike, p: ArrayLike, dual: ArrayLike) -> float
     dual = as_real_array("dual", dual, ndim=1, dtype=np.float64)
     check_shape("p", p, D.shape[1:], "one entry per column of `differences`")
     check_shape("dual", dual, D.shape[:1], "one entry per row of `differences`")
-    return _residual(D @ p, _lengths(D), D.T @ dual, p, dual)
+    return _residual(D @ p, row_norms(D), D.T @ dual, p, dual)
 
 
 def _residual(values: Floats, sizes: Floats, combination: Floats, p: Floats, dual: Floats) -> float:
@@ -255,7 +183,7 @@ def _residual(values: Floats, sizes: Floats, combination: Floats, p: Floats, dua
     return float(np.max(parts))  # max() would lose a NaN
 
 
-def _solve(rows: _Rows) -> MarginResult:
+def _solve(rows: WorkingRows) -> MarginResult:
     """Constraint generation: solve on a working set, price every row, add the most violated, drop the idle."""
     m, d = rows.shape
     if m == 0 or d == 0:
@@ -266,13 +194,13 @@ def _solve(rows: _Rows) -> MarginResult:
     sample = np.arange(0, m, 1 + m // (4 * d))
     p = rows.take(sample).mean(axis=0)
     values = rows.price(p)
-    work = _largest(-values / rows.sizes, batch)
+    work = largest(-values / rows.sizes, batch)
     dual, dropped = np.zeros(m), np.zeros(m, dtype=bool)
     length, rounds, stalled, trouble = 0.0, 0, 0, ""
     suspect = m <= 10 * d and m > d
     while not trouble:
         block = rows.take(work)
-        lengths = _lengths(block)
+        lengths = row_norms(block)
         if not lengths.all():
             raise _not_separable(rows, work, lengths == 0.0)
         unit = 1.0 / length if length else float(lengths.min())  # p / unit is then of length 1 or more
@@ -306,16 +234,16 @@ def _solve(rows: _Rows) -> MarginResult:
     return _certified(rows, p, values, dual, rounds, trouble)
 
 
-def _raise_if_combined(rows: _Rows, work: Indices, depth: Floats) -> None:
+def _raise_if_combined(rows: WorkingRows, work: Indices, depth: Floats) -> None:
     """NotSeparableError where 0 is a combination of the rows that a p of growing length leaves furthest behind."""
-    work = np.union1d(work, _largest(depth, 3 * rows.shape[1]))
+    work = np.union1d(work, largest(depth, 3 * rows.shape[1]))
     block = rows.take(work)
-    lengths = _lengths(block)
+    lengths = row_norms(block)
     if lengths.all() and (weights := combination_to_zero(block / lengths[:, None])) is not None:
         raise _not_separable(rows, work, weights / lengths)
 
 
-def _solve_linear(rows: _DenseRows, name: Norm) -> MarginResult:
+def _solve_linear(rows: DenseRows, name: Norm) -> MarginResult:
     """The program in another norm. Whether there is a solution at all does not depend on the norm."""
     euclidean = _solve(rows)  # raises unless the rows are separable
     D = rows.matrix
@@ -342,13 +270,6 @@ def _solve_linear(rows: _DenseRows, name: Norm) -> MarginResult:
         rounds=1,
         norm=name,
     )
-
-
-def _largest(values: Floats, count: int) -> Indices:
-    """Where the ``count`` largest values are, in order of place."""
-    if count >= values.size:
-        return np.arange(values.size)
-    return np.sort(np.argpartition(values, -count)[-count:])
 
 
 def _least_distance(rows: Floats, target: Floats) -> tuple[Floats, Floats | None]:
@@ -400,7 +321,7 @@ def _tight(rows: Floats, target: Floats, support: Indices) -> tuple[Floats, Floa
     return None
 
 
-def _certified(rows: _Rows, p: Floats, values: Floats, dual: Floats, rounds: int, trouble: str) -> MarginResult:
+def _certified(rows: WorkingRows, p: Floats, values: Floats, dual: Floats, rounds: int, trouble: str) -> MarginResult:
     """The result with its KKT residual; a success only if the residual is no more than rounding explains."""
     support = np.flatnonzero(dual)
     length = float(np.linalg.norm(p))
@@ -428,7 +349,7 @@ def _certified(rows: _Rows, p: Floats, values: Floats, dual: Floats, rounds: int
     return result
 
 
-def _not_separable(rows: _Rows, work: Indices, weights: ArrayLike) -> NotSeparableError:
+def _not_separable(rows: WorkingRows, work: Indices, weights: ArrayLike) -> NotSeparableError:
     """The error with the weights spread over all rows, and how close to 0 their combination really is."""
     block = rows.take(work)
     w: Floats = np.asarray(weights, dtype=np.float64)
@@ -466,12 +387,7 @@ def _simple_weights(block: Floats, weights: Floats) -> Floats | None:
     return simple
 
 
-def _lengths(matrix: Floats) -> Floats:
-    """Euclidean norms of the rows, without a copy of the matrix."""
-    return np.sqrt(np.einsum("ij,ij->i", matrix, matrix))
-
-
-def _check_lengths(rows: _Rows) -> None:
+def _check_lengths(rows: WorkingRows) -> None:
     """Zero rows are not separable; rows whose squares underflow or overflow cannot be used."""
     odd = np.flatnonzero(~((rows.sizes > LENGTHS[0]) & (rows.sizes < LENGTHS[1])))
     if odd.size == 0:

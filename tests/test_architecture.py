@@ -21,9 +21,11 @@ LAYERS = (
         "enclosures",
         "margin_norms",
         "margin_pivoting",
+        "margin_rows",
         "margins",
         "optim",
         "schedules",
+        "clocks",
         "integration",
         "flow",
         "gradcheck",
@@ -69,7 +71,7 @@ def violations(module: str, names: set[str]) -> list[str]:
             [top, part] for part in ("model", "training", "flow", "passes", "one_step")
         ):
             wrong.append(f"{module} predicts with {name}, which it is compared with")
-        if ".theory" in module and target in ("flow", "integration", "fit"):
+        if ".theory" in module and target in ("flow", "clocks", "integration", "fit"):
             wrong.append(f"{module} predicts with {target}, which it is compared with")
     return wrong
 

@@ -20,9 +20,10 @@ from attnembed.attention.parameters import check_model, check_scores, check_size
 from attnembed.attention.passes import AnchoredPass, TokenPasses, loss_gap
 from attnembed.attention.selection import TokenValues, select, top_tokens
 from attnembed.attention.theory.rates import asymptotics
+from attnembed.clocks import CLOCKS, Clock, check_clock
 from attnembed.errors import InputError
 from attnembed.gibbs import probabilities
-from attnembed.integration import CLOCKS, Clock, FlowPath, FlowPoint, FlowState, Trajectory, check_clock, follow
+from attnembed.integration import FlowPath, FlowPoint, FlowState, Trajectory, follow
 from attnembed.losses import Loss, check_loss, logistic
 from attnembed.results import Status
 

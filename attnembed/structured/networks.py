@@ -27,7 +27,7 @@ from attnembed._validation import (
 )
 from attnembed.errors import InputError
 from attnembed.structured import layers as nn
-from attnembed.structured.layers.core import check_layers
+from attnembed.structured.layers.core import Array, Layer, Params, check_layers
 from attnembed.structured.layers.images import PADDINGS, check_odd
 from attnembed.structured.packing import Packing
 
@@ -46,8 +46,8 @@ class Network:
     (5, 2)
     """
 
-    layer: nn.Layer
-    params: nn.Params
+    layer: Layer
+    params: Params
     output: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -59,7 +59,7 @@ class Network:
     @classmethod
     def create(
         cls,
-        layers: Sequence[nn.Layer],
+        layers: Sequence[Layer],
         *,
         dtype: DTypeLike = np.float64,
         rng: RNGLike = None,
@@ -72,11 +72,11 @@ class Network:
         linear = bool(layers) and isinstance(layers[-1], (nn.Dense, nn.Conv2D, nn.LayerNorm))
         return cls(layer, params, tuple(n for n in params if linear and n.startswith(f"{last}.")))
 
-    def __call__(self, x: nn.Array, packing: Packing | None = None) -> nn.Array:
+    def __call__(self, x: Array, packing: Packing | None = None) -> Array:
         """The output alone."""
         return self.layer.forward(self.params, x, packing)[0]
 
-    def with_params(self, params: nn.Params) -> Network:
+    def with_params(self, params: Params) -> Network:
         """The same layer with other parameters."""
         return replace(self, params=params)
 
@@ -101,7 +101,7 @@ def mlp(
     """
     first, last = check_integer("n_inputs", n_inputs, minimum=1), check_integer("n_labels", n_labels, minimum=1)
     sizes = (first, *check_integers("hidden", hidden), last)
-    layers: list[nn.Layer] = []
+    layers: list[Layer] = []
     for a, b in pairwise(sizes):
         layers += [nn.Dense(a, b), nn.ReLU()]
     return Network.create(layers[:-1], dtype=dtype, rng=rng)
@@ -133,7 +133,7 @@ def lenet(
     if min(rows, columns) < 1:
         raise InputError("height", f"and `width` must be at least {4 if lost == 0 else 16}", got=(height, width))
     flat = rows * columns * channels[1]
-    layers: list[nn.Layer] = [
+    layers: list[Layer] = [
         nn.Reshape((height, width, 1)),
         nn.Conv2D(1, channels[0], padding=padding),
         nn.MaxPool2D(),  # before ReLU: the same function, and a quarter of the entries
@@ -167,7 +167,7 @@ def birnn(
     sizes = {"vocab_size": vocab_size, "n_ids": n_ids, "n_labels": n_labels, "dim": dim, "hidden": hidden}
     for name, number in sizes.items():
         check_integer(name, number, minimum=1)
-    layers: list[nn.Layer] = [
+    layers: list[Layer] = [
         nn.Embedding(vocab_size, dim),
         nn.BiRecurrent(n_ids * dim, hidden),
         nn.Dense(2 * hidden, n_labels),
@@ -192,7 +192,7 @@ def conv_net(
     check_odd(size)
     first, last = check_integer("n_channels", n_channels, minimum=1), check_integer("n_labels", n_labels, minimum=1)
     widths = (first, *check_integers("hidden", hidden), last)
-    layers: list[nn.Layer] = []
+    layers: list[Layer] = []
     for a, b in pairwise(widths):
         layers += [nn.Conv2D(a, b, size), nn.ReLU()]
     return Network.create(layers[:-1], dtype=dtype, rng=rng)
@@ -220,7 +220,7 @@ def two_scale_net(
     check_integer("fine", fine, minimum=1)
     n = check_integer("n_channels", n_channels, minimum=1) + 2
     a, b, c = check_integers("coarse", coarse, n=3)
-    down: list[nn.Layer] = [
+    down: list[Layer] = [
         *(nn.MaxPool2D(), nn.Conv2D(n, a), nn.ReLU()),
         *(nn.MaxPool2D(), nn.Conv2D(a, b), nn.ReLU()),
         *(nn.Conv2D(b, c), nn.ReLU()),
@@ -228,7 +228,7 @@ def two_scale_net(
     branches = nn.Branches(
         (nn.Sequential((nn.Conv2D(n, fine, 3), nn.ReLU())), nn.Sequential((*down, nn.Upsample2D(), nn.Upsample2D()))),
     )
-    layers: list[nn.Layer] = [nn.Coordinates(multiple=4), branches, nn.Dense(fine + c, n_labels)]
+    layers: list[Layer] = [nn.Coordinates(multiple=4), branches, nn.Dense(fine + c, n_labels)]
     return Network.create(layers, dtype=dtype, rng=rng)
 
 
