@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
 from attnembed.errors import InputError
@@ -51,7 +51,7 @@ def accepts(function: object, count: int) -> bool:
     return True
 
 
-def moved(module: str, names: dict[str, Callable[[], Any]], *, home: str | None = None) -> Callable[[str], Any]:
+def moved(module: str, names: Mapping[str, Callable[[], Any]], *, home: str | None = None) -> Callable[[str], Any]:
     """A module's ``__getattr__`` for names that live elsewhere now; each value fetches the object.
 
     ``home`` is the module that the warning names, by default that of the object.

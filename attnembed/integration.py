@@ -275,7 +275,7 @@ def integrate(
     jacobian: Callable[[Doubles], Any] | None = None,
     rtol: float = 1e-8,
     atol: float = 1e-10,
-    stops: Stops | None = None,
+    stops: Mapping[str, Callable[[Doubles], float]] | None = None,
     callback: Callable[[FlowState], bool | None] | None = None,
     max_nfev: int = 100_000,
 ) -> FlowPath:

@@ -1,7 +1,7 @@
 """Losses with their derivatives, each right to a few digits of rounding over the whole range of float64.
 
-The logistic loss of a margin z is l(z) = log(1 + e^{-z}); its derivative is -sigma(-z), sigma the logistic sigmoid. The
-cross-entropy is its form for K labels. What the theory needs of a loss is only that it decreases, is convex and smooth:
+The logistic loss of a margin z is l(z) = log(1 + e^{-z}); its derivative is -sigma(-z), sigma the logistic sigmoid
+(for K labels: `gibbs.cross_entropy`). What the theory needs of a loss is only that it decreases, is convex and smooth:
 a `Loss` is any such function with its derivatives, and every function with a ``loss`` argument takes one, or its name.
 
 >>> float(exponential(0.0)), exponential.derivative(0.0).item(), check_loss("softplus").name
@@ -22,13 +22,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, log_expit
 
+from attnembed._deprecation import moved
 from attnembed._typing import Floats
 from attnembed.errors import InputError, InputTypeError
 
 __all__ = [
     "Loss",
     "check_loss",
-    "cross_entropy",
     "exponential",
     "logistic",
     "logistic_derivative",
@@ -408,52 +408,11 @@ _NAMED: dict[str, Callable[[], Loss]] = {
 }
 
 
-# --- K labels ----------------------------------------------------------------------------------------------------
+def _cross_entropy() -> Any:
+    from attnembed.gibbs import cross_entropy
+
+    return cross_entropy
 
 
-def cross_entropy(logits: Floats, labels: NDArray[np.integer[Any]]) -> tuple[Floats, Floats]:
-    """-log softmax(u)_y = log(1 + r), r = sum over k != y of e^{u_k - u_y}, and its gradient softmax(u) - onehot(y).
-
-    Neither is the difference of nearly equal numbers: the loss is log1p of the rivals' mass, and the gradient at y is
-    minus the sum of the others, so that both keep their digits however certain the label is (docs/numerics.md).
-
-    Parameters
-    ----------
-    logits : (..., K) u, finite or -inf; that of the label finite
-    labels : (...) y in 0..K-1
-
-    Returns
-    -------
-    losses (...) >= 0 and gradient (..., K), not summed and not averaged. In single precision the losses are of double
-    precision where a rival's mass is below its range.
-
-    >>> loss, gradient = cross_entropy(np.array([[40.0, 0.0]]), np.array([0]))
-    >>> float(loss[0]), gradient[0].tolist()
-    (4.248354255291589e-18, [-4.248354255291589e-18, 4.248354255291589e-18])
-    """
-    k = logits.shape[-1]
-    rows, own = logits.reshape(-1, k), labels.reshape(-1)
-    index = np.arange(len(own))
-    if k == 2:  # one logistic function
-        lead = rows[index, own] - rows[index, 1 - own]
-        loss = np.asarray(logistic(lead))
-        rival = expit(-lead)
-        gradient = np.empty_like(rows, order="C")
-        gradient[index, own] = -rival
-        gradient[index, 1 - own] = rival
-    else:
-        top = rows.max(axis=1)
-        gap = top - rows[index, own]
-        gradient = np.subtract(rows, top[:, None], order="C")
-        np.exp(gradient, out=gradient)
-        weight = gradient[index, own]
-        gradient[index, own] = 0
-        rivals = gradient.sum(axis=1)
-        # Without a gap the weight is 1; with one the rivals weigh at least 1: nothing cancels in either case.
-        loss = gap + np.log1p(rivals + (weight - 1))
-        gradient[index, own] = -rivals
-        gradient /= (rivals + weight)[:, None]
-    if logits.dtype == np.float32 and k > 1 and np.min(loss, initial=1.0) < np.finfo(np.float32).tiny:
-        loss, gradient = cross_entropy(logits.astype(np.float64), labels)
-        return loss, gradient.astype(np.float32)
-    return loss.reshape(labels.shape), gradient.reshape(logits.shape)
+# That of K labels was in this module once.
+__getattr__ = moved(__name__, {"cross_entropy": _cross_entropy})

@@ -173,8 +173,8 @@ class TokenDataset(KeepsFrozen):
                [1., 0., 1.]])
         """
         chosen = as_integer_array("indices", indices, ndim=1)
-        outside = (chosen < 0) | (chosen >= self.n_samples)
-        if outside.any() or not chosen.size:
+        if not (chosen.size and chosen.min() >= 0 and chosen.max() < self.n_samples):
+            outside = (chosen < 0) | (chosen >= self.n_samples)
             got = chosen[outside][0] if chosen.size else "none"
             raise InputError("indices", f"must be in 0..{self.n_samples - 1}, at least one", got=got)
         return TokenDataset._trusted(self.counts[chosen], self.labels[chosen], self.vocab)

@@ -26,7 +26,7 @@ from numpy.typing import ArrayLike, NDArray
 from attnembed._typing import Floats, Ints
 from attnembed._validation import as_array, check_choice, check_positive
 from attnembed.errors import InputError
-from attnembed.losses import cross_entropy
+from attnembed.gibbs import cross_entropy
 from attnembed.structured.chain import ChainBatch, decode, largest, max_sum_dtype
 from attnembed.structured.forward_backward import Posterior, posterior
 from attnembed.structured.packing import Packing
