@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from attnembed._deprecation import moved
+from attnembed._files import PathLike
 from attnembed._validation import (
     RNGLike,
     as_float_dtype,
@@ -30,6 +31,7 @@ from attnembed.structured import layers as nn
 from attnembed.structured.layers.core import Array, Layer, Params, check_layers
 from attnembed.structured.layers.images import PADDINGS, check_odd
 from attnembed.structured.packing import Packing
+from attnembed.structured.storage import is_describable, read_model, write_model
 
 __all__ = ["Network", "birnn", "conv_net", "identity", "lenet", "mlp", "two_scale_net"]
 
@@ -79,6 +81,27 @@ class Network:
     def with_params(self, params: Params) -> Network:
         """The same layer with other parameters."""
         return replace(self, params=params)
+
+    def save(self, path: PathLike) -> None:
+        """Write layers and parameters as npz (no pickle), atomically.
+
+        Raises
+        ------
+        InputError
+            for a layer that is not of this package: `load` could not make it again.
+        """
+        if not is_describable(self.layer):
+            raise InputError("layer", "must be made of the layers of attnembed to be saved", got=shown(self.layer))
+        write_model(path, "Network", self.layer, self.params, {}, output=list(self.output))
+
+    @classmethod
+    def load(cls, path: PathLike) -> Network:
+        """Read a network written by `save`; anything malformed raises DataFileError."""
+
+        def build(layer: Layer, params: Params, arrays: Params, fields: dict[str, Any]) -> Network:
+            return cls(layer, params, tuple(fields["output"]))
+
+        return read_model(path, "Network", build)
 
 
 def identity() -> Network:

@@ -28,8 +28,10 @@ from attnembed._validation import (
 from attnembed.errors import InputError, InputTypeError
 from attnembed.optim import Optimizer, OptimizerState
 from attnembed.results import Record, Status
+from attnembed.structured.base import StructuredModel
 from attnembed.structured.data import ChainDataset
-from attnembed.structured.model import NETWORK, ChainCRF, StructuredModel
+from attnembed.structured.model import ChainCRF
+from attnembed.structured.storage import NETWORK
 from attnembed.structured.theory import ScaleFit, component_norms, fit_scales
 
 __all__ = [

@@ -18,7 +18,7 @@ from attnembed.errors import InputTypeError
 from attnembed.fit import FitOptions, as_score, check_metric, fit
 from attnembed.optim import Adam, Optimizer, Schedule, check_optimizer, check_schedule
 from attnembed.results import Result, to_plain
-from attnembed.structured.model import StructuredModel
+from attnembed.structured.base import StructuredModel
 from attnembed.structured.scaling import OfflineScaling, OnlineScaling
 from attnembed.structured.stages import make_plan, with_rates
 from attnembed.structured.stepping import COLUMNS, Stepper, StructuredState

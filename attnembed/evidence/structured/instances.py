@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnembed._typing import Doubles
+from attnembed.results import Record
 
 __all__ = ["Batch", "random_batch"]
 
 
-@dataclass(frozen=True)
-class Batch:
+@dataclass(frozen=True, eq=False, repr=False)
+class Batch(Record):
     """Random potentials of ragged chains with random labels."""
 
     unary: Doubles
