@@ -30,9 +30,11 @@ if TYPE_CHECKING:
     from attnembed.attention.two_layer import TwoLayerModel
     from attnembed.errors import NotSeparableError
     from attnembed.evidence import Evidence, by_construction, claim, claims, verify
+    from attnembed.gradcheck import check_gradient
     from attnembed.integration import integrate
     from attnembed.margins import max_margin, max_margin_pairs
     from attnembed.optim import SGD, Adam
+    from attnembed.results import Status
     from attnembed.structured.chain import chain_log_partition, chain_marginals, chain_sample, chain_viterbi
     from attnembed.structured.compare import compare_arms
     from attnembed.structured.constraints import bio_constraints
@@ -60,6 +62,7 @@ __all__ = [
     "NotSeparableError",
     "OfflineScaling",
     "OnlineScaling",
+    "Status",
     "TokenDataset",
     "Tokenizer",
     "TwoLayerModel",
@@ -71,6 +74,7 @@ __all__ = [
     "chain_objective",
     "chain_sample",
     "chain_viterbi",
+    "check_gradient",
     "claim",
     "claims",
     "compare_arms",
@@ -125,9 +129,11 @@ attach(
         "attnembed.attention.training": ("train",),
         "attnembed.attention.two_layer": ("TwoLayerModel",),
         "attnembed.errors": ("NotSeparableError",),
+        "attnembed.gradcheck": ("check_gradient",),
         "attnembed.integration": ("integrate",),
         "attnembed.margins": ("max_margin", "max_margin_pairs"),
         "attnembed.optim": ("SGD", "Adam"),
+        "attnembed.results": ("Status",),
         "attnembed.structured.chain": ("chain_log_partition", "chain_marginals", "chain_sample", "chain_viterbi"),
         "attnembed.structured.compare": ("compare_arms",),
         "attnembed.structured.constraints": ("bio_constraints",),

@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "attnembed"
 # Each layer may import itself and the layers before it.
 LAYERS = (
     ("errors", "_declared", "_deprecation", "_lazy", "_moved", "_options", "_typing", "_version"),
-    ("_validation", "_frozen", "_sparse", "results"),
+    ("_validation", "_frozen", "_sparse", "results", "gradients"),
     ("_archives", "_cells", "_files", "_identity", "_progress", "_sources", "_store", "_workers", "threads"),
     ("losses", "gibbs", "reference", "plotting"),
     (

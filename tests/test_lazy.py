@@ -16,7 +16,7 @@ import attnembed as ae
 import attnembed.attention.theory
 from attnembed._declared import EXPERIMENT_MODULES, declared
 
-PACKAGES = ("attnembed", "attnembed.attention.theory")
+PACKAGES = ("attnembed", "attnembed.attention", "attnembed.attention.theory", "attnembed.structured")
 HEAVY = ("numpy", "scipy", "matplotlib", "attnembed.evidence", "attnembed.attention", "attnembed.structured")
 
 

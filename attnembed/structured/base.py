@@ -17,7 +17,7 @@ from attnembed._frozen import KeepsFrozen
 from attnembed._typing import Floats
 from attnembed._validation import as_real_array, check_choice, check_mapping, freeze
 from attnembed.errors import DataFileError, InputError, InputTypeError
-from attnembed.results import Record
+from attnembed.gradients import Gradients
 from attnembed.structured.constraints import Mask
 from attnembed.structured.data import ChainDataset, GridDataset
 from attnembed.structured.layers import Layer, Params
@@ -32,7 +32,7 @@ Data = TypeVar("Data", ChainDataset, GridDataset)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class StructuredGrads(Record):
+class StructuredGrads(Gradients):
     """Gradient of an objective in every parameter: ``network`` by name, ``pairwise`` (K, K), and the two scales.
 
     ``start`` and ``end`` (K,) are None where the model has no such potentials.
@@ -44,6 +44,12 @@ class StructuredGrads(Record):
     pairwise_scale: float
     start: Floats | None = None
     end: Floats | None = None
+
+    def _names(self) -> tuple[str, ...]:
+        return tuple(self.to_dict())
+
+    def __getitem__(self, name: str) -> Floats:
+        return self.to_dict()[name]
 
     def to_dict(self) -> dict[str, Floats]:
         """The gradients under the names of `StructuredModel.parameters`."""

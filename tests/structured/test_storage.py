@@ -157,11 +157,7 @@ def test_files_of_something_else(tmp_path: Path) -> None:
 
 
 JSON = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers(-2, 2**70)
-    | st.floats()
-    | st.sampled_from(["Dense", "Sequential", "layers"]),
+    st.none() | st.booleans() | st.integers(-2, 2**70) | st.floats() | st.sampled_from(["Dense", "Sequential"]),
     lambda parts: st.lists(parts, max_size=3) | st.dictionaries(st.sampled_from(["layers", "n_in", "x"]), parts),
     max_leaves=8,
 )
@@ -173,7 +169,10 @@ def test_any_header_is_read_or_refused(part: str, value: Any, tmp_path_factory: 
     try:
         assert isinstance(ae.ChainCRF.load(path), ae.ChainCRF)
     except DataFileError as error:
-        assert "\n" not in str(error)
+        message = str(error)
+    else:
+        message = ""
+    assert "\n" not in message
 
 
 @given(data=st.data())
