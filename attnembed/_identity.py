@@ -351,7 +351,8 @@ def _plain(value: Any) -> bytes | None:
     if kind in (float, np.float64):
         return b"float" + float(value).hex().encode()
     if kind is complex:
-        return b"complex" + value.real.hex().encode() + b"," + value.imag.hex().encode()
+        found: bytes | None = b"complex" + value.real.hex().encode() + b"," + value.imag.hex().encode()
+        return found
     if kind in (str, np.str_):
         return b"str" + str(value).encode("utf-8", "surrogatepass")
     if kind in (bytes, bytearray):

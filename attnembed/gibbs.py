@@ -73,7 +73,8 @@ def log_partition(scores: Floats, segments: Segments, multiplicity: Floats) -> F
     array([1000.693147])
     """
     top = segments.max(scores)
-    return top + np.log(segments.sum(multiplicity * np.exp(scores - segments.spread(top))))
+    value: Floats = top + np.log(segments.sum(multiplicity * np.exp(scores - segments.spread(top))))
+    return value
 
 
 def probabilities(scores: Floats, segments: Segments, multiplicity: Floats) -> Floats:
@@ -83,7 +84,8 @@ def probabilities(scores: Floats, segments: Segments, multiplicity: Floats) -> F
     array([0.25, 0.75, 1.  ])
     """
     weight = multiplicity * np.exp(scores - segments.spread(segments.max(scores)))
-    return weight / segments.spread(segments.sum(weight))
+    value: Floats = weight / segments.spread(segments.sum(weight))
+    return value
 
 
 def mode(scores: Floats, segments: Segments) -> Ints:
@@ -140,7 +142,8 @@ class AnchoredSoftmax:
     @property
     def centred(self) -> Floats:
         """g_k - f_i, (N,), with the anchor's entry free of cancellation."""
-        return self._difference - self.segments.spread(self._delta)
+        value: Floats = self._difference - self.segments.spread(self._delta)
+        return value
 
     def sensitivity(self, log_weight: Floats | None = None) -> tuple[Floats, float]:
         """w_i a_k (g_k - f_i) for segment weights w_i = e^{log_weight_i}, as (array, log_scale).

@@ -362,7 +362,8 @@ def _first_stop(stops: Stops, solver: LSODA, before: Doubles) -> tuple[str | Non
     ends, inside = {solver.t_old: before, solver.t: solver.y}, solver.dense_output()
 
     def state(time: float) -> Doubles:
-        return ends[time] if time in ends else inside(time)
+        value: Doubles = ends[time] if time in ends else inside(time)
+        return value
 
     def value(time: float, stop: Callable[[Doubles], float]) -> float:
         return stop(state(time)[:-1])

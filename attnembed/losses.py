@@ -194,7 +194,8 @@ def check_loss(loss: Any) -> Loss:
 
 
 def _logistic(z: ArrayLike) -> Floats:
-    return -log_expit(np.asarray(z))
+    value: Floats = -log_expit(np.asarray(z))
+    return value
 
 
 def logistic_derivative(z: ArrayLike) -> NDArray[np.floating[Any]]:
@@ -203,7 +204,8 @@ def logistic_derivative(z: ArrayLike) -> NDArray[np.floating[Any]]:
     >>> float(logistic_derivative(0.0))
     -0.5
     """
-    return -expit(-np.asarray(z))
+    value: NDArray[np.floating[Any]] = -expit(-np.asarray(z))
+    return value
 
 
 def logistic_second_derivative(z: ArrayLike) -> NDArray[np.floating[Any]]:
@@ -213,7 +215,8 @@ def logistic_second_derivative(z: ArrayLike) -> NDArray[np.floating[Any]]:
     0.25
     """
     z = np.asarray(z)
-    return expit(z) * expit(-z)
+    value: NDArray[np.floating[Any]] = expit(z) * expit(-z)
+    return value
 
 
 def logistic_inverse(loss: ArrayLike) -> NDArray[np.floating[Any]]:
@@ -225,7 +228,8 @@ def logistic_inverse(loss: ArrayLike) -> NDArray[np.floating[Any]]:
     3.0
     """
     x = np.asarray(loss, dtype=float)
-    return -(x + np.log(-np.expm1(-x)))
+    value: NDArray[np.floating[Any]] = -(x + np.log(-np.expm1(-x)))
+    return value
 
 
 def _logistic_increase(z: Floats, drop: Floats) -> Floats:
@@ -359,12 +363,14 @@ def smoothed_squared_hinge(width: float = 0.5) -> Loss:
 def _hinge(w: float, z: ArrayLike) -> Floats:
     x = np.maximum(1 - np.asarray(z, dtype=float), 0.0)
     far = np.maximum(x, w)
-    return np.where(x <= w, np.minimum(x, w) ** 3 / (6 * w), far * (far - w) / 2 + w * w / 6)
+    value: Floats = np.where(x <= w, np.minimum(x, w) ** 3 / (6 * w), far * (far - w) / 2 + w * w / 6)
+    return value
 
 
 def _hinge_derivative(w: float, z: ArrayLike) -> Floats:
     x = np.maximum(1 - np.asarray(z, dtype=float), 0.0)
-    return -np.where(x <= w, np.minimum(x, w) ** 2 / (2 * w), x - w / 2)
+    value: Floats = -np.where(x <= w, np.minimum(x, w) ** 2 / (2 * w), x - w / 2)
+    return value
 
 
 def _hinge_second(w: float, z: ArrayLike) -> Floats:
@@ -389,7 +395,8 @@ def _hinge_increase(w: float, z: Floats, drop: Floats) -> Floats:
     beyond = left - inside
     cubic = inside * (3 * start * (start + inside) + inside**2) / (6 * w)
     edge = np.maximum(a, w)
-    return cubic + beyond * (edge - w / 2) + beyond**2 / 2
+    value: Floats = cubic + beyond * (edge - w / 2) + beyond**2 / 2
+    return value
 
 
 def _positive(name: str, value: Any) -> float:

@@ -71,10 +71,12 @@ class PairRows(KeepsFrozen):
 
     def price(self, p: Floats) -> Floats:
         scores = self.E @ p
-        return scores[self.first] - scores[self.second]
+        value: Floats = scores[self.first] - scores[self.second]
+        return value
 
     def take(self, index: Indices) -> Floats:
-        return self.E[self.first[index]] - self.E[self.second[index]]
+        value: Floats = self.E[self.first[index]] - self.E[self.second[index]]
+        return value
 
     def choose(self, index: Indices, depth: Floats, count: int) -> Indices:
         """The deepest of each second token: pairs that share both of theirs with others depend on each other."""
@@ -96,4 +98,5 @@ def largest(values: Floats, count: int) -> Indices:
 
 def row_norms(matrix: Floats) -> Floats:
     """Euclidean norms of the rows, without a copy of the matrix."""
-    return np.sqrt(np.einsum("ij,ij->i", matrix, matrix))
+    value: Floats = np.sqrt(np.einsum("ij,ij->i", matrix, matrix))
+    return value

@@ -78,7 +78,8 @@ class MarginResult(Result):
 
     @property
     def _rows(self) -> WorkingRows:
-        return self.__dict__["_given"]
+        given: WorkingRows = self.__dict__["_given"]
+        return given
 
 
 def max_margin(differences: ArrayLike, *, norm: Norm = "l2") -> MarginResult:

@@ -424,7 +424,8 @@ def _check_probs(name: str, value: ArrayLike) -> Doubles:
     if (probs < 0).any() or not abs(probs.sum() - 1) <= 1e-8:
         got = f"sum {probs.sum():.6g}, smallest {probs.min(initial=1.0):.6g}"
         raise InputError(name, "must be probabilities: >= 0, with sum 1", got=got, hint="divide by the sum")
-    return probs / probs.sum()
+    found: Doubles = probs / probs.sum()
+    return found
 
 
 def _flip(labels: Doubles, share: float, rng: np.random.Generator) -> Doubles:

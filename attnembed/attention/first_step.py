@@ -44,7 +44,8 @@ class OneStepResult(Record):
 
 
 def _lengths(rows: Floats) -> Floats:
-    return np.sqrt(np.einsum("sk,sk->s", rows, rows))
+    value: Floats = np.sqrt(np.einsum("sk,sk->s", rows, rows))
+    return value
 
 
 def one_step(

@@ -318,7 +318,8 @@ class _ClsField:
 
     # A thousand small products: BLAS would wake its threads for each of them, these two loops never do.
     def _scores(self, x: Doubles) -> Doubles:
-        return self.scores + np.vecdot(self.embeddings, x)
+        value: Doubles = self.scores + np.vecdot(self.embeddings, x)
+        return value
 
     def force(self, x: Doubles) -> tuple[Doubles, float]:
         if self._dense is not None and (force := self._dense.force(x)) is not None:

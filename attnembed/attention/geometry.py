@@ -211,7 +211,8 @@ def _into_cross_polytope(x: Doubles) -> Doubles:
     falling = np.sort(sizes)[::-1]
     excess = (np.cumsum(falling) - 1) / np.arange(1, x.size + 1)
     threshold = excess[np.flatnonzero(falling > excess)[-1]]
-    return np.sign(x) * np.maximum(sizes - threshold, 0.0)
+    value: Doubles = np.sign(x) * np.maximum(sizes - threshold, 0.0)
+    return value
 
 
 class _Mirror:

@@ -153,7 +153,8 @@ class TwoLayerModel(KeepsFrozen):
 
     def output(self, data: TokenDataset) -> Floats:
         """f_i, (n,), between the smallest and the largest value g_is in the sequence."""
-        return self._forward(data).softmax.expectation
+        expectation: Floats = self._forward(data).softmax.expectation
+        return expectation
 
     def loss(self, data: TokenDataset) -> float:
         """L = mean_i log(1 + e^{-y_i f_i}), > 0."""

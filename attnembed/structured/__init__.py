@@ -149,7 +149,15 @@ attach(
             "word_accuracy",
         ),
         "attnembed.structured.model": ("ChainCRF", "GridCRF"),
-        "attnembed.structured.networks": ("Network", "birnn", "conv_net", "identity", "lenet", "mlp", "two_scale_net"),
+        "attnembed.structured.networks": (
+            "Network",
+            "birnn",
+            "conv_net",
+            "identity",
+            "lenet",
+            "mlp",
+            "two_scale_net",
+        ),
         "attnembed.structured.objectives": ("ObjectiveValue", "chain_objective"),
         "attnembed.structured.packing": ("Packing",),
         "attnembed.structured.scaling": (

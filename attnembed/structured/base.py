@@ -92,7 +92,7 @@ class StructuredModel(KeepsFrozen, ABC, Generic[Data]):
     @property
     def n_labels(self) -> int:
         """K."""
-        return self.pairwise.shape[-1]
+        return int(self.pairwise.shape[-1])
 
     # --- what differs ---
 

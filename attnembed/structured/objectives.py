@@ -356,4 +356,5 @@ def _impossible(sequence: int) -> InputError:
 def _gather_rows(index: Ints, rows: Floats, k: int) -> Floats:
     """out[j] = sum of the rows whose index is j, (k, ...)."""
     pick = sp.csr_array((np.ones(len(index), rows.dtype), index, np.arange(len(index) + 1)), shape=(len(index), k))
-    return pick.T @ rows
+    value: Floats = pick.T @ rows
+    return value

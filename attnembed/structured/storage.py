@@ -110,9 +110,11 @@ def _build(description: Any) -> Layer:
     kind = _KINDS[name]
     if kind in _PARTS:
         (parts,) = fields.values()
-        return kind(tuple(map(_build, parts)))
+        found: Layer = kind(tuple(map(_build, parts)))
+        return found
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
-    return kind(**values)
+    found = kind(**values)
+    return found
 
 
 def _shapes(layer: Any) -> Iterator[tuple[str, tuple[int, ...]]]:

@@ -14,7 +14,8 @@ from scipy.optimize import minimize, root
 from attnembed._typing import Floats
 from attnembed._validation import as_real_array, freeze
 from attnembed.attention.data import TokenDataset
-from attnembed.attention.selection import Parameters, top_tokens
+from attnembed.attention.parameters import Parameters
+from attnembed.attention.selection import top_tokens
 from attnembed.attention.theory._inputs import parameters
 from attnembed.attention.theory._program import solve_program
 from attnembed.attention.theory.hypotheses import Hypothesis, Prediction

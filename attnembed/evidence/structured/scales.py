@@ -114,7 +114,8 @@ def _next_step(optimizer: Optimizer, gradients: list[Doubles], factor: float, *,
     fold(params, ("W",), factor, *((optimizer, state) if follow else ()))
     before = params["W"].copy()
     optimizer.update(params, {"W": gradients[-1] / factor}, state)
-    return params["W"] - before
+    value: Doubles = params["W"] - before
+    return value
 
 
 @claim(
