@@ -19,7 +19,7 @@ Indices = NDArray[np.intp]
 
 
 class WorkingRows(Rows, Protocol):
-    """The rows of D, which need not exist as a matrix: D p, some of the rows, and their lengths (or bounds of them)."""
+    """The rows of D, which need not exist as a matrix: D p, some of the rows, and their norms (or bounds of them)."""
 
     name: str
 
@@ -66,8 +66,8 @@ class PairRows(KeepsFrozen):
             raise InputError(self.name, f"must name rows of `E`, 0..{len(self.E) - 1}", got=pairs[outside][0])
         self.first, self.second = freeze(pairs[:, 0].copy()), freeze(pairs[:, 1].copy())
         self.shape = (len(pairs), self.E.shape[1])
-        lengths = row_norms(self.E)
-        self.sizes: Floats = freeze(lengths[self.first] + lengths[self.second])
+        norms = row_norms(self.E)
+        self.sizes: Floats = freeze(norms[self.first] + norms[self.second])
 
     def price(self, p: Floats) -> Floats:
         scores = self.E @ p

@@ -43,7 +43,7 @@ class OneStepResult(Record):
     step_size: float
 
 
-def _lengths(rows: Floats) -> Floats:
+def _row_norms(rows: Floats) -> Floats:
     value: Floats = np.sqrt(np.einsum("sk,sk->s", rows, rows))
     return value
 
@@ -89,7 +89,7 @@ def one_step(
     return OneStepResult(
         model=after,
         predicted_E=freeze(prediction.E),
-        error=freeze(_lengths(after.E - prediction.E)),
+        error=freeze(_row_norms(after.E - prediction.E)),
         bound=freeze(bound(E0, p0, v0, data, eta, kind).embedding),
         slope=prediction.slope,
         measured_slope=float(moved @ alpha / (alpha @ alpha)) if alpha.any() else float("nan"),

@@ -331,7 +331,7 @@ def _across(H: Floats, along: Floats) -> float:
 def _row_basis(D: Floats, floor: float = 0.0) -> Floats:
     """Orthonormal basis of the span of the rows, (d, r); each row counts by its direction, unless ``floor`` is given.
 
-    With a floor the rows keep their lengths, and singular values below it count as zero.
+    With a floor the rows keep their norms, and singular values below it count as zero.
     """
     if D.size == 0 or not np.isfinite(D).all():
         return np.zeros((D.shape[1], 0))
