@@ -187,6 +187,15 @@ def _parser(*, readers: bool) -> argparse.ArgumentParser:
     showing.add_argument("--claims", type=_path, metavar="FILE.py", help="a file with claims of your own")
     showing.set_defaults(run=_show)
 
+    exploring = commands.add_parser("explore", help="write a page with sliders: one HTML file that needs no network")
+    exploring.add_argument("name", choices=("selection", "basins", "scaling"), metavar="NAME", help="%(choices)s")
+    exploring.add_argument("--out", type=_path, metavar="FILE.html", help="where to write (default: NAME.html)")
+    exploring.add_argument("--quick", action="store_true", help="a coarser page, for a first look")
+    exploring.add_argument(
+        "--seed", type=_integer(0), default=0, metavar="N", help="seed of data and models (default 0)"
+    )
+    exploring.set_defaults(run=_explore)
+
     reproducing = commands.add_parser("reproduce", help="run an experiment; writes figures (PNG) and numbers (JSON)")
     reproducing.add_argument(
         "name", type=_chosen(_experiments), metavar="NAME", help="one of the experiments of `attnembed list`"
@@ -306,6 +315,15 @@ def _verify(options: argparse.Namespace) -> int:
     if options.json:
         write_json(options.json, report.to_dict())
     return 0 if report.passed else 1
+
+
+def _explore(options: argparse.Namespace) -> int:
+    from attnembed.explore import save_page
+
+    suffix = "-quick" if options.quick else ""
+    path = save_page(options.name, options.out or f"{options.name}{suffix}.html", quick=options.quick, rng=options.seed)
+    print(path)
+    return 0
 
 
 def _is_file(text: str) -> bool:

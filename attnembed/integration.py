@@ -25,6 +25,7 @@ from scipy.optimize import brentq
 
 from attnembed import clocks
 from attnembed._deprecation import moved
+from attnembed._notebook import CLOCK_LABELS, Curve
 from attnembed._progress import Progress
 from attnembed._typing import Doubles
 from attnembed._validation import (
@@ -234,6 +235,9 @@ class FlowPath(Result):
         from attnembed import plotting
 
         return plotting.plot_path(self.reading, self.path, clock=self.clock, ax=ax)
+
+    def _curves(self) -> list[Curve]:
+        return [Curve(self.reading, np.linalg.norm(self.path, axis=1), CLOCK_LABELS[self.clock], "||p||")]
 
 
 class _PlainField:

@@ -36,6 +36,7 @@ from attnembed.errors import DataFileError, InputError
 from attnembed.gibbs import probabilities
 from attnembed.gradients import Gradients
 from attnembed.losses import Loss, check_loss, logistic
+from attnembed.results import Shown
 
 __all__ = ["AttentionGradients", "AttentionModel"]
 
@@ -77,7 +78,7 @@ class AttentionGradients(Gradients):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class AttentionModel(KeepsFrozen):
+class AttentionModel(KeepsFrozen, Shown):
     """Parameters of the classifier; the arrays are copied and read-only.
 
     f(X_i) = sum_s a_is g_s,  a_is = n_is e^{u_s} / sum_r n_ir e^{u_r},  u = E p,  g = E v.

@@ -30,6 +30,7 @@ from attnembed.attention.parameters import check_scores
 from attnembed.gibbs import AnchoredSoftmax
 from attnembed.gradients import Gradients
 from attnembed.losses import logistic, logistic_derivative
+from attnembed.results import Shown
 
 __all__ = ["TwoLayerGradients", "TwoLayerModel"]
 
@@ -52,7 +53,7 @@ class TwoLayerGradients(Gradients):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class TwoLayerModel(KeepsFrozen):
+class TwoLayerModel(KeepsFrozen, Shown):
     """Parameters of the two-layer variant; the arrays are copied and read-only.
 
     f_i = sum_s a_is g_is with u_is = p . (E_s * k_i), g_is = v . (E_s * k_i), k_i = 2 sigma(W m_i); beyond the theory.
@@ -223,6 +224,9 @@ class TwoLayerModel(KeepsFrozen):
         check_scores(scores_values[:, 0], scores_values[:, 1], self.E.dtype)
         softmax = AnchoredSoftmax(scores_values[:, 0], scores_values[:, 1], data.counts.data, data.segments)
         return _Forward(mean, preactivation, gate, softmax)
+
+    def _shown(self) -> list[tuple[str, Any]]:
+        return [(name, getattr(self, name)) for name in ("E", "p", "v", "W")]
 
     def __repr__(self) -> str:
         return f"TwoLayerModel(vocab_size={self.vocab_size}, dim={self.dim}, dtype={self.E.dtype})"

@@ -1,6 +1,6 @@
 """The three structured tasks on real data, the arms that are compared on them, and one run of one arm.
 
-`run` is a function of plain values that returns plain values: `attnembed.sweeping` calls it in any process and keeps
+`run` is a function of plain values that returns plain values: `attnembed.sweep` calls it in any process and keeps
 what it returned. All arms of one task, split and seed begin with the same model and see the same batches.
 """
 

@@ -18,6 +18,7 @@ from attnembed._typing import Floats
 from attnembed._validation import as_real_array, check_choice, check_mapping, freeze
 from attnembed.errors import DataFileError, InputError, InputTypeError
 from attnembed.gradients import Gradients
+from attnembed.results import Shown
 from attnembed.structured.constraints import Mask
 from attnembed.structured.data import ChainDataset, GridDataset
 from attnembed.structured.layers import Layer, Params
@@ -59,7 +60,7 @@ class StructuredGrads(Gradients):
 
 
 @dataclass(frozen=True, eq=False)
-class StructuredModel(KeepsFrozen, ABC, Generic[Data]):
+class StructuredModel(KeepsFrozen, Shown, ABC, Generic[Data]):
     """The common part of chains and grids."""
 
     network: Network
