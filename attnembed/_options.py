@@ -26,7 +26,8 @@ R = TypeVar("R")
 def with_options(table: type, /, **defaults: Any) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Let a function take the options of ``table``, the TypedDict of its ``**options``, with these defaults.
 
-    >>> class Options(typing.TypedDict, total=False):
+    >>> from typing import TypedDict
+    >>> class Options(TypedDict, total=False):
     ...     power: int
     >>> @with_options(Options, power=2)
     ... def raised(x, **options):
