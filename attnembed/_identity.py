@@ -387,9 +387,16 @@ def _content(cell: types.CellType) -> Any:
         return NotImplemented
 
 
+# Where classes stood when checkpoints were first written: a class that moves is still the same.
+_MOVED = {
+    f"attnembed.structured.layers.{part}": "attnembed.structured.networks" for part in ("core", "images", "sequences")
+}
+
+
 def _full_name(thing: Any) -> str:
     module = getattr(thing, "__module__", None) or ""
     module = "__main__" if module == "__mp_main__" else module  # what a worker calls the script of its parent
+    module = _MOVED.get(module, module)
     return f"{module}.{getattr(thing, '__qualname__', None) or thing.__name__}"
 
 
