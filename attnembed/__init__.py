@@ -32,9 +32,11 @@ if TYPE_CHECKING:
     from attnembed.errors import NotSeparableError
     from attnembed.evidence import Evidence, by_construction, claim, claims, verify
     from attnembed.experiments import reproduce
+    from attnembed.gradcheck import check_gradient
     from attnembed.integration import integrate
     from attnembed.margins import max_margin, max_margin_pairs
     from attnembed.optim import SGD, Adam
+    from attnembed.results import Status
     from attnembed.structured.chain import chain_log_partition, chain_marginals, chain_sample, chain_viterbi
     from attnembed.structured.constraints import bio_constraints
     from attnembed.structured.corpora import load_horses, load_ocr, load_sentences
@@ -61,6 +63,7 @@ __all__ = [
     "NotSeparableError",
     "OfflineScaling",
     "OnlineScaling",
+    "Status",
     "TokenDataset",
     "Tokenizer",
     "TwoLayerModel",
@@ -72,6 +75,7 @@ __all__ = [
     "chain_objective",
     "chain_sample",
     "chain_viterbi",
+    "check_gradient",
     "claim",
     "claims",
     "compare_arms",
@@ -128,9 +132,11 @@ attach(
         "attnembed.attention.two_layer": ("TwoLayerModel",),
         "attnembed.compare": ("compare_arms",),
         "attnembed.errors": ("NotSeparableError",),
+        "attnembed.gradcheck": ("check_gradient",),
         "attnembed.integration": ("integrate",),
         "attnembed.margins": ("max_margin", "max_margin_pairs"),
         "attnembed.optim": ("SGD", "Adam"),
+        "attnembed.results": ("Status",),
         "attnembed.structured.chain": ("chain_log_partition", "chain_marginals", "chain_sample", "chain_viterbi"),
         "attnembed.structured.constraints": ("bio_constraints",),
         "attnembed.structured.corpora": ("load_horses", "load_ocr", "load_sentences"),

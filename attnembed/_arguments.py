@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 
 from attnembed._version import __version__
 from attnembed.errors import InputError
@@ -15,7 +15,7 @@ __all__ = ["USAGE_ERROR", "command_parser", "is_file"]
 
 USAGE_ERROR = 2
 
-_Commands = Any  # what argparse keeps its subparsers in; the class has no public name
+_Commands: TypeAlias = "argparse._SubParsersAction[_Parser]"
 
 
 class _Parser(argparse.ArgumentParser):

@@ -369,7 +369,7 @@ a { color: var(--link); } nav a { display: inline-block; padding: .4rem .8rem .4
 code { font: .9em ui-monospace, monospace; }
 .lead { font-size: 1.15rem; font-weight: 600; }
 .passed { color: var(--good); } .failed, .blind, .vacuous, .reason { color: var(--bad); } .quiet { color: var(--soft); }
-.meanings { padding-left: 0; list-style: none; color: var(--soft); } .card span { white-space: nowrap; }
+.meanings { padding-left: 0; list-style: none; color: var(--soft); } h3 span { white-space: nowrap; }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: .4rem; padding: 1rem; margin: 1rem 0; }
 .card p { margin: .3rem 0; }
 dl { margin: .6rem 0; } dd { margin: 0; } dt { color: var(--soft); }

@@ -215,7 +215,8 @@ class DenseField(DensePasses):
         # Half of a symmetric sum: its mirror image is added.
         half = (self._transposed * (c @ slope / 2)) @ R
         half -= G.T @ (c[:, None] * mean + (np.abs(c) * (1.0 - sigma) / 2)[:, None] * G)
-        return half + half.T
+        value: Vector | None = half + half.T
+        return value
 
     def observe(self, path: Vector, top: NDArray[np.integer[Any]], gamma: Vector) -> Vector | None:
         """(L - L*, least attention on a top token) at the points (k, r) of a path, (2, k); see `passes.loss_gap`."""

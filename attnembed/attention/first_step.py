@@ -53,8 +53,9 @@ class OneStepResult(Record):
         return plotting.plot_bounds(self.error, self.bound, ax=ax)
 
 
-def _lengths(rows: Floats) -> Floats:
-    return np.sqrt(np.einsum("sk,sk->s", rows, rows))
+def _row_norms(rows: Floats) -> Floats:
+    value: Floats = np.sqrt(np.einsum("sk,sk->s", rows, rows))
+    return value
 
 
 def one_step(
@@ -98,7 +99,7 @@ def one_step(
     return OneStepResult(
         model=after,
         predicted_E=freeze(prediction.E),
-        error=freeze(_lengths(after.E - prediction.E)),
+        error=freeze(_row_norms(after.E - prediction.E)),
         bound=freeze(bound(E0, p0, v0, data, eta, kind).embedding),
         slope=prediction.slope,
         measured_slope=float(moved @ alpha / (alpha @ alpha)) if alpha.any() else float("nan"),

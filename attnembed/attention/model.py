@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import ArrayLike
 
-from attnembed._files import Member, read_checked, write_npz
+from attnembed._deprecation import moved
+from attnembed._files import Member, PathLike, read_checked, write_npz
 from attnembed._frozen import KeepsFrozen
 from attnembed._sparse import with_values
 from attnembed._typing import Floats
@@ -33,18 +34,22 @@ from attnembed.attention.passes import AnchoredPass, TokenSums, token_sums
 from attnembed.attention.products import embedding_product, embedding_transpose_product, rank_two, two_columns
 from attnembed.errors import DataFileError, InputError
 from attnembed.gibbs import probabilities
+from attnembed.gradients import Gradients
 from attnembed.losses import Loss, check_loss, logistic
-from attnembed.results import Record, Shown
+from attnembed.results import Shown
 
-__all__ = ["AttentionModel", "Gradients"]
+__all__ = ["AttentionGradients", "AttentionModel"]
 
 
-_TYPES = (np.float32, np.float64)
-_ARCHIVE = {"E": Member(_TYPES, ("V", "d")), "p": Member(_TYPES, ("d",)), "v": Member(_TYPES, ("d",))}
+FLOATS = (np.float32, np.float64)
+# What a file of the model holds.
+MEMBERS = {"E": Member(FLOATS, ("V", "d")), "p": Member(FLOATS, ("d",)), "v": Member(FLOATS, ("d",))}
+
+Model = TypeVar("Model")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Gradients(Record):
+class AttentionGradients(Gradients):
     """Gradients of the loss in E, p and v, the first kept as a matrix of rank two.
 
     ``E_factors`` = (A, B), each (V,), with grad_E L = -(A v^T + B p^T); ``E`` (V, d) is formed when first asked for.
@@ -57,6 +62,9 @@ class Gradients(Record):
     scaled_p: Floats
     log_scale: float
     _directions: tuple[Floats, Floats]
+
+    def _names(self) -> tuple[str, ...]:
+        return "E", "p", "v"
 
     @cached_property
     def E(self) -> Floats:
@@ -178,7 +186,7 @@ class AttentionModel(KeepsFrozen, Shown):
         """L = mean_i l(y_i f_i), l(z) = log(1 + e^{-z}) or another ``loss``: a `losses.Loss` or the name of one."""
         return self._sums(data, loss).loss
 
-    def loss_and_grads(self, data: TokenDataset, *, loss: Loss | str = logistic) -> tuple[float, Gradients]:
+    def loss_and_grads(self, data: TokenDataset, *, loss: Loss | str = logistic) -> tuple[float, AttentionGradients]:
         """The loss and its exact gradients in E (as two factors), p and v; see `passes` for the formulas.
 
         ``loss`` is a `losses.Loss`, or the name of one; logistic by default.
@@ -197,7 +205,7 @@ class AttentionModel(KeepsFrozen, Shown):
                 value, A, B, grad_p, grad_v = found
                 for array in (A, B, grad_p, grad_v):
                     array.flags.writeable = False
-                return value, Gradients(grad_p, grad_v, (A, B), grad_p, 0.0, (self.v, self.p))
+                return value, AttentionGradients(grad_p, grad_v, (A, B), grad_p, 0.0, (self.v, self.p))
         sums = self._sums(data, loss)
         A, B = (freeze(factor.astype(self.E.dtype, copy=False)) for factor in (sums.A, sums.B))
         peak = float(np.abs(sums.scaled_B).max()) or 1.0  # float32 would lose a small B
@@ -208,7 +216,8 @@ class AttentionModel(KeepsFrozen, Shown):
             suspect = not math.isfinite(grad_p @ grad_v)  # one product instead of two scans
         if suspect:
             self._finite("gradients", grad_p, grad_v)
-        return sums.loss, Gradients(grad_p, grad_v, (A, B), scaled, sums.log_scale + np.log(peak), (self.v, self.p))
+        log_scale = sums.log_scale + np.log(peak)
+        return sums.loss, AttentionGradients(grad_p, grad_v, (A, B), scaled, log_scale, (self.v, self.p))
 
     def hessian_p(self, data: TokenDataset, *, loss: Loss | str = logistic) -> Floats:
         """Second derivative of the loss in p, (d, d), symmetric."""
@@ -240,20 +249,14 @@ class AttentionModel(KeepsFrozen, Shown):
         """Share of sequences with y_i f_i > 0, in [0, 1]; an output of exactly 0 counts as wrong."""
         return float(np.mean(self.output(data) * data.labels > 0))
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: PathLike) -> None:
         """Write E, p and v to an npz archive (no pickle), atomically."""
         write_npz(path, E=self.E, p=self.p, v=self.v)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> AttentionModel:
+    def load(cls, path: PathLike) -> AttentionModel:
         """Read a model written by `save`; anything malformed raises DataFileError."""
-        arrays = read_checked(path, _ARCHIVE)
-        if len({array.dtype for array in arrays.values()}) > 1:
-            raise DataFileError(path, "must hold E, p and v of one type")
-        try:
-            return cls(**arrays)
-        except InputError as error:
-            raise DataFileError(path, f"does not hold a model: {error}") from error
+        return read_parameters(path, MEMBERS, cls)
 
     def _check(self, data: TokenDataset) -> None:
         check_data(data, self.vocab_size)
@@ -289,3 +292,19 @@ class AttentionModel(KeepsFrozen, Shown):
 
     def __repr__(self) -> str:
         return f"AttentionModel(vocab_size={self.vocab_size}, dim={self.dim}, dtype={self.E.dtype})"
+
+
+def read_parameters(path: PathLike, members: Mapping[str, Member], build: Callable[..., Model]) -> Model:
+    """The model of the arrays in a file, which must be of one type; anything malformed raises DataFileError."""
+    arrays = read_checked(path, members)
+    if len({array.dtype for array in arrays.values()}) > 1:
+        *names, last = members
+        raise DataFileError(path, f"must hold {', '.join(names)} and {last} of one type")
+    try:
+        return build(**arrays)
+    except InputError as error:
+        raise DataFileError(path, f"does not hold a model: {error}") from error
+
+
+# It had this name once.
+__getattr__ = moved(__name__, {"Gradients": f"{__name__}:AttentionGradients"})

@@ -61,7 +61,8 @@ def load_function(target: str) -> Callable[..., Any]:
         functions = [key for key in own if callable(getattr(module, key)) and not key.startswith("_")]
         hint = f"it has {', '.join(functions[:8])}" if functions else "it defines none"
         raise InputError("NAME", f"must be a function of {path}", got=repr(name), hint=hint)
-    return function
+    found: Callable[..., Any] = function
+    return found
 
 
 def claims_file(entry: Claim) -> str | None:

@@ -251,7 +251,7 @@ class LogEnds:
 
 def largest_moved(message: Floats, pairwise: Floats) -> Floats:
     """max over k of message[k, i] + W[k, l], as (l, i): K sums and maxima along memory."""
-    out = message[0] + pairwise[0][:, None]
+    out: Floats = message[0] + pairwise[0][:, None]
     rival = np.empty_like(out)
     for k in range(1, len(pairwise)):
         np.add(message[k], pairwise[k][:, None], out=rival)

@@ -26,7 +26,7 @@ from numpy.typing import ArrayLike, NDArray
 from attnembed._typing import Floats, Ints
 from attnembed._validation import as_array, check_choice, check_positive
 from attnembed.errors import InputError
-from attnembed.losses import cross_entropy
+from attnembed.gibbs import cross_entropy
 from attnembed.structured.chain import ChainBatch, decode, largest, max_sum_dtype
 from attnembed.structured.forward_backward import Posterior, posterior
 from attnembed.structured.packing import Packing
@@ -356,4 +356,5 @@ def _impossible(sequence: int) -> InputError:
 def _gather_rows(index: Ints, rows: Floats, k: int) -> Floats:
     """out[j] = sum of the rows whose index is j, (k, ...)."""
     pick = sp.csr_array((np.ones(len(index), rows.dtype), index, np.arange(len(index) + 1)), shape=(len(index), k))
-    return pick.T @ rows
+    value: Floats = pick.T @ rows
+    return value

@@ -141,4 +141,5 @@ class Packing(Record):
         pieces = -(-steps // size)
         where = self.sequence * pieces + self.time // size
         total = np.bincount(where, weights=values, minlength=len(self) * pieces).astype(np.float64, copy=False)
-        return total.reshape(len(self), pieces).sum(axis=1)
+        value: NDArray[np.float64] = total.reshape(len(self), pieces).sum(axis=1)
+        return value

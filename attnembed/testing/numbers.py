@@ -66,7 +66,8 @@ def draw_matrix(draw: Draw, shape: tuple[int, ...], scale: float = 2.0, *, gener
     if generic is None:
         generic = draw(BOOLEANS)
     if not generic:
-        return draw(readable(shape, scale)).copy()
+        value: Doubles = draw(readable(shape, scale)).copy()
+        return value
     rng = np.random.default_rng(draw(SEEDS))
     # Three digits keep them readable and, but for chance, different.
     return np.round(rng.normal(scale=scale / 2, size=shape), 3) + 0.0

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from attnembed._typing import Doubles
 from attnembed.structured.data import ChainDataset, GridDataset
+from attnembed.structured.layers import Conv2D, Dense, Layer, ReLU, Tanh
 from attnembed.structured.model import ChainCRF, GridCRF
-from attnembed.structured.networks import Conv2D, Dense, Layer, Network, ReLU, Tanh
+from attnembed.structured.networks import Network
 from attnembed.testing.numbers import BOOLEANS, check_range, digits, draw_matrix, integers
 from attnembed.testing.problem import Problem
 

@@ -90,7 +90,8 @@ def local_optima(model: Parameters, data: TokenDataset, *, limit: int = 10_000) 
 
 def _types(data: TokenDataset, i: int) -> Ints:
     """The token types of a sequence, in ascending order."""
-    return data.counts.indices[data.counts.indptr[i] : data.counts.indptr[i + 1]].astype(np.int64)
+    value: Ints = data.counts.indices[data.counts.indptr[i] : data.counts.indptr[i + 1]].astype(np.int64)
+    return value
 
 
 def _may_be_feasible(rows: Floats, n_new: int) -> bool:

@@ -113,7 +113,8 @@ def gaussian_bound(rng: np.random.Generator) -> Evidence:
 
     def quantiles(ratios: list[list[float]]) -> np.ndarray:
         """What each ratio to its bound exceeds with probability delta: 1 or less, if the bound is right."""
-        return np.quantile(np.array(ratios), 1 - delta, axis=0, method="inverted_cdf")
+        value: np.ndarray = np.quantile(np.array(ratios), 1 - delta, axis=0, method="inverted_cdf")
+        return value
 
     # In general, scores and values of one size.
     data, dim = ragged_instance(rng).data, 400
@@ -194,7 +195,8 @@ def alpha_phi_delta(rng: np.random.Generator) -> Evidence:
 
     def delta(weight: np.ndarray) -> np.ndarray:
         joint = np.stack([weight[data.labels > 0].sum(axis=0), weight[data.labels < 0].sum(axis=0)])
-        return (joint[0] - joint[1]) / joint.sum(axis=0)
+        value: np.ndarray = (joint[0] - joint[1]) / joint.sum(axis=0)
+        return value
 
     def residual(difference: np.ndarray) -> float:
         return float(np.nanmax(np.abs(data.signed_frequency - data.frequency * difference)))

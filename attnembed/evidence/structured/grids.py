@@ -43,14 +43,14 @@ def mean_field(rng: np.random.Generator) -> Evidence:
         found = grid_mean_field(unary, pairwise, weights, tolerance=1e-13, max_sweeps=1000)
         q, bound = found.node[0], float(found.bound[0])
 
-        def off(factor: float, at: tuple = (unary, pairwise, weights, q, bound)) -> float:
+        def off(factor: float, at: tuple[Any, ...] = (unary, pairwise, weights, q, bound)) -> float:
             u, w, c, q, bound = at
             field, energy = u[0].copy(), float(np.sum(u[0] * q) + entr(q).sum())
             for a, b, cw in _edges(factor * w, c):
                 field[a] += cw @ q[b]
                 field[b] += cw.T @ q[a]
                 energy += float(q[a] @ cw @ q[b])
-            return max(float(np.abs(softmax(field, axis=-1) - q).max()), abs(bound - energy))
+            return max(float(np.abs(softmax(field, axis=-1) - q).max()), abs(float(bound) - energy))
 
         truth = enumerate_grid(unary[0], *_matrices(pairwise, weights)).log_partition
         worst = max(worst, off(1.0), bound - truth if spread else abs(bound - truth))
@@ -76,7 +76,7 @@ def grid_objectives(rng: np.random.Generator) -> Evidence:
         unary, pairwise, weights = _grid(rng, k, 0.4)
         labels = rng.integers(0, k, size=(1, 2, 3))
 
-        def value(u: Doubles, w: Doubles, at: tuple = (name, labels, weights)) -> float:
+        def value(u: Doubles, w: Doubles, at: tuple[Any, ...] = (name, labels, weights)) -> float:
             return grid_objective(at[0], u, w, at[1], at[2]).value
 
         truth = _defined(name, unary, pairwise, weights, labels)
