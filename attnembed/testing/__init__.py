@@ -10,7 +10,7 @@ from __future__ import annotations
 
 try:
     import hypothesis  # noqa: F401
-except ImportError as error:  # pragma: no cover - tried in an environment of its own
+except ImportError as error:
     raise ImportError(
         "attnembed.testing needs the package hypothesis; install it with: python -m pip install 'attnembed[test]'"
     ) from error
