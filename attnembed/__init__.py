@@ -30,9 +30,11 @@ if TYPE_CHECKING:
     from attnembed.attention.two_layer import TwoLayerModel
     from attnembed.errors import NotSeparableError
     from attnembed.evidence import Evidence, by_construction, claim, claims, verify
+    from attnembed.infeasibility import infeasibility_proof
     from attnembed.integration import integrate
     from attnembed.margins import max_margin, max_margin_pairs
     from attnembed.optim import SGD, Adam
+    from attnembed.structured.certified import chain_log_partition_enclosure
     from attnembed.structured.chain import chain_log_partition, chain_marginals, chain_sample, chain_viterbi
     from attnembed.structured.compare import compare_arms
     from attnembed.structured.constraints import bio_constraints
@@ -67,6 +69,7 @@ __all__ = [
     "birnn",
     "by_construction",
     "chain_log_partition",
+    "chain_log_partition_enclosure",
     "chain_marginals",
     "chain_objective",
     "chain_sample",
@@ -79,6 +82,7 @@ __all__ = [
     "gradient_flow",
     "grid_decode",
     "grid_map",
+    "infeasibility_proof",
     "integrate",
     "lenet",
     "load_counts",
@@ -125,9 +129,11 @@ attach(
         "attnembed.attention.training": ("train",),
         "attnembed.attention.two_layer": ("TwoLayerModel",),
         "attnembed.errors": ("NotSeparableError",),
+        "attnembed.infeasibility": ("infeasibility_proof",),
         "attnembed.integration": ("integrate",),
         "attnembed.margins": ("max_margin", "max_margin_pairs"),
         "attnembed.optim": ("SGD", "Adam"),
+        "attnembed.structured.certified": ("chain_log_partition_enclosure",),
         "attnembed.structured.chain": ("chain_log_partition", "chain_marginals", "chain_sample", "chain_viterbi"),
         "attnembed.structured.compare": ("compare_arms",),
         "attnembed.structured.constraints": ("bio_constraints",),

@@ -19,6 +19,7 @@ LAYERS = (
     ("losses", "gibbs", "reference", "plotting"),
     (
         "enclosures",
+        "infeasibility",
         "margin_norms",
         "margin_pivoting",
         "margins",
