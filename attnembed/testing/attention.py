@@ -15,7 +15,7 @@ from attnembed._validation import check_choice, check_positive
 from attnembed.attention.data import TokenDataset
 from attnembed.attention.first_step import one_step
 from attnembed.attention.model import AttentionModel
-from attnembed.attention.selection import margin_constraints, top_tokens
+from attnembed.attention.selection import margin_constraints, select
 from attnembed.attention.theory.basin import basin_condition
 from attnembed.errors import NotSeparableError
 from attnembed.margins import max_margin
@@ -340,7 +340,7 @@ def _problems(
 
 def _separable(draw: Draw, problem: Problem, *, basin: bool) -> Problem:
     model, data = problem.model, problem.data
-    tokens = top_tokens(data, model.E @ model.v)[0]
+    tokens = select(model, data).top  # of two values that differ by rounding alone, the same one as everywhere
     assume(bool(np.any(np.diff(data.counts.indptr) > 1)))  # one type in each sequence leaves nothing to select
     try:
         p = max_margin(margin_constraints(model, data, tokens).differences).p
