@@ -33,10 +33,12 @@ if TYPE_CHECKING:
     from attnembed.evidence import Evidence, by_construction, claim, claims, verify
     from attnembed.experiments import reproduce
     from attnembed.gradcheck import check_gradient
+    from attnembed.infeasibility import infeasibility_proof
     from attnembed.integration import integrate
     from attnembed.margins import max_margin, max_margin_pairs
     from attnembed.optim import SGD, Adam
     from attnembed.results import Status
+    from attnembed.structured.certified import chain_log_partition_enclosure
     from attnembed.structured.chain import chain_log_partition, chain_marginals, chain_sample, chain_viterbi
     from attnembed.structured.constraints import bio_constraints
     from attnembed.structured.corpora import load_horses, load_ocr, load_sentences
@@ -71,6 +73,7 @@ __all__ = [
     "birnn",
     "by_construction",
     "chain_log_partition",
+    "chain_log_partition_enclosure",
     "chain_marginals",
     "chain_objective",
     "chain_sample",
@@ -84,6 +87,7 @@ __all__ = [
     "gradient_flow",
     "grid_decode",
     "grid_map",
+    "infeasibility_proof",
     "integrate",
     "lenet",
     "load_counts",
@@ -133,10 +137,12 @@ attach(
         "attnembed.compare": ("compare_arms",),
         "attnembed.errors": ("NotSeparableError",),
         "attnembed.gradcheck": ("check_gradient",),
+        "attnembed.infeasibility": ("infeasibility_proof",),
         "attnembed.integration": ("integrate",),
         "attnembed.margins": ("max_margin", "max_margin_pairs"),
         "attnembed.optim": ("SGD", "Adam"),
         "attnembed.results": ("Status",),
+        "attnembed.structured.certified": ("chain_log_partition_enclosure",),
         "attnembed.structured.chain": ("chain_log_partition", "chain_marginals", "chain_sample", "chain_viterbi"),
         "attnembed.structured.constraints": ("bio_constraints",),
         "attnembed.structured.corpora": ("load_horses", "load_ocr", "load_sentences"),

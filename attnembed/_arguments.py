@@ -159,6 +159,9 @@ def _add_list(commands: _Commands) -> argparse.ArgumentParser:
     pages = parser.add_mutually_exclusive_group()
     pages.add_argument("--markdown", action="store_true", help="the claims as a Markdown page")
     pages.add_argument("--api", action="store_true", help="the public names and their docstrings as a Markdown page")
+    parser.add_argument(
+        "--verdicts", type=_path, metavar="FILE.json", help="with --markdown: add those of `verify --json FILE.json`"
+    )
     return parser
 
 

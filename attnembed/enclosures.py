@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from attnembed._typing import Floats
 
-__all__ = ["Rows", "margin_enclosure", "rounding_constant"]
+__all__ = ["Rows", "combination_above", "margin_enclosure", "rounding_constant"]
 
 Indices = NDArray[np.intp]
 
@@ -65,6 +65,15 @@ def margin_enclosure(rows: Rows, p: Floats, dual: Floats) -> tuple[float, float]
     if high - low > _WIDTH * high:
         low, high = max(low, _low(rows, p, exact=True)), min(high, _high(rows, dual, exact=True))
     return low, high
+
+
+def combination_above(rows: Floats, weights: Floats) -> float:
+    """||D^T w|| / sum w, rounded up, for a matrix D (m, d) and weights w >= 0: no unit x has a larger margin."""
+    support = np.flatnonzero(weights > 0)
+    u, parts = weights[support], np.ascontiguousarray(rows[support].T)
+    combination = _exact_products((parts,), u)
+    slack = 2 * _UNIT * _norm_above(combination) + 16 * parts.size * _TINY
+    return _up(_up(_norm_above(combination) + slack) / (math.fsum(u) * (1 - 2 * _UNIT)))
 
 
 def _low(rows: Rows, p: Floats, *, exact: bool) -> float:

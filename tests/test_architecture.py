@@ -19,6 +19,7 @@ LAYERS = (
     ("formulas", "losses", "gibbs", "reference", "plotting"),
     (
         "enclosures",
+        "infeasibility",
         "margin_norms",
         "margin_pivoting",
         "margin_rows",

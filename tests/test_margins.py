@@ -21,7 +21,7 @@ from attnembed import margins
 from attnembed.errors import InputError, InputTypeError, NotSeparableError
 from attnembed.margins import kkt_residual, max_margin, max_margin_pairs
 from attnembed.results import Status
-from tests.strategies import generators
+from attnembed.testing import generators
 
 Array = NDArray[np.float64]
 

@@ -234,7 +234,7 @@ def script(predicate: Predicate, problem: Any) -> str:
         *(_NETWORK if "Network." in as_code(problem) else ()),
         *needed,
     }
-    ordered = sorted(imports, key=lambda line: (not line.startswith("import"), line))
+    ordered = sorted(imports, key=lambda line: (not line.startswith("import"), not line.startswith("from"), line))
     instance = as_code(problem)
     return "\n".join(
         [*ordered, "", *([source, ""] if source else []), f"problem = {instance}", f"print({name}(problem))"]

@@ -27,7 +27,7 @@ from attnembed.clocks import CLOCKS, Clock
 from attnembed.errors import InputError
 from attnembed.results import Status
 from tests.attention.theory.instances import as_model, unit_model
-from tests.strategies import AttentionProblem, attention_problems
+from tests.plain import AttentionProblem, attention_problems
 
 Array = np.ndarray[Any, Any]
 

@@ -24,7 +24,7 @@ from attnembed.attention.training import TrainResult, TrainState, split_dataset,
 from attnembed.errors import DataFileError, InputError
 from attnembed.optim import SGD, Adam, Cosine, Optimizer
 from attnembed.results import Status
-from tests.strategies import AttentionProblem, attention_problems
+from tests.plain import AttentionProblem, attention_problems
 
 SUBSETS = [("E",), ("p",), ("v",), ("E", "p"), ("E", "p", "v")]
 OPTIMIZERS = [

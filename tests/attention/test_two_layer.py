@@ -22,7 +22,7 @@ from attnembed.attention.two_layer import TwoLayerModel
 from attnembed.errors import DataFileError, InputError, InputTypeError
 from attnembed.gradcheck import check_gradient, check_gradient_complex_step
 from attnembed.optim import Adam
-from tests.strategies import generators
+from attnembed.testing import generators
 
 Array = np.ndarray[Any, Any]
 NAMES = ("E", "p", "v", "W")
