@@ -19,6 +19,8 @@ TOY = '''"""A toy."""
 def area(a: float, b: float) -> float:
     """a * b, once 1 + 1."""
     if a < 0 or b < 0:
+        return 0.0
+    if a > 9 + 1:
         raise ValueError("not below " + "0")
     return a * b
 
@@ -48,6 +50,8 @@ def test_each_mutant_is_one_change_of_one_expression() -> None:
         assert sum(a != b for a, b in zip(before, after)) == 1, mutant.name
     # What is said to the caller is no value.
     assert not any("not below" in mutant.before for mutant in mutants)
+    # Nor is what is refused.
+    assert not any("9" in mutant.before for mutant in mutants)
     assert not any("1 + 1" in mutant.before for mutant in mutants)
 
 
