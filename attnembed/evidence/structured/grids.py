@@ -172,9 +172,9 @@ def exact_map(rng: np.random.Generator) -> Evidence:
         unary = sizes * rng.standard_normal((1, 2, 3, 2))
         pairwise = 2.0 ** rng.integers(-10, 10) * rng.standard_normal((2, 2, 2))
         weights = rng.uniform(0.2, 2.0, size=(1, 2, 2)), rng.uniform(0.2, 2.0, size=(1, 1, 3))
-        if kind == 4:  # one label as good as the other but for a unit in the last place
-            unary[0, :, :, 1] = unary[0, :, :, 0]
-            unary[0, 1, 1, 0] = np.nextafter(unary[0, 1, 1, 1], np.inf)
+        if kind >= 4:  # one label as good as the other but for units in the last place, which add up
+            unary = 2.0 ** rng.integers(0, 5, size=(1, 2, 3, 1)) * rng.uniform(1, 1.5, size=(1, 2, 3, 1)) + np.zeros(2)
+            unary[..., 0] += np.spacing(unary[..., 0]) * rng.integers(-3, 4, size=(1, 2, 3))
             pairwise = np.array([np.eye(2)] * 2) * 1e6
         scores = _exact_scores(unary, pairwise, weights)
         best = max(scores.values())

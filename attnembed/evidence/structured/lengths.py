@@ -34,7 +34,10 @@ def long_chains(rng: np.random.Generator) -> Evidence:
         lengths = np.array([180, int(rng.integers(130, 180))])
         unary, pairwise = spread * rng.standard_normal((2, 180, k)), spread * rng.standard_normal((k, k))
         if forbidden:
-            pairwise[0, 1] = unary[0, 7, 0] = unary[1, 100, k - 1] = -np.inf
+            # Anywhere, the ends of the blocks included.
+            pairwise[0, 1] = -np.inf
+            for row in unary:
+                row[rng.choice(130, 40, replace=False), rng.integers(0, k)] = -np.inf
         truth = [_plain(u[:length], pairwise) for u, length in zip(unary, lengths)]
         worst = max(worst, _off(unary, pairwise, lengths, truth))
         control = min(control, _off(unary, 1.1 * pairwise, lengths, truth))
