@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from attnembed.attention.data import TokenDataset
 from attnembed.attention.flow import gradient_flow
-from attnembed.attention.model import AttentionModel
 from attnembed.attention.selection import margin_constraints, select
 from attnembed.attention.theory.basin import basin_bound, basin_condition
 from attnembed.attention.theory.smoothness import smoothness_bound

@@ -42,7 +42,9 @@ def large_data(rng: np.random.Generator) -> Evidence:
         A, B = grads.E_factors
         value = float(attention_loss(E, model.p, model.v, tokens, labels))
         errors = [abs(loss / value - 1), float(np.linalg.norm(E.T @ A + truth.v) / np.linalg.norm(truth.v))]
-        errors += [float(np.linalg.norm(a - b) / np.linalg.norm(b)) for a, b in ((grads.E, truth.E), (grads.v, truth.v))]
+        errors += [
+            float(np.linalg.norm(a - b) / np.linalg.norm(b)) for a, b in ((grads.E, truth.E), (grads.v, truth.v))
+        ]
         if scale > 1e3:  # the sums are right to the rounding of the scores; p is left to decimals
             worst = max(worst, *(error / scale for error in errors))
             place = {int(s): k for k, s in enumerate(kinds)}

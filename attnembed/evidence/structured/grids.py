@@ -174,7 +174,8 @@ def exact_map(rng: np.random.Generator) -> Evidence:
         weights = rng.uniform(0.2, 2.0, size=(1, 2, 2)), rng.uniform(0.2, 2.0, size=(1, 1, 3))
         if kind >= 4:  # one label as good as the other but for units in the last place, which add up
             unary = 2.0 ** rng.integers(0, 5, size=(1, 2, 3, 1)) * rng.uniform(1, 1.5, size=(1, 2, 3, 1)) + np.zeros(2)
-            unary[..., 0] += np.spacing(unary[..., 0]) * rng.integers(-3, 4, size=(1, 2, 3))
+            units = rng.integers(-3, 4, size=(1, 2, 3))
+            unary[..., 0] += np.spacing(unary[..., 0]) * (units if kind == 5 else 1 + np.abs(units))
             pairwise = np.array([np.eye(2)] * 2) * 1e6
         scores = _exact_scores(unary, pairwise, weights)
         best = max(scores.values())
