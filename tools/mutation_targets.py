@@ -351,9 +351,6 @@ EQUIVALENT: dict[str, str] = {
     "margins.py:_least_distance: u, q = u / residual**2, q / residual**2 [power: residual ** 2 -> residual] (2)": (
         "a point of the wrong length is not tight on its support, from which `_tight` then computes it anew"
     ),
-    "attention/data.py:TokenDataset.check_assumption: if mixed.size > limit: [strict: mixed.size > limit -> mixed.size >= limit]": (
-        "how many violations are named, not how many there are"
-    ),
     "attention/data.py:TokenDataset.posterior_difference: np.divide(self.signed_frequency, self.frequency, out=out, where=self.frequency > 0) [strict: self.frequency > 0 -> self.frequency >= 0]": (
         "a token that does not occur has 0 / 0, which is NaN as it is without the division"
     ),
@@ -375,23 +372,11 @@ EQUIVALENT: dict[str, str] = {
     "enclosures.py:_low: bound -= 4 * _UNIT * abs(bound) + _TINY [drop: 4 * _UNIT * abs(bound) + _TINY -> 4 * _UNIT * abs(bound)]": (
         "the term for underflow matters only below the smallest normal float"
     ),
-    "enclosures.py:_low: if critical.size * d <= _MOST_EXACT: [sense: critical.size * d <= _MOST_EXACT -> critical.size * d >= _MOST_EXACT]": (
-        "both forms of the bounds hold; which is narrower is a matter of effort"
-    ),
-    "enclosures.py:_norm_above: return scale * (math.sqrt(square) * (1 + 8 * _UNIT) + len(x) * 1e-160) * (1 + 2 * _UNIT) [factor: math.sqrt(square) * (1 + 8 * _UNIT) -> math.sqrt(square) / (1 + 8 * _UNIT)]": (
-        "the bound keeps its other slack, which is more than the roundings of a sum of a few squares"
-    ),
-    "enclosures.py:margin_enclosure: if high - low > _WIDTH * high: [sense: high - low > _WIDTH * high -> high - low < _WIDTH * high]": (
-        "both forms of the bounds hold; which is narrower is a matter of effort"
-    ),
     "losses.py:Loss.rise: near = np.abs(plain) < _PLAIN_SHARE * np.abs(after) [function: np.abs(after) -> after]": (
         "the losses of the package are not negative"
     ),
     "margins.py:_least_distance: if d > 1.5 * k:  # the triangular factor is the same least-squares problem in k + 1 rows [strict: d > 1.5 * k -> d >= 1.5 * k]": (
         "both are the same least-squares problem"
-    ),
-    "margins.py:_solve: unit = 1.0 / length if length else float(lengths.min())  # p / unit is then of length 1 or more [extreme: lengths.min() -> lengths.max()]": (
-        "any positive unit of the size of the rows gives the same point"
     ),
     "structured/forward_backward.py:posterior: blocks = cut(packing, len(columns)) if dtype == np.float64 else None [branch: cut(packing, len(columns)) if dtype == np.float64 else None -> None if dtype == np.float64 else cut(packing, len(columns))]": (
         "with or without blocks the recursion has the same results to rounding"
@@ -407,5 +392,8 @@ EQUIVALENT: dict[str, str] = {
     ),
     "structured/min_cut.py:_spin_model: return field, couplings, 8 * _EPS * size + _TINY [sign: 8 * _EPS * size + _TINY -> 8 * _EPS * size - _TINY]": (
         "the smallest float is below the rounding of any field that is not zero, and zero is left open either way"
+    ),
+    "attention/theory/rates.py:_offset: return x, float(np.linalg.norm(A.T @ lam - target) / np.linalg.norm(target)) [factor: np.linalg.norm(A.T @ lam - target) / np.linalg.norm(target) -> np.linalg.norm(A.T @ lam - target) * np.linalg.norm(target)]": (
+        "the residual of a solution is rounding, and that of no solution is not small, in either unit"
     ),
 }
