@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.mutants import Check, Outcome, Sandbox, checks_of, examine, main, table
+from tools.mutants import Check, Outcome, Sandbox, checks_of, examine, failing, main, table
 from tools.mutation_reach import Reach, first_lines
 from tools.mutation_rules import Mutant, chosen, mutants_of
 from tools.mutation_targets import EQUIVALENT, TARGETS, Target
@@ -102,7 +102,9 @@ def test_caught_and_survived(tmp_path: Path) -> None:
     )
     sandbox = Sandbox(copy, root, ("toy", "see.py"))
     checks = [Check("claims", ("{python}", "see.py", "claim")), Check("tests", ("{python}", "see.py", "test"))]
-    assert [sandbox.fails(check) for check in checks] == [None, None]
+    assert failing([*checks, *checks], sandbox, 2) == []
+    wrong = Check("tests", ("{python}", "-c", "print('wrong'); exit(1)"))
+    assert failing([*checks, wrong, wrong], sandbox, 2) == ["wrong"]
 
     def outcome(**wanted: str) -> Outcome:
         (mutant,) = only(**wanted)

@@ -26,6 +26,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -216,6 +217,13 @@ def measured_reach(sandbox: Sandbox, jobs: int, instances: int) -> dict[str, Any
     return dict(json.loads(file.read_text(encoding="utf-8")))
 
 
+def failing(checks: Iterable[Check], sandbox: Sandbox, jobs: int) -> list[str]:
+    """What the checks that fail on the package as it is say, each once: they would seem to catch every mutant."""
+    every = list({check.command: check for check in checks}.values())
+    with ThreadPoolExecutor(jobs) as pool:
+        return [said for said in pool.map(sandbox.fails, every) if said is not None]
+
+
 def digest(folder: Path) -> str:
     """A checksum of the files that the outcomes depend on."""
     found = hashlib.sha256()
@@ -259,7 +267,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code 0 if nothing survives, 1 if something does, 2 if the claims fail on the package as it is."""
+    """Exit code 0 if nothing survives, 1 if something does, 2 if claims or tests fail on the package as it is."""
     options = _parser().parse_args(arguments)
     if options.table:
         print(summary(read_outcomes(options.table)))
@@ -296,6 +304,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for mutant, target in work
             if mutant.name not in known
         ]
+        if not state.get("tests_pass"):
+            wrong = failing((check for _, checks in todo for check in checks if check.name == "tests"), sandbox, jobs)
+            if wrong:
+                print("these tests fail on the package as it is:", *wrong, sep="\n", file=sys.stderr)
+                return 2
+            state["tests_pass"] = not options.claims_only and not options.module and not options.match
         run(todo, Path(folder), jobs, say, options.seconds)
     names = {mutant.name for mutant, _ in work}
     outcomes = [Outcome(**row) for row in state["outcomes"] if row["mutant"] in names]
