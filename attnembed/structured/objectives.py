@@ -74,7 +74,7 @@ def _nll_terms(p: Posterior, labels: Ints) -> tuple[Floats, Floats, Floats, floa
     others = _others(p.node, own)
     after = p.after.ravel()[own[n:]].astype(np.float64)
     pair = p.transition.ravel()[y * k + z] * after
-    with np.errstate(divide="ignore", invalid="ignore"):  # a label too unlikely for this domain
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # a label too unlikely for this domain
         likely = node.copy()
         likely[n:] = p.before.ravel()[own[left]] / node[left] * pair
         losses = -np.log(likely)

@@ -61,6 +61,7 @@ SYMBOLS = {
     "attention/norm-constant": "||p_t||",
     "attention/attention-decay": "t times",
     "structured/chain-enumeration": "log Z",
+    "structured/long-chains": "log Z",
 }
 
 

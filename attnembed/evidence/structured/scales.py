@@ -243,9 +243,9 @@ def online_descends(rng: np.random.Generator) -> Evidence:
     derivation="derivations/online-scaling.md",
 )
 def scale_decides(rng: np.random.Generator) -> Evidence:
-    data = make_chain_dataset(700, 8, 5, 8, emission=0.7, transition=2.0, rng=rng)
-    train, test = data.subset(range(200)), data.subset(range(200, 700))
-    network, pairwise = mlp(8, (32,), 5, rng=rng), rng.normal(size=(5, 5))
+    data = make_chain_dataset(600, 8, 5, 8, emission=0.7, transition=2.0, rng=rng)
+    train, test = data.subset(range(200)), data.subset(range(200, 600))
+    network, pairwise = mlp(8, (16,), 5, rng=rng), rng.normal(size=(5, 5))
 
     def spread(scaling: OnlineScaling | None) -> float:
         scores = [
@@ -254,7 +254,7 @@ def scale_decides(rng: np.random.Generator) -> Evidence:
                     ChainCRF(network, pairwise, pairwise_scale=c),
                     train,
                     scaling=scaling,
-                    n_epochs=15,
+                    n_epochs=6,
                     optimizer=Adam(step_size=1e-2),
                     rng=0,
                 )
