@@ -132,28 +132,31 @@ PROBLEMS = [
 
 RESCALE = "divide the rows by their length, or by one number, before the call"
 ABSOLUTE = "its test of infeasibility is absolute: rows of length 1e-6 pass for zero rows that cannot reach 1"
-LOOSE = Reason("its tolerances are 1e-3 by default (eps_abs, eps_rel)", "set eps_abs = eps_rel = 1e-9 and polish")
+LOOSE = Reason("its tolerances are 1e-3 by default (eps_abs, eps_rel)", "set eps_abs and eps_rel to 1e-9")
 STUCK = Reason(
     "SLSQP ends with success False and a message about its line search, which does not say what is wrong",
     "rescale; use it for small dense programs of unit scale only",
 )
 REASONS: Reasons = {
     (SMALL, "daqp"): Reason(ABSOLUTE, RESCALE + "; zero_tol=1e-20 works, too"),
-    (SMALL, "clarabel"): Reason(ABSOLUTE, RESCALE),
+    (SMALL, "clarabel"): Reason(ABSOLUTE, RESCALE + "; or lower tol_infeas_abs and tol_infeas_rel"),
     (SMALL, "osqp"): Reason(ABSOLUTE, RESCALE),
     (SMALL, "scipy, SLSQP"): STUCK,
     (ONE, "osqp"): LOOSE,
     (TWICE, "osqp"): LOOSE,
     (LARGE, "clarabel"): Reason(
-        "half the squared length of p is 1e-13 here, far below the absolute gap of 1e-8 that it accepts as solved",
-        RESCALE,
+        "half the squared length of p is 1e-13 here; a gap of 1e-8 passes for solved, and the relative one is beside 1",
+        "lower tol_gap_abs and tol_gap_rel, both; or " + RESCALE,
     ),
     (LARGE, "osqp"): Reason("p is 1e-6 here, below the absolute tolerance of 1e-3 that it accepts as solved", RESCALE),
     (NEARLY, "daqp"): Reason(
         "below 1e-6 what is left of a row beside the others counts as nothing",
         "zero_tol, primal_tol and pivot_tol, each alone, do not mend it: use another solver",
     ),
-    (NEARLY, "osqp"): Reason("its test of infeasibility has the tolerance 1e-4 (eps_prim_inf)", "lower eps_prim_inf"),
+    (NEARLY, "osqp"): Reason(
+        "its test of infeasibility has the tolerance 1e-4 (eps_prim_inf); below, it runs out of iterations",
+        "use a solver of active sets, such as quadprog",
+    ),
     (NEARLY, "scipy, SLSQP"): Reason(
         "its relative error grows with the squared length of p, 1e12, times the rounding; success is True",
         "check D p >= 1 yourself",

@@ -124,7 +124,7 @@ REASONS: Reasons = {
         "pass such values by position, or rename the parameter; a sweep may use any name",
     ),
     (KEYWORDS, "Pebble, ProcessPool"): Reason(
-        "submit(function, timeout, ...) has a parameter of its own in second place, and takes that name from the call",
-        "wrap it: submit(function, None, *args, **options), with no keyword called timeout",
+        "submit(function, timeout, /, ...) wants a timeout of its own in second place, and has no default for it",
+        "wrap it in an Executor whose submit calls submit(function, None, *args, **options)",
     ),
 }
