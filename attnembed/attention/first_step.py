@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,6 +16,9 @@ from attnembed.attention.theory.one_step import bound, predict
 from attnembed.errors import InputError
 from attnembed.losses import Loss, check_loss, logistic
 from attnembed.results import Record
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ["OneStepResult", "one_step"]
 
@@ -41,6 +45,12 @@ class OneStepResult(Record):
     slope: float
     measured_slope: float
     step_size: float
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the error of every token against its bound, on new axes where none are given; returns the axes."""
+        from attnembed import plotting
+
+        return plotting.plot_bounds(self.error, self.bound, ax=ax)
 
 
 def _lengths(rows: Floats) -> Floats:
