@@ -1,7 +1,8 @@
 """Chunking on CoNLL-2000 with the features that CRFsuite gets: the F1 that each reaches, and when.
 
-Everybody trains on all 8,936 sentences and is scored on the 2,012 test sentences; steps and epochs are those of
-`attnembed reproduce chunking`, and CRFsuite's options its defaults, so that nothing is chosen on the test data. The
+Everybody trains on all 8,936 sentences and is scored on the 2,012 test sentences. Steps and batches are those of
+`attnembed reproduce chunking`, the epochs are fixed, and CRFsuite's options are its defaults: nothing is chosen on the
+test data. The
 features are the 28 ids per token of `structured.features.WindowFeatures` (minimal count 3) and a constant one. Times
 are processor seconds of training on one thread, without the features and without the scoring along the way.
 
