@@ -2,9 +2,9 @@
 
 Everybody trains on all 8,936 sentences and is scored on the 2,012 test sentences. Steps and batches are those of
 `attnembed reproduce chunking`, the epochs are fixed, and CRFsuite's options are its defaults: nothing is chosen on the
-test data. The
-features are the 28 ids per token of `structured.features.WindowFeatures` (minimal count 3) and a constant one. Times
-are processor seconds of training on one thread, without the features and without the scoring along the way.
+test data. The features are the 28 ids per token of `structured.features.WindowFeatures` (minimal count 3) and a
+constant one. Times are processor seconds of training on one thread, without the features and without the scoring along
+the way.
 
 "CRFsuite's objective" is minimised by SciPy's L-BFGS over the pairs of feature and label, and of labels, that occur,
 with the penalty that CRFsuite adds by default. It is convex: both must come to the same value and the same F1.
