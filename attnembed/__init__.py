@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from attnembed.structured.constraints import bio_constraints
     from attnembed.structured.corpora import load_horses, load_ocr, load_sentences
     from attnembed.structured.data import ChainDataset, GridDataset, make_chain_dataset, make_grid_dataset
+    from attnembed.structured.decoding import chain_k_best, chain_posterior_decode
     from attnembed.structured.grid import grid_decode, grid_map
     from attnembed.structured.model import ChainCRF, GridCRF
     from attnembed.structured.networks import Network, birnn, conv_net, lenet, mlp
@@ -72,10 +73,12 @@ __all__ = [
     "bio_constraints",
     "birnn",
     "by_construction",
+    "chain_k_best",
     "chain_log_partition",
     "chain_log_partition_enclosure",
     "chain_marginals",
     "chain_objective",
+    "chain_posterior_decode",
     "chain_sample",
     "chain_viterbi",
     "check_gradient",
@@ -147,6 +150,7 @@ attach(
         "attnembed.structured.constraints": ("bio_constraints",),
         "attnembed.structured.corpora": ("load_horses", "load_ocr", "load_sentences"),
         "attnembed.structured.data": ("ChainDataset", "GridDataset", "make_chain_dataset", "make_grid_dataset"),
+        "attnembed.structured.decoding": ("chain_k_best", "chain_posterior_decode"),
         "attnembed.structured.grid": ("grid_decode", "grid_map"),
         "attnembed.structured.model": ("ChainCRF", "GridCRF"),
         "attnembed.structured.networks": ("Network", "birnn", "conv_net", "lenet", "mlp"),

@@ -11,18 +11,24 @@ from pathlib import Path
 from benchmarks.runner import Row, machine, markdown, measure_against, progress, refresh, write_json
 
 SUITES = ("start", "tiny", "passes", "flow", "margin", "chain", "long", "network", "text")
+ON_REQUEST = ("agreement", "chunking")  # minutes, and no times to compare: run only where they are named
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--suite", action="append", choices=SUITES, help="may be repeated; default: all")
+    parser.add_argument(
+        "--suite",
+        action="append",
+        choices=(*SUITES, *ON_REQUEST),
+        help=f"may be repeated; default: {', '.join(SUITES)}",
+    )
     parser.add_argument(
         "--against", type=Path, metavar="PATH", help="another checkout, whose package is measured in the same rounds"
     )
     parser.add_argument("--quick", action="store_true", help="small sizes and few rounds, a minute or two")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all rows and the machine")
-    parser.add_argument("--docs", action="store_true", help="refresh the tables and figures of docs/performance.md")
+    parser.add_argument("--docs", action="store_true", help="refresh the tables and figures of the page")
     parser.add_argument("--data", type=Path, default=os.environ.get("ATTNEMBED_DATA"), help="folder of real data")
     options = parser.parse_args()
 
@@ -41,13 +47,14 @@ def main() -> None:
         arguments = {"data": options.data} if "data" in inspect.signature(module.run).parameters else {}
         found = module.run(options.quick, **arguments)
         rows += found
-        text = markdown([row for row in found if "axis" not in row])
+        table, page = getattr(module, "markdown", markdown), getattr(module, "PAGE", PAGE)
+        text = table([row for row in found if "axis" not in row])
         if any("axis" in row for row in found):
             text += "\n" + scaling(found, PAGE.parent / "figures" / f"{suite}-scaling.png" if options.docs else None)
         print(text, flush=True)
         if options.docs:
-            refresh(PAGE, suite, f"{machine()}\n\n{text}")
-            progress(f"{suite}: wrote {PAGE.name}")
+            refresh(page, suite, f"{machine()}\n\n{text}")
+            progress(f"{suite}: wrote {page.name}")
     if options.json:
         write_json(options.json, rows)
 

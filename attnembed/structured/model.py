@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from attnembed._deprecation import moved
 from attnembed._typing import Floats
@@ -32,6 +32,7 @@ from attnembed.structured.data import ChainDataset, GridDataset
 from attnembed.structured.grid import contrast_weights, grid_decode
 from attnembed.structured.grid_objectives import GRID_OBJECTIVES, grid_objective, grid_objective_name
 from attnembed.structured.grid_potentials import Weights
+from attnembed.structured.interchange import as_given, as_transitions, linear_network
 from attnembed.structured.objectives import CHAIN_OBJECTIVES, ObjectiveValue
 
 __all__ = ["ChainCRF", "GridCRF"]
@@ -97,6 +98,59 @@ class ChainCRF(StructuredModel[ChainDataset]):
             if mask is not None and not mask.any():
                 raise InputError(f"{name}_allowed", "must allow at least one label")
             object.__setattr__(self, f"{name}_allowed", mask)
+
+    @classmethod
+    def from_arrays(
+        cls,
+        transitions: ArrayLike,
+        *,
+        weights: ArrayLike | None = None,
+        bias: ArrayLike | None = None,
+        start: ArrayLike | None = None,
+        end: ArrayLike | None = None,
+        indicators: bool = False,
+        allowed: Mask | None = None,
+        start_allowed: Mask | None = None,
+        end_allowed: Mask | None = None,
+    ) -> ChainCRF:
+        """A chain from the arrays of a model that was trained elsewhere.
+
+            F(Y|X) = start[y_1] + sum_i (x_i weights + bias)[y_i] + sum_i transitions[y_i, y_{i+1}] + end[y_L]
+
+        Parameters
+        ----------
+        transitions : (K, K), row = left label; -inf forbids a pair
+        weights : (F, K), one row per feature and one column per label, as `numpy` multiplies from the right; the
+            ``coef_`` of scikit-learn and the ``weight`` of a torch layer are its transpose. Without weights the inputs
+            (L, K) are themselves the unary potentials, as the emissions of pytorch-crf are
+        bias : (K,); zeros by default
+        start, end : (K,); none by default
+        indicators : inputs are ids (L, m) in 0..F-1, whose rows of the weights are summed; CRFsuite's binary attributes
+        allowed, start_allowed, end_allowed : as in `ChainCRF`
+
+        Arrays are copied and keep their precision; pairs that CRFsuite does not store have weight 0. Compare
+        likelihoods with ``-model.loss(data) * len(data)``, the sum of log P(Y|X).
+
+        Raises
+        ------
+        InputError
+            for shapes that do not fit, NaN or inf (-inf is fine in ``transitions``, ``start`` and ``end``).
+
+        >>> model = ChainCRF.from_arrays([[0.0, 1.0], [1.0, 0.0]], start=[0.5, 0.0])
+        >>> data = ChainDataset([[[0.0, 0.0], [0.0, 0.0]]], [[0, 1]])
+        >>> float(np.exp(-model.loss(data)).round(6))  # of e^{1.5} + e^{0.5} + e^1 + 1
+        0.455054
+        """
+        pairwise = as_transitions(transitions)
+        return cls(
+            linear_network(weights, bias, len(pairwise), indicators=indicators),
+            pairwise,
+            start=None if start is None else as_given("start", start),
+            end=None if end is None else as_given("end", end),
+            allowed=allowed,
+            start_allowed=start_allowed,
+            end_allowed=end_allowed,
+        )
 
     @property
     def allowed_pairs(self) -> Mask | None:

@@ -35,6 +35,8 @@ TRAINING = {"n_epochs": 1, "rng": 0}
 CALLS: Calls = {
     **{f.__name__: (f, CHAIN_CALL) for f in (ae.chain_log_partition, ae.chain_marginals, ae.chain_viterbi)},
     "chain_sample": (ae.chain_sample, CHAIN_CALL),
+    "chain_k_best": (ae.chain_k_best, {**CHAIN_CALL, "k": 2}),
+    "chain_posterior_decode": (ae.chain_posterior_decode, CHAIN_CALL),
     "chain_score": (chain_score, {**CHAIN_CALL, "labels": [0, 1, 0]}),
     "chain_objective": (chain_objective, {**CHAIN_CALL, "objective": "nll", "labels": [0, 1, 0]}),
     "loss_augmented": (loss_augmented, {"unary": U, "labels": [0, 1, 0]}),
@@ -73,6 +75,7 @@ CALLS: Calls = {
     "Branches": (layers.Branches, {"branches": (layers.ReLU(),)}),
     # --- models
     "ChainCRF": (ae.ChainCRF, {"network": CHAIN.network, "pairwise": W}),
+    "ChainCRF.from_arrays": (ae.ChainCRF.from_arrays, {"transitions": W, "weights": np.eye(2)}),
     "GridCRF": (ae.GridCRF, {"network": GRID.network, "pairwise": W}),
     **{
         f"{type(model).__name__}.{name}": (getattr(model, name), {"data": data})

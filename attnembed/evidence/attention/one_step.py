@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.stats import binom, chi, norm
 
+from attnembed._typing import Doubles
 from attnembed.attention.data import TokenDataset, make_iid_dataset
 from attnembed.attention.first_step import one_step
 from attnembed.attention.model import AttentionModel
@@ -117,9 +118,10 @@ def gaussian_bound(rng: np.random.Generator) -> Evidence:
     # More than this exceed a bound of probability delta/3 on one instance in 10^7.
     beyond = int(binom.isf(_FALSE_ALARM, draws, delta / 3))
 
-    def reached(ratios: list[list[float]]) -> np.ndarray:
+    def reached(ratios: list[list[float]]) -> Doubles:
         """What all but so many of the ratios stay below: 1 or less, if the bound is right."""
-        return np.sort(np.array(ratios), axis=0)[draws - 1 - beyond]
+        ordered: Doubles = np.sort(np.array(ratios), axis=0)
+        return np.atleast_1d(ordered[draws - 1 - beyond])
 
     # In general, scores and values of one size.
     data, dim = ragged_instance(rng).data, 100
@@ -198,7 +200,8 @@ def alpha_phi_delta(rng: np.random.Generator) -> Evidence:
 
     def delta(weight: np.ndarray) -> np.ndarray:
         joint = np.stack([weight[data.labels > 0].sum(axis=0), weight[data.labels < 0].sum(axis=0)])
-        return (joint[0] - joint[1]) / joint.sum(axis=0)
+        difference: np.ndarray = (joint[0] - joint[1]) / joint.sum(axis=0)
+        return difference
 
     def residual(difference: np.ndarray) -> float:
         return float(np.nanmax(np.abs(data.signed_frequency - data.frequency * difference)))
