@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnembed._typing import Floats, Ints
+from attnembed._validation import freeze
 from attnembed.results import Record
 
 __all__ = ["AnchoredSoftmax", "Segments", "log_partition", "mode", "probabilities"]
@@ -40,7 +41,7 @@ class Segments(Record):
     @cached_property
     def ids(self) -> Ints:
         """The segment of each position, (N,)."""
-        return np.repeat(np.arange(len(self)), np.diff(self.indptr))
+        return freeze(np.repeat(np.arange(len(self)), np.diff(self.indptr)))
 
     def __len__(self) -> int:
         return len(self.indptr) - 1

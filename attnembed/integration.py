@@ -164,20 +164,19 @@ def follow(
             if solver.status == "finished":
                 return Status.REACHED_END, "reached"
             try:
-                with quiet_step():
-                    solver.step()
+                step()
             except _EvaluationsUsedError:
                 return Status.MAX_ITERATIONS, f"{max_nfev} evaluations used at"
             if not (math.isfinite(solver.y @ solver.y) or np.isfinite(solver.y).all()):
                 return Status.NOT_FINITE, "the state is not finite after"
             if solver.status == "failed" or solver.t == solver.t_old:
                 return Status.FAILED, "the integrator gave up at"
-            reached, time, y = _first_stop(stops, solver, states[-1])
+            reached, time, y = _first_stop(stops, solver, states[-1]) if stops else (None, solver.t, solver.y)
             times.append(time)
             states.append(y)
 
     # Entering the context costs as much as a step of a small flow; only a callback must not run within it.
-    quiet_run, quiet_step = (_quiet, nullcontext) if callback is None else (nullcontext, _quiet)
+    quiet_run, step = (_quiet, solver.step) if callback is None else (nullcontext, _quiet()(solver.step))
     with Progress(title, total=end) as progress, quiet_run():
         status, what = run(progress)
     path = np.array(states)
@@ -459,11 +458,12 @@ class _TimeSystem(_System):
 
     def rate(self, time: float, y: Doubles) -> Doubles:
         force, log_scale = self.field.force(y[:-1])
-        square, power = float(force @ force), log_scale + self.log_speed(time)
+        square, power = float(force.dot(force)), log_scale + self.log_speed(time)
         out = np.empty(y.size)
         if _TINY < square < 1.0 / _TINY and abs(power) < _POWER:  # the common case
-            np.multiply(force, math.exp(power), out=out[:-1])
-            out[-1] = math.sqrt(square) * math.exp(power)
+            speed = math.exp(power)
+            np.multiply(force, speed, out=out[:-1])
+            out[-1] = math.sqrt(square) * speed
         else:
             unit, log_norm = direction(force, log_scale)
             np.multiply(np.append(unit, 1.0), np.exp(log_norm + self.log_speed(time)), out=out)

@@ -68,7 +68,7 @@ class Packing(Record):
     @cached_property
     def _widths(self) -> Ints:
         """The number of sequences longer than each time, (T,)."""
-        return self.offsets[1:] - self.offsets[:-1]
+        return freeze(self.offsets[1:] - self.offsets[:-1])
 
     @cached_property
     def time(self) -> Ints:
@@ -103,7 +103,7 @@ class Packing(Record):
     @cached_property
     def last(self) -> Ints:
         """The packed row of each rank's last position, (n,)."""
-        return self.offsets[self.lengths[self.order] - 1] + np.arange(len(self))
+        return freeze(self.offsets[self.lengths[self.order] - 1] + np.arange(len(self)))
 
     def steps(self) -> list[tuple[slice, slice]]:
         """For each time t >= 1: the rows of time t, and those of their left neighbours."""
@@ -159,9 +159,9 @@ def short_rows(
 ) -> Callable[Concatenate[Floats, Floats, Packing, P], T]:
     """Let a recursion of (unary, pairwise, packing) run with a NumPy buffer shorter than the rows of a step.
 
-    Rows that are shorter than about a third of the buffer, of 8,192 entries by default, are copied to it where they meet
-    a column or a row, which takes as long as the arithmetic. For rows of less than 64 entries that is worth its while.
-    The results are the same. The size holds for the calling thread, and is what it was afterwards.
+    Rows shorter than about a third of the buffer, which has 8,192 entries by default, are copied to it where they meet
+    a column or a row, which takes as long as the arithmetic; for rows of less than 64 entries that is worth it. The
+    results are the same. The size is that of the calling thread, and is set back afterwards.
     """
 
     @wraps(recursion)
