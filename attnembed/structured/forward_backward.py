@@ -21,7 +21,7 @@ import numpy as np
 from attnembed._typing import Floats
 from attnembed.errors import InputError
 from attnembed.results import Record
-from attnembed.structured.long_chains import Blocks, ExpEnds, LogEnds, cut
+from attnembed.structured.long_chains import Blocks, ExpEnds, LogEnds, carried, cut
 from attnembed.structured.packing import Packing, short_rows
 
 __all__ = ["Posterior", "log_partition", "no_labeling", "posterior", "reduced", "relative"]
@@ -135,17 +135,33 @@ class Posterior(Record):
                 x[:, here if from_left else left] += moved.sum(axis=0 if from_left else 1)
             return x, x
         # The factors of an edge probability stay factors: no (K, K, b) array is formed.
-        message = self.before if from_left else self.after
-        moved = np.divide(message, self.node, where=self.node > 0, out=np.zeros_like(self.node))
-        steps = self.packing.steps()
-        for here, left in steps if from_left else reversed(steps):
-            if from_left:
-                moved[:, left] *= x[:, left]
-                x[:, here] += self.after[:, here] * (self.transition.T @ moved[:, left])
-            else:
-                moved[:, here] *= x[:, here]
-                x[:, left] += self.before[:, left] * (self.transition @ moved[:, here])
-        return x, moved
+        message, gain = (self.before, self.after) if from_left else (self.after, self.before)
+        weight = self._per_node(message)
+        matrix = self.transition.T if from_left else self.transition
+        x = carried(x, gain, weight, matrix, self.packing, self._blocks(), right=not from_left)
+        weight *= x
+        return x, weight
+
+    def ahead(self, node: Floats, pair: Floats) -> Floats:
+        """The mean, given the label of a position, of what it and the positions after it contribute, (K, N).
+
+        A position contributes node[k, t] and an edge pair[k, l] (K, K).
+        """
+        x: Floats = node.astype(np.float64)
+        if self.log_node is not None:
+            for here, left, edge in self.edges("left", backwards=True):
+                x[:, left] += np.einsum("klb,klb->kb", edge, x[None, :, here] + pair[:, :, None])
+            return x
+        gain, weighted = self._per_node(self.before), self.transition * pair
+        for here, left in self._spans():
+            x[:, left] += gain[:, left] * (weighted @ self.after[:, here])
+        return carried(x, gain, self.after, self.transition, self.packing, self._blocks(), right=True)
+
+    def _per_node(self, message: Floats) -> Floats:
+        return np.divide(message, self.node, where=self.node > 0, out=np.zeros_like(self.node))
+
+    def _blocks(self) -> Blocks | None:
+        return cut(self.packing, len(self.transition)) if self.node.dtype == np.float64 else None
 
 
 @short_rows
