@@ -35,6 +35,7 @@ __all__ = ["CHAIN_OBJECTIVES", "ObjectiveValue", "chain_objective", "loss_augmen
 
 
 _WIDEST_IN_SINGLE = 16.0
+_FEW = 2**16
 
 
 class ObjectiveValue(NamedTuple):
@@ -185,7 +186,8 @@ def ssvm(unary: Floats, pairwise: Floats, labels: Ints, packing: Packing) -> Obj
 
 def pseudolikelihood(unary: Floats, pairwise: Floats, labels: Ints, packing: Packing) -> ObjectiveValue:
     """Minus the log of the product of conditionals given the neighbours' labels (Besag 1975)."""
-    _true_potentials(unary, pairwise, labels, packing)
+    if not min(unary.min(), pairwise.min()) > -np.inf:
+        _true_potentials(unary, pairwise, labels, packing)  # for its errors
     left, right, n = packing.left, packing.right, len(packing)
     # The level of a position is taken away first: in single precision it would swallow the pairwise part. What is far
     # below it matters only where a pairwise part as wide makes up for that.
@@ -358,5 +360,10 @@ def _impossible(sequence: int) -> InputError:
 
 def _gather_rows(index: Ints, rows: Floats, k: int) -> Floats:
     """out[j] = sum of the rows whose index is j, (k, ...)."""
+    if k * len(index) <= _FEW:  # making a sparse matrix would take most of the time
+        which = np.zeros((k, len(index)), rows.dtype)
+        which[index, np.arange(len(index))] = 1
+        product: Floats = which @ rows
+        return product
     pick = sp.csr_array((np.ones(len(index), rows.dtype), index, np.arange(len(index) + 1)), shape=(len(index), k))
     return pick.T @ rows
