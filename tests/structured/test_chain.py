@@ -12,7 +12,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from attnembed.errors import InputError
 from attnembed.reference import enumerate_chain
-from attnembed.structured import chain
+from attnembed.structured import chain as chains
 from attnembed.structured.chain import (
     chain_log_partition,
     chain_marginals,
@@ -258,12 +258,12 @@ def test_pair_counts_in_either_domain(spread: float) -> None:
 @pytest.mark.parametrize("n", [10, 100])
 def test_a_recursion_leaves_numpys_buffer_as_it_was(n: int, monkeypatch: pytest.MonkeyPatch) -> None:
     within = []
-    monkeypatch.setattr(chain, "_walk", lambda *_: within.append(np.getbufsize()))
+    monkeypatch.setattr(chains, "_walk", lambda *_: within.append(np.getbufsize()))
     before = np.getbufsize()
     packing = Packing(np.full(n, 3))
-    chain.decode(np.zeros((3 * n, 2)), np.zeros((2, 2)), packing)
+    chains.decode(np.zeros((3 * n, 2)), np.zeros((2, 2)), packing)
     assert within == [256 if n == 100 else before]
     assert np.getbufsize() == before
     with pytest.raises(InputError, match="at least one labeling"):
-        chain.decode(np.zeros((3 * n, 2)), np.full((2, 2), -np.inf), packing)
+        chains.decode(np.zeros((3 * n, 2)), np.full((2, 2), -np.inf), packing)
     assert np.getbufsize() == before
