@@ -28,13 +28,14 @@ if TYPE_CHECKING:
     from attnembed.attention.text import Tokenizer
     from attnembed.attention.training import train
     from attnembed.attention.two_layer import TwoLayerModel
+    from attnembed.compare import compare_arms
     from attnembed.errors import NotSeparableError
     from attnembed.evidence import Evidence, by_construction, claim, claims, verify
+    from attnembed.experiments import reproduce
     from attnembed.integration import integrate
     from attnembed.margins import max_margin, max_margin_pairs
     from attnembed.optim import SGD, Adam
     from attnembed.structured.chain import chain_log_partition, chain_marginals, chain_sample, chain_viterbi
-    from attnembed.structured.compare import compare_arms
     from attnembed.structured.constraints import bio_constraints
     from attnembed.structured.corpora import load_horses, load_ocr, load_sentences
     from attnembed.structured.data import ChainDataset, GridDataset, make_chain_dataset, make_grid_dataset
@@ -97,6 +98,7 @@ __all__ = [
     "mlp",
     "normalised_descent",
     "one_step",
+    "reproduce",
     "scale_diagnosis",
     "select",
     "set_threads",
@@ -124,12 +126,12 @@ attach(
         "attnembed.attention.text": ("Tokenizer",),
         "attnembed.attention.training": ("train",),
         "attnembed.attention.two_layer": ("TwoLayerModel",),
+        "attnembed.compare": ("compare_arms",),
         "attnembed.errors": ("NotSeparableError",),
         "attnembed.integration": ("integrate",),
         "attnembed.margins": ("max_margin", "max_margin_pairs"),
         "attnembed.optim": ("SGD", "Adam"),
         "attnembed.structured.chain": ("chain_log_partition", "chain_marginals", "chain_sample", "chain_viterbi"),
-        "attnembed.structured.compare": ("compare_arms",),
         "attnembed.structured.constraints": ("bio_constraints",),
         "attnembed.structured.corpora": ("load_horses", "load_ocr", "load_sentences"),
         "attnembed.structured.data": ("ChainDataset", "GridDataset", "make_chain_dataset", "make_grid_dataset"),
@@ -142,6 +144,7 @@ attach(
         "attnembed.sweeping": ("sweep",),
         "attnembed.threads": ("set_threads",),
         "attnembed.evidence": ("Evidence", "by_construction", "claim", "claims", "verify"),
+        "attnembed.experiments": ("reproduce",),
     },
 )
 
@@ -150,6 +153,7 @@ install(
         "attnembed.attention.one_step": "attnembed.attention.first_step",
         "attnembed.attention.theory.asymptotics": "attnembed.attention.theory.rates",
         "attnembed.attention.theory.divergence": "attnembed.attention.theory.stationarity",
+        "attnembed.structured.compare": "attnembed.compare",
         "attnembed.sweep": "attnembed.sweeping",
         "attnembed.verify": "attnembed.evidence",
     }

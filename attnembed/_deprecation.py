@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
 from attnembed.errors import InputError
@@ -51,14 +52,19 @@ def accepts(function: object, count: int) -> bool:
     return True
 
 
-def moved(module: str, names: dict[str, Callable[[], Any]]) -> Callable[[str], Any]:
-    """A module's ``__getattr__`` for names that live elsewhere now; each value fetches the object."""
+def moved(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:
+    """A module's ``__getattr__`` for names that live elsewhere now; each value is the module of the name.
+
+    >>> moved("attnembed.old", {"Adam": "attnembed.optim"})("SGD")
+    Traceback (most recent call last):
+    AttributeError: module 'attnembed.old' has no attribute 'SGD'
+    """
 
     def find(name: str) -> Any:
         if name not in names:
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
-        found = names[name]()
-        warn_deprecated(f"{module}.{name}", f"{found.__module__}.{name}")
+        found = getattr(importlib.import_module(names[name]), name)  # here: it may lie above the old one
+        warn_deprecated(f"{module}.{name}", f"{names[name]}.{name}")
         return found
 
     return find

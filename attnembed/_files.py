@@ -95,6 +95,23 @@ def make_folder(path: PathLike) -> Path:
     return folder
 
 
+def writable_folder(path: PathLike) -> Path:
+    """The folder, made where it is missing, in which files can be made: an error before the work, and not after it.
+
+    Raises DataFileError where it cannot be created or written.
+    """
+    folder = as_path("out", path)
+    try:
+        make_folder(folder)
+    except (OSError, ValueError) as error:  # ValueError: a name with a null byte
+        raise DataFileError(folder, f"cannot be created: {getattr(error, 'strerror', None) or error}") from error
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        raise DataFileError(folder, f"cannot be written: {error.strerror or error}") from error
+
+
 def lock(file: int) -> bool | None:
     """Lock an open file until it is closed, or its process dies; False where another process has locked it.
 

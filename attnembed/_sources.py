@@ -93,6 +93,23 @@ def is_folder(path: PathLike) -> bool:
         raise InputTypeError("path", "must be a path", got=type(path).__name__) from error
 
 
+def locate(path: PathLike, names: tuple[str, ...]) -> Path:
+    """The path itself, or what the folder that it names holds under the first of the names that is there."""
+    if not is_folder(path):
+        return Path(path)
+    found = next((Path(path) / name for name in names if os.path.exists(Path(path) / name)), None)
+    if found is None:
+        raise DataFileError(path, f"holds none of {', '.join(names)}")
+    return found
+
+
+def regular(path: Path) -> Path:
+    """The path, for formats that cannot be read from a pipe; DataFileError unless it names a regular file."""
+    if not os.path.isfile(path):
+        raise DataFileError(path, "must be a regular file" if os.path.exists(path) else "does not exist")
+    return path
+
+
 def as_source(path: PathLike) -> Source:
     """A regular file, or the content of a pipe, which is read here, once; DataFileError for anything else."""
     if isinstance(path, Source):

@@ -26,6 +26,7 @@ from numpy.typing import ArrayLike
 from scipy.integrate import LSODA
 from scipy.optimize import brentq
 
+from attnembed._notebook import CLOCK_LABELS, Curve
 from attnembed._progress import Progress
 from attnembed._typing import Doubles
 from attnembed._validation import (
@@ -239,6 +240,9 @@ class FlowPath(Result):
         from attnembed import plotting
 
         return plotting.plot_path(self.reading, self.path, clock=self.clock, ax=ax)
+
+    def _curves(self) -> list[Curve]:
+        return [Curve(self.reading, np.linalg.norm(self.path, axis=1), CLOCK_LABELS[self.clock], "||p||")]
 
 
 class _PlainField:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 from fractions import Fraction
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -27,6 +27,9 @@ from attnembed.margin_norms import NORMS, Norm, dual_norm, solve_linear
 from attnembed.margin_norms import norm as vector_norm
 from attnembed.margin_pivoting import combination_to_zero, shortest
 from attnembed.results import Result, Status
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ["MarginResult", "kkt_residual", "max_margin", "max_margin_pairs"]
 
@@ -67,6 +70,12 @@ class MarginResult(Result):
     kkt_residual: float
     rounds: int
     norm: str = "l2"
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw p.d_k of every row in order of size, the support marked, on new axes where none are given."""
+        from attnembed import plotting
+
+        return plotting.plot_margins(self._rows.price(self.p), self.dual, ax=ax)
 
     def enclosure(self) -> tuple[float, float]:
         """(low, high) with low <= margin <= high for the very rows that were given, every rounding error counted.

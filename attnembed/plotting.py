@@ -25,11 +25,16 @@ __all__ = [
     "plot_alignment",
     "plot_arms",
     "plot_attention_text",
+    "plot_bounds",
     "plot_flow",
     "plot_heatmap",
+    "plot_history",
     "plot_image",
     "plot_line",
+    "plot_marginals",
+    "plot_margins",
     "plot_path",
+    "plot_radii",
     "plot_tags",
     "plot_tokens",
     "plot_word",
@@ -97,7 +102,7 @@ def plot_heatmap(ax: Axes, x: ArrayLike, y: ArrayLike, values: ArrayLike, *, lab
     return ax
 
 
-_CLOCKS = {"log_time": r"$\log t$", "time": r"$t$", "arclength": r"length of the path $r$"}
+_CLOCKS = {"log_time": r"$\log t$", "time": r"$t$", "arclength": r"length of the path $r$", "steps": "steps"}
 
 
 def plot_path(clocked: ArrayLike, path: ArrayLike, *, clock: str, ax: Axes | None = None) -> Axes:
@@ -127,6 +132,73 @@ def plot_flow(
     axes.set_yscale("log")
     axes.set_xlabel(_CLOCKS[clock])
     axes.legend()
+    return axes
+
+
+def plot_history(history: Any, *, ax: Axes | None = None) -> Axes:
+    """The loss over the epochs, and on a second axis on the right the validation score, where there is one."""
+    axes: Axes = new_figure()[1][0, 0] if ax is None else ax
+    plot_line(axes, history["epoch"], history["loss"], "training loss")
+    axes.set(xlabel="epoch", ylabel="loss")
+    score = np.asarray(history["validation_score"], dtype=float)
+    lines = list(axes.lines)
+    if np.isfinite(score).any():
+        right = axes.twinx()
+        plot_line(right, history["epoch"], score, "validation score", index=1)
+        right.set_ylabel("validation score")
+        right.grid(visible=False)
+        lines += right.lines
+    axes.legend(handles=lines)
+    return axes
+
+
+def plot_margins(products: ArrayLike, dual: ArrayLike, *, ax: Axes | None = None) -> Axes:
+    """p.d_k of every row, in order of size, and the rows that hold the margin: those with a multiplier above 0."""
+    axes: Axes = new_figure()[1][0, 0] if ax is None else ax
+    values, held = np.asarray(products, dtype=float), np.asarray(dual, dtype=float) > 0
+    order = np.argsort(values, kind="stable")
+    places = np.arange(values.size)
+    for chosen, label, marker, index in ((~held[order], "other rows", "o", 0), (held[order], "support", "D", 1)):
+        axes.plot(places[chosen], values[order][chosen], marker, color=COLOURS[index], markersize=5, label=label)
+    axes.axhline(1.0, color=MUTED, linewidth=1, linestyle="--")
+    axes.set(xlabel="row, by its product with $p$", ylabel=r"$p \cdot d_k$ (the margin is at 1)")
+    axes.legend()
+    return axes
+
+
+def plot_bounds(error: ArrayLike, bound: ArrayLike, *, ax: Axes | None = None) -> Axes:
+    """Errors against their bounds, one point each, with the line that none may cross; those that are 0 are left out."""
+    axes: Axes = new_figure()[1][0, 0] if ax is None else ax
+    x, y = np.asarray(bound, dtype=float), np.asarray(error, dtype=float)
+    shown = (x > 0) & (y > 0)
+    count = f"{np.count_nonzero(shown)} tokens"
+    axes.plot(x[shown], y[shown], "o", color=COLOURS[0], markersize=4, alpha=0.7, label=count)
+    if shown.any():
+        ends = np.array([min(x[shown].min(), y[shown].min()), x[shown].max()])
+        axes.plot(ends, ends, color=COLOURS[1], linestyle="--", label="error = bound")
+        axes.set(xscale="log", yscale="log")
+    axes.set(xlabel="bound", ylabel="error")
+    axes.legend()
+    return axes
+
+
+def plot_radii(radii: ArrayLike, loss_gap: ArrayLike, offset: ArrayLike, *, ax: Axes | None = None) -> Axes:
+    """L - L* of the minimisers in balls, and how long their part across the limit is, against the radius."""
+    axes: Axes = new_figure()[1][0, 0] if ax is None else ax
+    plot_line(axes, radii, loss_gap, "$L - L^*$", marker="o")
+    across = np.linalg.norm(np.asarray(offset, dtype=float), axis=1)
+    plot_line(axes, radii, across, "norm of the offset", index=1, marker="s")
+    axes.set(xlabel="radius $R$", yscale="log")
+    axes.legend()
+    return axes
+
+
+def plot_marginals(node: ArrayLike, *, ax: Axes | None = None) -> Axes:
+    """P(y_i = k) as tiles, positions (L,) across and labels (K,) upwards."""
+    axes: Axes = new_figure()[1][0, 0] if ax is None else ax
+    values = np.asarray(node, dtype=float)
+    plot_heatmap(axes, np.arange(values.shape[0]), np.arange(values.shape[1]), values.T, label=r"$P(y_i = k)$")
+    axes.set(xlabel="position $i$", ylabel="label $k$")
     return axes
 
 

@@ -1,57 +1,30 @@
 """One self-contained HTML page of evidence: every claim as measured, every experiment with its figures.
 
 The page needs no network and no script: figures are embedded, colours follow the reader's light or dark setting, and
-it can be read on a phone, printed, or listened to. Everything that is filled in is escaped, by `_fill`.
+it can be read on a phone, printed, or listened to. `_report_page` writes it.
 """
 
 from __future__ import annotations
 
-import base64
-import html
 import json
-import re
 import shlex
-import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
-from string import Template
 from typing import Any
 
-from attnembed._files import PathLike, make_folder, replacing, versions
+from attnembed._files import PathLike, replacing, writable_folder
 from attnembed._progress import Progress
+from attnembed._report_page import ExperimentRun, report_page
 from attnembed._validation import check_integer
-from attnembed.errors import DataFileError, DataNotGivenError
-from attnembed.evidence import Claim, ClaimResult, Report, by_construction, claims, verify
-from attnembed.evidence.files import claims_file as file_of
+from attnembed.errors import DataNotGivenError
+from attnembed.evidence import Report, claims, verify
 from attnembed.evidence.files import load_claims
-from attnembed.evidence.page import capitalised
-from attnembed.evidence.registry import place
-from attnembed.evidence.run import LOOSE, VERDICTS, hypothesis_name
 from attnembed.experiments import Experiment, experiments, reproduce
-from attnembed.experiments.registry import number_rows, requested_data, unavailable
+from attnembed.experiments.registry import requested_data, unavailable
 
 __all__ = ["ExperimentRun", "WrittenReport", "write_report"]
-
-_SOURCES = {"WSOM25": "https://arxiv.org/abs/2505.17282", "SO19": "https://arxiv.org/abs/1902.11088"}
-
-
-@dataclass(frozen=True)
-class ExperimentRun:
-    """What came of one experiment: its JSON record and figures, or why there is none.
-
-    ``state`` is "done", "not run" (its data were not named, or are not in the folder that was) or "failed".
-    """
-
-    name: str
-    summary: str
-    state: str
-    error: str = ""
-    record: Mapping[str, Any] | None = None
-    figures: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -109,7 +82,7 @@ def write_report(
     if claims_file is not None:
         load_claims(claims_file)
     source = requested_data(data)
-    folder = _writable(Path(out))
+    folder = writable_folder(out)
     entries, runs = experiments(), []
     with Progress("report", total=1 + len(entries)) as progress:
 
@@ -128,20 +101,10 @@ def write_report(
     command = f"attnembed report --out {shlex.quote(str(out))}"
     command += f" --claims {shlex.quote(str(claims_file))}" if claims_file is not None else ""
     command += f" --instances {instances}" if instances != 20 else ""
-    page = _page(report, claims(), runs, options, command, seconds)
+    page = report_page(report, claims(), runs, options, command, seconds)
     with replacing(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return WrittenReport(path, report, tuple(runs), seconds)
-
-
-def _writable(folder: Path) -> Path:
-    """The folder, made if need be; an error now rather than after the work."""
-    try:
-        make_folder(folder)
-        with tempfile.TemporaryFile(dir=folder):
-            return folder
-    except OSError as error:
-        raise DataFileError(folder, f"cannot be written: {error.strerror}") from error
 
 
 def _run(entry: Experiment, data: Path | None, **options: Any) -> ExperimentRun:
@@ -157,342 +120,3 @@ def _run(entry: Experiment, data: Path | None, **options: Any) -> ExperimentRun:
     record = json.loads(written.files[-1].read_text(encoding="utf-8"))
     figures = tuple(path for path in written.files if path.suffix == ".png")
     return ExperimentRun(entry.name, entry.summary, "done", record=record, figures=figures)
-
-
-# --- the page -------------------------------------------------------------------------------------------------------
-
-
-class _Html(str):
-    """Text that is HTML already."""
-
-
-def _fill(template: str, **values: object) -> _Html:
-    """``template`` with its $names replaced; what is not `_Html` is escaped."""
-    safe = {name: x if isinstance(x, _Html) else html.escape(str(x)) for name, x in values.items()}
-    return _Html(Template(template).substitute(safe))
-
-
-def _join(parts: Iterable[_Html]) -> _Html:
-    return _Html("\n".join(parts))
-
-
-def _page(
-    report: Report,
-    entries: Iterable[Claim],
-    runs: Iterable[ExperimentRun],
-    options: list[str],
-    command: str,
-    seconds: float,
-) -> str:
-    results, runs = {result.id: result for result in report.results}, list(runs)
-    pairs = [(entry, results[entry.id]) for entry in entries]
-    shared = shlex.join(options)
-    known = {**versions(), "matplotlib": metadata.version("matplotlib")}
-    return _fill(
-        _PAGE,
-        style=_Html(_STYLE),
-        verdict="passed" if report.n_passed == len(pairs) else "failed",
-        good=report.n_passed,
-        count=len(pairs),
-        experiments=_counted(runs),
-        meanings=_join(
-            _fill("<li>$mark $verdict: $meaning</li>", mark=mark, verdict=verdict, meaning=VERDICTS[verdict])
-            for verdict, mark in _MARKS.items()
-        ),
-        date=datetime.now(UTC).strftime("%d %B %Y, %H:%M UTC"),
-        seconds=f"{seconds:.0f}",
-        seed=report.seed,
-        versions=", ".join(f"{name} {version}" for name, version in known.items()),
-        command=f"{command} {shared}",
-        rows=_join(_fill(_ROW, mark=_MARKS[result.verdict], **_texts(result)) for _, result in pairs),
-        claims=_join(_claim(entry, result) for entry, result in pairs),
-        runs=_join(_experiment(run, shared) for run in runs),
-    )
-
-
-_MARKS = {"passed": "✓", "failed": "✗", "blind": "!", "vacuous": "?"}
-
-
-def _counted(runs: list[ExperimentRun]) -> str:
-    """How many experiments were run, failed and were left out, in a sentence."""
-    states = [run.state for run in runs]
-    parts = [f"{states.count('done')} of {len(runs)} experiments were run"]
-    parts += [f"{n} {text}" for n, text in ((states.count("failed"), "failed"),) if n]
-    parts += [f"{n} {'was' if n == 1 else 'were'} not run for want of data" for n in (states.count("not run"),) if n]
-    return ", ".join(parts)
-
-
-def _texts(result: ClaimResult) -> dict[str, str]:
-    numbers = {name: f"{getattr(result, name):.3g}" for name in ("measured", "bound", "control")}
-    exact = result.kind == "tolerance"
-    return {
-        "id": result.id,
-        "anchor": _anchor(result.id),
-        "verdict": result.verdict,
-        "ratio": "–" if exact else f"{result.ratio:.3g}",
-        "kind": result.kind.capitalize(),
-        "about": "~" if exact else "",
-        "held": f"{result.held}/{result.instances}",
-        **numbers,
-    }
-
-
-def _hypotheses(entry: Claim, result: ClaimResult) -> Iterable[_Html]:
-    """Each hypothesis with what became of it: measured, true by construction, or neither."""
-    declared = {str(text) for text in entry.hypotheses}
-    measured = {*result.hypotheses, *map(hypothesis_name, result.hypotheses)}
-    for text in entry.hypotheses:
-        if isinstance(text, by_construction) and not result.error:
-            where = place(entry.measure, text.code)
-            at = f", {where}" if where else ""
-            yield _fill("<li>• $text (by construction: <code>$code</code>$at)</li>", text=text, code=text.code, at=at)
-        elif text not in measured:
-            yield _fill('<li class="quiet">? $text (not measured)</li>', text=text)
-    for name, holds in result.hypotheses.items():
-        extra = "" if hypothesis_name(name) in declared or name in declared else " (also measured)"
-        mark, kind = (_MARKS["passed"], "passed") if holds else (_MARKS["failed"], "failed")
-        yield _fill(
-            '<li><span class="$kind">$mark</span> $text$extra</li>', kind=kind, mark=mark, text=name, extra=extra
-        )
-
-
-def _claim(entry: Claim, result: ClaimResult) -> _Html:
-    hypotheses = _join(_hypotheses(entry, result))
-    if result.error:
-        caught = "not measured"
-    elif result.control_failed:
-        caught = f"exceeds {result.control_bound:.3g}, as it must"
-    else:
-        caught = f"does not exceed {result.control_bound:.3g}: the measurement is blind"
-    notes = [result.note] if result.note else []
-    if result.loose:
-        notes.append(f"The bound is loose: what was measured is below {LOOSE:g} of it")
-    source = [_cited(entry.reference)] if entry.reference else []
-    source += [_fill("<code>docs/$page</code>", page=entry.derivation)] if entry.derivation else []
-    return _fill(
-        _CLAIM,
-        mark=_MARKS[result.verdict],
-        statement=capitalised(entry.statement),
-        formula=_fill(_FORMULA, tex=entry.tex) if entry.tex else _Html(""),
-        hypotheses=_fill("<ul>$items</ul>", items=hypotheses) if hypotheses else "none",
-        controlled=entry.control,
-        caught=caught,
-        source=_fill("<dt>Source</dt><dd>$source</dd>", source=_Html("; ".join(source))) if source else _Html(""),
-        notes=_join(
-            [_fill('<p class="reason">$text</p>', text=_sentence(text)) for text in (result.reason,) if text]
-            + [_fill('<p class="quiet">$text</p>', text=_sentence(text)) for text in notes]
-        ),
-        counts=capitalised(result.counts),
-        command=_again(entry, result),
-        seconds=f"{result.seconds:.2f}",
-        **_texts(result),
-    )
-
-
-def _again(entry: Claim, result: ClaimResult) -> str:
-    """The command that measures the instance that is shown."""
-    file = file_of(entry)
-    about = f"{shlex.quote(file)} " if file is not None else ""
-    return f"attnembed verify {about}--ids {result.id} --instance {result.instance}"
-
-
-def _sentence(text: str) -> str:
-    return capitalised(text) if text.endswith((".", "!", "?")) else f"{capitalised(text)}."
-
-
-def _experiment(run: ExperimentRun, shared: str) -> _Html:
-    quick = bool(run.record is not None and run.record["quick"])
-    if quick and "--quick" not in shared.split():
-        shared += " --quick"  # one that takes long is run so in any case
-    body = _fill('<p class="$kind">$state: $error</p>', kind=run.state, state=run.state.capitalize(), error=run.error)
-    if run.record is not None:
-        images = (
-            _fill(
-                _FIGURE,
-                name=path.stem,
-                data=base64.b64encode(path.read_bytes()).decode("ascii"),
-                alt=f"Figure {path.stem} of the experiment {run.name}: {run.summary}. Its numbers are in the table.",
-            )
-            for path in run.figures
-        )
-        numbers = (_fill(_NUMBER, name=name, value=value) for name, value in number_rows(run.record["numbers"]))
-        body = _fill(
-            _OUTCOME,
-            figures=_join(images),
-            numbers=_join(numbers),
-            parameters=", ".join(f"{name} = {value}" for name, value in run.record["parameters"].items()),
-            seed=run.record["seed"],
-            size="quick version" if quick else "full size",
-            seconds=f"{run.record['seconds']:.1f}",
-        )
-    return _fill(
-        _EXPERIMENT,
-        name=run.name,
-        anchor=_anchor(run.name),
-        summary=capitalised(run.summary),
-        body=body,
-        command=f"attnembed reproduce {run.name} {shared}",
-    )
-
-
-def _anchor(name: str) -> str:
-    return re.sub(r"\W+", "-", name)
-
-
-def _cited(text: str) -> _Html:
-    """The text with [WSOM25] and [SO19] as links to the papers."""
-    parts = re.split(r"\[(\w+)\]", text)
-    for k, key in enumerate(parts):
-        cited = k % 2 == 1
-        if cited and key in _SOURCES:
-            parts[k] = _fill('<a href="$url">[$key]</a>', url=_SOURCES[key], key=key)
-        else:
-            parts[k] = html.escape(f"[{key}]" if cited else key)
-    return _Html("".join(parts))
-
-
-_PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<title>attnembed: $good of $count claims hold</title>
-<style>$style</style>
-</head>
-<body>
-<header>
-<h1>attnembed: theorems about learning, measured</h1>
-<p class="lead $verdict">$good of $count claims hold, with their negative controls caught. $experiments.</p>
-<p>A claim is measured on random instances, and the numbers are those of the worst. Smaller is better: the
-measured value must stay within its limit on all of them, and the negative control, the same measurement where
-the statement does not apply, must not on one at least. An instance on which a hypothesis does not hold is
-skipped. The limit is a bound, which is part of the statement and has a ratio, or a tolerance (~) for what
-rounding or finite time may leave.</p>
-<ul class="meanings">
-$meanings
-</ul>
-<dl class="facts">
-<dt>Made</dt><dd>$date, in $seconds s</dd>
-<dt>Seed</dt><dd>$seed</dd>
-<dt>Versions</dt><dd>$versions</dd>
-<dt>To repeat</dt><dd><code>$command</code></dd>
-</dl>
-<nav aria-label="Sections"><a href="#summary">Summary</a> <a href="#claims">Claims</a>
-<a href="#experiments">Experiments</a></nav>
-</header>
-<main>
-<section id="summary" aria-labelledby="summary-title">
-<h2 id="summary-title">Summary</h2>
-<table class="summary">
-<caption>Every claim. The ratio is measured over bound; ~ is a tolerance.</caption>
-<thead><tr><th scope="col">Claim</th><th scope="col" class="wide">Measured</th><th scope="col" class="wide">Bound</th>
-<th scope="col">Ratio</th><th scope="col" class="wide">Control</th><th scope="col" class="wide">Held</th>
-<th scope="col">Verdict</th></tr></thead>
-<tbody>
-$rows
-</tbody>
-</table>
-</section>
-<section id="claims" aria-labelledby="claims-title">
-<h2 id="claims-title">Claims</h2>
-$claims
-</section>
-<section id="experiments" aria-labelledby="experiments-title">
-<h2 id="experiments-title">Experiments</h2>
-$runs
-</section>
-</main>
-</body>
-</html>
-"""
-
-_ROW = """<tr><th scope="row"><a href="#$anchor">$id</a></th><td class="wide">$measured</td>
-<td class="wide">$about$bound</td><td>$ratio</td><td class="wide">$control</td><td class="wide">$held</td>
-<td class="$verdict">$mark $verdict</td></tr>"""
-
-_CLAIM = """<article id="$anchor" class="card">
-<h3>$id <span class="$verdict">$mark $verdict</span></h3>
-<p>$statement.</p>
-$formula
-<dl class="numbers">
-<div><dt>Measured</dt><dd>$measured</dd></div>
-<div><dt>$kind</dt><dd>$bound</dd></div>
-<div><dt>Ratio</dt><dd>$ratio</dd></div>
-<div><dt>Control</dt><dd>$control</dd></div>
-<div><dt>Held</dt><dd>$held</dd></div>
-</dl>
-$notes
-<dl class="facts">
-<dt>Instances</dt><dd>$counts</dd>
-<dt>Hypotheses</dt><dd>$hypotheses</dd>
-<dt>Negative control</dt><dd>$controlled; $caught</dd>
-$source
-<dt>To repeat</dt><dd><code>$command</code> ($seconds s)</dd>
-</dl>
-</article>"""
-
-_FORMULA = "<details><summary>Formula (TeX)</summary><code>$tex</code></details>"
-
-_EXPERIMENT = """<article id="$anchor" class="card">
-<h3>$name</h3>
-<p>$summary.</p>
-$body
-<dl class="facts"><dt>To repeat</dt><dd><code>$command</code></dd></dl>
-</article>"""
-
-_FIGURE = """<figure tabindex="0"><img src="data:image/png;base64,$data" alt="$alt">
-<figcaption>$name.png</figcaption></figure>"""
-
-_OUTCOME = """$figures
-<table>
-<caption>Numbers</caption>
-<thead><tr><th scope="col">Quantity</th><th scope="col">Value</th></tr></thead>
-<tbody>
-$numbers
-</tbody>
-</table>
-<dl class="facts">
-<dt>Parameters</dt><dd>$parameters</dd>
-<dt>Run</dt><dd>$size, seed $seed, $seconds s</dd>
-</dl>"""
-
-_NUMBER = """<tr><th scope="row">$name</th><td>$value</td></tr>"""
-
-_STYLE = """
-:root { --ink: #1b1b1b; --soft: #555; --page: #fff; --card: #f6f7f9; --line: #d5d9de; --link: #0b5cad;
-  --good: #0b6b3a; --bad: #a51d1d; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e8e8e8; --soft: #b0b0b0; --page: #16181b; --card: #202429;
-  --line: #3a4048; --link: #7db8f0; --good: #6fd39b; --bad: #ff9a94; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; padding: 1rem; max-width: 60rem; font: 1rem/1.5 system-ui, sans-serif; color: var(--ink);
-  background: var(--page); overflow-wrap: anywhere; }
-h1 { font-size: 1.6rem; line-height: 1.2; } h2 { font-size: 1.3rem; margin-top: 2.5rem; }
-h3 { font-size: 1.05rem; margin: 0 0 .3rem; }
-a { color: var(--link); } nav a { display: inline-block; padding: .4rem .8rem .4rem 0; }
-code { font: .9em ui-monospace, monospace; }
-.lead { font-size: 1.15rem; font-weight: 600; }
-.passed { color: var(--good); } .failed, .blind, .vacuous, .reason { color: var(--bad); } .quiet { color: var(--soft); }
-.meanings { padding-left: 0; list-style: none; color: var(--soft); } .card span { white-space: nowrap; }
-.card { background: var(--card); border: 1px solid var(--line); border-radius: .4rem; padding: 1rem; margin: 1rem 0; }
-.card p { margin: .3rem 0; }
-dl { margin: .6rem 0; } dd { margin: 0; } dt { color: var(--soft); }
-dd > ul { margin: 0; padding: 0; list-style: none; }
-.facts { display: grid; grid-template-columns: minmax(6rem, auto) 1fr; gap: .2rem 1rem; }
-.numbers { display: grid; grid-template-columns: repeat(auto-fit, minmax(7rem, 1fr)); gap: .4rem; }
-.numbers dd { font-variant-numeric: tabular-nums; font-weight: 600; }
-table { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums; }
-caption { text-align: left; color: var(--soft); padding: .3rem 0; }
-th, td { text-align: left; vertical-align: top; padding: .3rem .6rem .3rem 0; border-bottom: 1px solid var(--line); }
-th, td { overflow-wrap: break-word; } th { font-weight: 500; } .summary td { white-space: nowrap; }
-figure { margin: .8rem 0; } figcaption { color: var(--soft); }
-img { max-width: 100%; height: auto; background: #fff; border-radius: .3rem; padding: .3rem; }
-summary { cursor: pointer; color: var(--soft); }
-@media (max-width: 40rem) { figure { overflow-x: auto; } img { max-width: none; width: 36rem; }
-  th { overflow-wrap: anywhere; } .wide { display: none; } .facts { grid-template-columns: 1fr; gap: 0; }
-  .facts dd { margin-bottom: .5rem; } }
-@media print { :root { --ink: #000; --soft: #333; --page: #fff; --card: #fff; --line: #999; --link: #000; --good: #000;
-  --bad: #000; } body { max-width: none; font-size: 10pt; } .card, figure, tr { break-inside: avoid; }
-  nav { display: none; } details::details-content { content-visibility: visible; } }
-"""

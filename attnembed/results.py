@@ -5,14 +5,17 @@ from __future__ import annotations
 import dataclasses
 import enum
 import math
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import scipy.sparse as sp
 
 from attnembed._frozen import KeepsFrozen
 
-__all__ = ["Record", "Result", "Status", "describe", "to_plain", "uninterrupted"]
+if TYPE_CHECKING:
+    from attnembed._notebook import Curve
+
+__all__ = ["Record", "Result", "Shown", "Status", "brief", "describe", "to_plain", "uninterrupted"]
 
 R = TypeVar("R", bound="Result")
 
@@ -34,7 +37,23 @@ class Status(enum.Enum):
         return self in (Status.CONVERGED, Status.REACHED_END, Status.STOPPED)
 
 
-class Record(KeepsFrozen):
+class Shown:
+    """Mixin of what a notebook shows as a table: the rows of `_shown` and the curves of `_curves`."""
+
+    def _shown(self) -> list[tuple[str, Any]]:
+        fields = dataclasses.fields(self)  # type: ignore[arg-type]  # or the class gives rows of its own
+        return [(field.name, getattr(self, field.name)) for field in fields if not field.name.startswith("_")]
+
+    def _curves(self) -> list[Curve]:
+        return []
+
+    def _repr_html_(self) -> str:
+        from attnembed._notebook import card  # which imports this module
+
+        return card(self)
+
+
+class Record(KeepsFrozen, Shown):
     """Base of the frozen objects that hold arrays: one line as repr, and copies that are frozen, too."""
 
     def __repr__(self) -> str:
@@ -84,7 +103,7 @@ def describe(obj: Any) -> str:
     for field in dataclasses.fields(obj):
         if field.name.startswith("_"):
             continue
-        part = f"{field.name}={_brief(getattr(obj, field.name))}"
+        part = f"{field.name}={brief(getattr(obj, field.name))}"
         if len(", ".join([*parts, part, "..."])) > _WIDTH:
             parts.append("...")
             break
@@ -92,7 +111,8 @@ def describe(obj: Any) -> str:
     return f"{type(obj).__name__}({', '.join(parts)})"
 
 
-def _brief(value: Any) -> str:
+def brief(value: Any) -> str:
+    """Anything in a few characters: an array by its shape, a collection by its length, text by its beginning."""
     if (isinstance(value, np.ndarray) and value.ndim) or sp.issparse(value):
         return f"array{value.shape}" if isinstance(value, np.ndarray) else f"{type(value).__name__}{value.shape}"
     if isinstance(value, Status):

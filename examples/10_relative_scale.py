@@ -18,9 +18,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import attnembed as ae
+from attnembed.compare import Comparison
 from attnembed.optim import Adam
 from attnembed.plotting import new_figure, plot_line, style
-from attnembed.structured.compare import Comparison
 
 LABELS, FEATURES, RATIOS = 6, 8, (1.5, 2.5, 4.0, 6.0)
 
@@ -42,7 +42,7 @@ def compare(multipliers: tuple[float, ...], n_epochs: int, n_seeds: int, rng: in
         arms[f"offline {ratio:g}"] = {"scaling": ae.OfflineScaling(ratio=ratio)}
     budget = {
         "n_epochs": n_epochs,
-        "seeds": range(n_seeds),
+        "repetitions": n_seeds,
         "batch_size": 10,
         "optimizer": Adam(step_size=0.01),
         "step_sizes": (0.01,),

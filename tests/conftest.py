@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,16 @@ for name, options in {
 }.items():
     settings.register_profile(name, deadline=None, suppress_health_check=[HealthCheck.too_slow], **options)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
+
+
+@pytest.fixture(autouse=True)
+def own_claims_only() -> Iterator[None]:
+    """Forget the claims that a test declared: they would be measured with those of the package from then on."""
+    yield
+    registry = sys.modules.get("attnembed.evidence.registry")
+    if registry is not None:
+        for id in [id for id, entry in registry._registry.items() if entry.subject not in registry.SUBJECTS]:
+            del registry._registry[id]
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import chdir
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -61,7 +63,8 @@ def check_door(
         if wrong == "None" and default is None:
             continue
         try:
-            function(**{**good, parameter: make()})
+            with TemporaryDirectory() as folder, chdir(folder):  # "text" is a good name for a file to write
+                function(**{**good, parameter: make()})
         except InputError as error:
             message, named = str(error), error.name.split(".")[0].split("[")[0]
             if "\n" in message or len(message) >= 400 or named not in {parameter, *good, *also}:

@@ -14,9 +14,9 @@ PACKAGE = Path(__file__).parents[1] / "attnembed"
 # Each layer may import itself and the layers before it.
 LAYERS = (
     ("errors", "_declared", "_deprecation", "_lazy", "_moved", "_typing", "_version"),
-    ("_validation", "_frozen", "_sparse", "results"),
+    ("_validation", "_frozen", "_notebook", "_sparse", "results"),
     ("_archives", "_cells", "_files", "_identity", "_progress", "_sources", "_store", "_workers", "threads"),
-    ("losses", "gibbs", "reference", "plotting"),
+    ("formulas", "losses", "gibbs", "reference", "plotting"),
     (
         "enclosures",
         "margin_norms",
@@ -30,10 +30,10 @@ LAYERS = (
     ),
     ("fit", "_checkpoint"),
     ("attention", "structured"),
-    ("testing", "evidence", "sweeping", "api_page"),
+    ("compare", "testing", "evidence", "explore", "sweeping", "api_page"),
     ("experiments",),
-    ("report",),
-    ("__main__",),
+    ("report", "_report_page"),
+    ("__main__", "_arguments"),
 )
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py") if path.name != "__init__.py")

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from attnembed.__main__ import main
+from attnembed.__main__ import _COMMANDS, main
+from attnembed._arguments import command_parser
 from attnembed.evidence import Evidence, claims
 
 
@@ -83,9 +84,12 @@ def test_verify_exits_with_1_when_a_claim_fails(
         (("verify", "--ids", ""), "`--ids` must name registered claims; got ''"),
         (
             ("verify", "structured", "--ids", "attention/alpha-phi-delta"),
-            "`--ids` must name claims of structured; got 'attention/alpha-phi-delta', one of attention",
+            "`--ids` must name claims of 'structured'; got 'attention/alpha-phi-delta'; or leave the subject out",
         ),
-        (("verify", "structured", "--ids", "alpha-phi-delta"), "got 'alpha-phi-delta', one of attention"),
+        (
+            ("verify", "structured", "--ids", "alpha-phi-delta"),
+            "got 'alpha-phi-delta', which is attention/alpha-phi-delta",
+        ),
         (("verify", "--seed", "-1"), "argument --seed: must be at least 0; got -1"),
         (("verify", "--seed", "many"), "argument --seed: must be a whole number; got 'many'"),
         (("verify", "--seed", ""), "argument --seed: must be a whole number; got ''"),
@@ -93,8 +97,11 @@ def test_verify_exits_with_1_when_a_claim_fails(
         (("reproduce", "nothing"), "argument NAME: must be one of 'alignment', "),
         (("reproduce", "imdb", "--data", ""), "argument --data: must name a file or folder; got ''"),
         (("reproduce", "alignment", "--data", "here"), "`--data` is not used by alignment; got here; leave it out"),
-        (("reproduce", "imdb", "--seeds", "3"), "`--seeds` is not used by imdb; got 3; leave it out"),
-        (("reproduce", "ocr", "--seeds", "0"), "argument --seeds: must be at least 1; got 0"),
+        (
+            ("reproduce", "selection", "--repetitions", "3"),
+            "`--repetitions` is not used by selection; got 3; leave it out",
+        ),
+        (("reproduce", "ocr", "--repetitions", "0"), "argument --repetitions: must be at least 1; got 0"),
         (("reproduce", "imdb"), "--data"),
         (("reproduce", "imdb", "--data", "missing-file"), "missing-file"),
         (("reproduce", "alignment", "--seed", "-3"), "argument --seed: must be at least 0; got -3"),
@@ -120,6 +127,25 @@ def test_errors_are_one_line_and_exit_with_2(
     assert (code, out) == (2, "")
     assert len(err.splitlines()) == 1
     assert words in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "old"),
+    [(("reproduce", "selection"), "--seeds"), (("sweep", "margin", "--over", "d=1"), "--repeats")],
+)
+def test_repetitions_under_their_old_names(
+    capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], old: str
+) -> None:
+    """They are read as before, with one line about it; the help does not list them."""
+    parser = command_parser(_COMMANDS, readers=False)
+    assert parser.parse_args([*arguments, "--repetitions", "3"]).repetitions == 3
+    assert capsys.readouterr().err == ""
+    assert parser.parse_args([*arguments, old, "3"]).repetitions == 3
+    assert capsys.readouterr().err == f"attnembed: {old} is deprecated and will be removed; use --repetitions\n"
+    code, out, _ = run(capsys, arguments[0], "--help")
+    assert code == 0
+    assert "--repetitions" in out
+    assert old not in out
 
 
 def test_a_malformed_review_file_is_named_with_its_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -191,19 +217,19 @@ def test_options_of_the_reader(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str, arguments: tuple[str, ...]
 ) -> None:
     from attnembed.attention.reviews import load_reviews
-    from attnembed.experiments import registry, reviews
+    from attnembed.experiments import registry, review_corpus, reviews
 
     file = tmp_path / "reviews.csv"
     file.write_text(content)
     read = []
 
     def fake(request: registry.Request, *_: object, **__: object) -> registry.Outcome:
-        corpus = reviews.load_corpus(file, (), vocabulary=9, cache=tmp_path / "cache", reader=request.reader)
+        corpus = review_corpus.load_corpus(file, (), vocabulary=9, cache=tmp_path / "cache", reader=request.reader)
         read.append((corpus.train.n_samples, load_reviews(corpus.source[0], **corpus.source[1])))
         return registry.Outcome({}, {}, {})
 
     monkeypatch.setattr(reviews, "study", fake)
-    monkeypatch.setattr(reviews, "_FEWEST_REVIEWS", (1, 1))
+    monkeypatch.setattr(review_corpus, "_FEWEST_REVIEWS", (1, 1))
     assert main(["reproduce", "imdb", "--data", str(file), *arguments, "--out", str(tmp_path / "out")]) == 0
     ((size, (documents, labels)),) = read
     assert (size, documents, labels.tolist()) == (2, ["good", "bad"], [1, -1])
@@ -239,7 +265,8 @@ def test_sigterm_ends_it_as_ctrl_c_does(tmp_path: Path) -> None:
     program = """
 import sys, time
 import attnembed.experiments.registry as registry
-from attnembed.__main__ import main
+from attnembed.__main__ import _COMMANDS, main
+from attnembed._arguments import command_parser
 def draw():
     print("drawing", flush=True)
     time.sleep(120)

@@ -64,10 +64,11 @@ CALLS: Calls = {
     "claim": (ae.claim, {"id": "doors/one", "statement": "a", "control": "b"}),
     "claims": (ae.claims, {}),
     "verify": (ae.verify, {"subject": [CLAIM], "rng": 0}),
+    "reproduce": (ae.reproduce, {"name": "alignment", "out": FOLDER / "out", "quick": True}),
     "load_counts": (ae.load_counts, {"path": FOLDER / "counts.feat"}),
 }
 
-SLOW = {"sweep", "verify"}  # start processes, or measure
+SLOW = {"reproduce", "sweep", "verify"}  # start processes, or measure
 
 # What is documented and fine: (a call, a parameter, what it takes).
 FINE = {
@@ -86,6 +87,8 @@ FINE = {
     ("check_gradient", "x", "too many axes"),  # any shape
     ("check_gradient_complex_step", "x", "too many axes"),
     ("sweep", "store", "text"),
+    ("reproduce", "out", "text"),
+    ("reproduce", "data", "text"),  # the synthetic ones need none
     *(("claim", name, "text") for name in ("statement", "control", "tex", "reference", "derivation")),
     ("claim", "hypotheses", "an empty list"),
 }

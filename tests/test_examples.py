@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import attnembed as ae
+
 FOLDER = Path(__file__).parents[1] / "examples"
 Numbers = dict[str, float]
 EXPECTED: dict[str, Callable[[Numbers], bool]] = {
@@ -126,6 +128,18 @@ def test_an_example_is_short_and_in_cells(name: str) -> None:
 def test_the_gallery_has_a_line_for_every_example() -> None:
     page = (FOLDER / "README.md").read_text(encoding="utf-8")
     assert re.findall(r"^\| \[(\w+)\]\((?:\w+)\.py\) \|", page, flags=re.MULTILINE) == sorted(EXPECTED)
+
+
+def test_the_course_quotes_the_gallery_and_claims_that_exist() -> None:
+    gallery = (FOLDER / "README.md").read_text(encoding="utf-8")
+    course = (FOLDER.parent / "docs" / "course.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| \d \|.*\| \[(\w+)\].*\|.*\| (.*) \| `(.*)` \|$", course, flags=re.MULTILINE)
+    assert len(rows) == 5
+    ids = {entry.id for entry in ae.claims()}
+    for script, number, id in rows:
+        (line,) = [line for line in gallery.splitlines() if line.startswith(f"| [{script}]")]
+        assert number in line
+        assert id in ids
 
 
 def test_reviews_of_the_user(tmp_path: Path) -> None:

@@ -595,16 +595,16 @@ def test_an_interrupted_comparison_has_no_result() -> None:
             lambda rng: subject.model,
             *(subject.data, subject.held, subject.held),
             n_epochs=3,
-            seeds=(0, 1),
+            repetitions=2,
         )
     assert len(seen) == 1
 
 
-@pytest.mark.parametrize("name", ["arms", "step_sizes", "seeds"])
+@pytest.mark.parametrize("name", ["arms", "step_sizes", "repetitions"])
 def test_empty_comparisons_say_what_is_empty(name: str) -> None:
     subject = SUBJECTS["structured"]
     empty: Any = {} if name == "arms" else ()
-    options: dict[str, Any] = {"arms": {"a": {}}, "step_sizes": (0.1,), "seeds": (0,), name: empty}
+    options: dict[str, Any] = {"arms": {"a": {}}, "step_sizes": (0.1,), "repetitions": (0,), name: empty}
     with pytest.raises(InputError, match=f"^`{name}` must not be empty"):
         ae.compare_arms(
             options.pop("arms"), lambda rng: crf(0), *(subject.data, subject.held, subject.held), n_epochs=1, **options
@@ -707,10 +707,10 @@ def test_old_callbacks_still_work() -> None:
 
 @pytest.mark.parametrize("name", ["Arm", "Comparison", "compare_arms"])
 def test_old_import_paths_still_work(name: str) -> None:
-    import attnembed.structured.compare as compare
+    import attnembed.compare as compare
     import attnembed.structured.training as training
 
-    with pytest.warns(DeprecationWarning, match=rf"use attnembed\.structured\.compare\.{name}"):
+    with pytest.warns(DeprecationWarning, match=rf"use attnembed\.compare\.{name}"):
         assert getattr(training, name) is getattr(compare, name)
     with pytest.raises(AttributeError, match="nothing"):
         _ = training.nothing

@@ -106,7 +106,7 @@ PLAIN = {
     "sweep": lambda: SweepResult(
         status=Status.REACHED_END, message="", cells=({"x": 1},), values=(2,), seeds=(3,), seconds=(0.1,), errors=()
     ),
-    "report": lambda: ae.verify("structured", ids=ae.claims("structured")[0].id, rng=0),
+    "report": lambda: ae.verify("structured", ids="length-one", instances=2, rng=0),
     "optimizer": lambda: ae.Adam(step_size=0.1, multipliers={"w": 2.0}),
     "evidence": lambda: ae.Evidence(measured=0.0, control=1.0, bound=0.5),
 }

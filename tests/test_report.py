@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from attnembed import _report_page as page_module
 from attnembed import report as module
 from attnembed.__main__ import main
 from attnembed.errors import DataFileError, InputError, RunFailedError
@@ -355,7 +356,7 @@ def test_every_registered_claim_and_experiment_has_its_place() -> None:
 
     report = Report(tuple(result(entry) for entry in claims()), 0, {})
     runs = [module.ExperimentRun(entry.name, entry.summary, "not run", "no data") for entry in experiments()]
-    page = Page(module._page(report, claims(), runs, ["--seed", "0"], "attnembed report --out x", 1.0))
+    page = Page(page_module.report_page(report, claims(), runs, ["--seed", "0"], "attnembed report --out x", 1.0))
     assert page.problems == page.outside == page.barriers == []
     for entry in claims():
         plain = entry.reference.replace("\n", " ")
@@ -386,7 +387,7 @@ def test_errors_come_before_the_work(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 
     monkeypatch.setattr(module, "verify", never)
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataFileError, match="cannot be written"):
+    with pytest.raises(DataFileError, match="cannot be created"):
         write_report(tmp_path / "file")
     with pytest.raises(InputError, match="rng"):
         write_report(tmp_path, rng=-1)

@@ -288,8 +288,8 @@ def test_readers_with_any_options(good: dict[str, bytes], name: str, options: di
 
 PLAIN_WORDS = """
 list verify reproduce report sweep attention structured all alignment selection phase-diagram imdb yelp margin one-step
---ids --json --seed --data --out --quick --over --store --workers --repeats --markdown --api --version --help -h -- -
-0 1 -1 2.5 nan 1e400 file out file/below nowhere d=1,2 eta=1:10:3 n=41 T=2 V=5 scale=0 d= =1 d=0x1 eta=1:2 d=1:2:3:4
+--ids --json --seed --data --out --quick --over --store --workers --repetitions --markdown --api --version --help -h --
+- 0 1 -1 2.5 nan 1e400 file out file/below nowhere d=1,2 eta=1:10:3 n=41 T=2 V=5 scale=0 d= =1 d=0x1 eta=1:2 d=1:2:3:4
 asymptote alpha-phi-delta attention/step-in-span é % {}"""
 WORDS = [
     *PLAIN_WORDS.split(),
@@ -373,7 +373,7 @@ def test_good_commands_reach_their_end() -> None:
         "list",
         "verify attention --json out/claims.json",
         "reproduce selection --out out",
-        "sweep margin --over d=1,2 eta=1:10:3 --repeats 2 --store out/store --out out",
+        "sweep margin --over d=1,2 eta=1:10:3 --repetitions 2 --store out/store --out out",
         "report --out out",
     ):
         assert command(line.split())[::2] == (0, ""), line
@@ -545,7 +545,7 @@ def group_is_gone(group: int) -> bool:
     return True
 
 
-SWEEP = ("sweep", "selection", "--quick", "--over", "eta=1:1000:6", "d=16,32", "--repeats", "2", "--workers", "2")
+SWEEP = ("sweep", "selection", "--quick", "--over", "eta=1:1000:6", "d=16,32", "--repetitions", "2", "--workers", "2")
 
 
 @pytest.mark.slow

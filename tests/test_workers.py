@@ -23,7 +23,7 @@ from attnembed.errors import InputError, InputTypeError
 from attnembed.results import Status
 from attnembed.sweeping import CellResult, sweep
 from tests.sweep_cells import draw
-from tests.test_sweep import GRID, Now
+from tests.test_sweeping import GRID, Now
 
 # --- executors ---------------------------------------------------------------------------------------------------
 
@@ -206,7 +206,7 @@ def children(process: int) -> list[str]:
 def test_ctrl_c_while_the_workers_start_is_one_line(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "attnembed", "sweep", "margin", "--over", "d=8:99:9", "--workers", "2"]
     process = subprocess.Popen(
-        [*command, "--repeats", "99", "--out", str(tmp_path)],
+        [*command, "--repetitions", "99", "--out", str(tmp_path)],
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,

@@ -34,7 +34,7 @@ from attnembed._validation import (
 from attnembed.attention.counting import as_counts, count_tokens
 from attnembed.errors import InputError, InputTypeError
 from attnembed.gibbs import Segments
-from attnembed.results import Record
+from attnembed.results import Record, Shown
 
 __all__ = [
     "AssumptionReport",
@@ -77,7 +77,7 @@ class AssumptionReport(Record):
 
 
 @dataclass(frozen=True, eq=False, repr=False, init=False)
-class TokenDataset(KeepsFrozen):
+class TokenDataset(KeepsFrozen, Shown):
     """Sequences as counts n_is, with labels y_i in {-1, +1}. Build it with `from_tokens` or `from_counts`.
 
     Attributes
@@ -103,6 +103,16 @@ class TokenDataset(KeepsFrozen):
     def __init__(self, counts: Any, labels: ArrayLike, vocab: Sequence[str] | None = None) -> None:
         checked = TokenDataset._checked("counts", as_counts("counts", counts), labels, _as_names(vocab))
         self._set(checked.counts, checked.labels, checked.vocab)
+
+    def _shown(self) -> list[tuple[str, Any]]:
+        lengths = self.lengths
+        names = [*(self.vocab or ())[:12], *(["..."] if len(self.vocab or ()) > 12 else [])]
+        return [
+            ("sequences", f"{self.n_samples}, {np.count_nonzero(self.labels > 0)} of them positive"),
+            ("tokens", f"{self.vocab_size} types; {lengths.min()} to {lengths.max()} per sequence"),
+            ("counts", self.counts),
+            *([("vocab", ", ".join(names))] if names else []),
+        ]
 
     @classmethod
     def from_tokens(

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from attnembed._notebook import Curve
 from attnembed._progress import Progress
 from attnembed._typing import Doubles
 from attnembed._validation import check_integer, check_positive, freeze
@@ -23,6 +25,9 @@ from attnembed.errors import InputError
 from attnembed.integration import direction
 from attnembed.losses import Loss, check_loss, logistic
 from attnembed.results import Record, Result, Status
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ["DescentResult", "DescentState", "normalised_descent"]
 
@@ -56,6 +61,20 @@ class DescentResult(Result):
     top_attention: Doubles
     step_length: Doubles
     model: AttentionModel
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw L - L* and what the top tokens lack of full attention against the steps, on a logarithmic axis.
+
+        On new axes where none are given; returns the axes.
+        """
+        from attnembed import plotting
+
+        steps = np.arange(len(self.loss_gap))
+        return plotting.plot_flow(steps, self.loss_gap, 1 - self.top_attention, clock="steps", ax=ax)
+
+    def _curves(self) -> list[Curve]:
+        with np.errstate(divide="ignore"):
+            return [Curve(np.arange(len(self.loss_gap)), np.log10(self.loss_gap), "steps", "log10 (L - L*)")]
 
 
 def normalised_descent(

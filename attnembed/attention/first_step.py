@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,6 +17,9 @@ from attnembed.attention.theory.one_step import OneStepPrediction, bound, predic
 from attnembed.errors import InputError
 from attnembed.losses import Loss, check_loss, logistic
 from attnembed.results import Record
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ["OneStepResult", "one_step"]
 
@@ -72,6 +76,12 @@ class OneStepResult(Record):
     def _prediction(self) -> OneStepPrediction:
         # The model and the data have been checked, and so have the model's scores.
         return predict(*self._parameters, self._data, self.step_size, self._loss)
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the error of every token against its bound, on new axes where none are given; returns the axes."""
+        from attnembed import plotting
+
+        return plotting.plot_bounds(self.error, self.bound, ax=ax)
 
 
 def _lengths(rows: Floats) -> Floats:

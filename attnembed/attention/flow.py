@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from attnembed._notebook import CLOCK_LABELS, Curve
 from attnembed._typing import Doubles
 from attnembed._validation import check_choice, check_function, check_integer, check_positive, check_share, freeze
 from attnembed.attention.data import TokenDataset, check_data
@@ -76,6 +77,15 @@ class FlowResult(FlowPath):
         from attnembed import plotting
 
         return plotting.plot_flow(self.reading, self.loss_gap, 1 - self.top_attention, clock=self.clock, ax=ax)
+
+    def _curves(self) -> list[Curve]:
+        with np.errstate(divide="ignore"):
+            gap = np.log10(self.loss_gap)
+        clock = CLOCK_LABELS[self.clock]
+        return [
+            Curve(self.reading, gap, clock, "log10 (L - L*)"),
+            Curve(self.reading, self.top_attention, clock, "least attention on a top token"),
+        ]
 
 
 def gradient_flow(

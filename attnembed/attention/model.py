@@ -34,7 +34,7 @@ from attnembed.attention.products import embedding_product, embedding_transpose_
 from attnembed.errors import DataFileError, InputError
 from attnembed.gibbs import probabilities
 from attnembed.losses import Loss, check_loss, logistic
-from attnembed.results import Record
+from attnembed.results import Record, Shown
 
 __all__ = ["AttentionModel", "Gradients"]
 
@@ -83,7 +83,7 @@ class Gradients(Record):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class AttentionModel(KeepsFrozen):
+class AttentionModel(KeepsFrozen, Shown):
     """Parameters of the classifier; the arrays are copied and read-only.
 
     f(X_i) = sum_s a_is g_s,  a_is = n_is e^{u_s} / sum_r n_ir e^{u_r},  u = E p,  g = E v.

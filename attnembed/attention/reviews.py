@@ -258,7 +258,7 @@ def _find(path: str | os.PathLike[str], format: str | None, split: str | None, m
     return _Found(source.path, _format_of(source.path, format), source, packed)
 
 
-def locate(path: str | os.PathLike[str], format: str | None = None) -> tuple[Path | Source, str]:
+def source_and_format(path: str | os.PathLike[str], format: str | None = None) -> tuple[Path | Source, str]:
     """The content, which can be read as often as needed, and the format that its name or the caller says."""
     if is_folder(path):
         return Path(path), "folder"

@@ -30,7 +30,7 @@ from attnembed._files import Member, PathLike, parse_json, read_checked, replaci
 from attnembed._frozen import KeepsFrozen
 from attnembed._validation import as_path, as_real_array, check_flag, check_integer, freeze
 from attnembed.attention.counting import as_counts
-from attnembed.attention.reviews import ReaderOptions, content_digest, iter_reviews, locate
+from attnembed.attention.reviews import ReaderOptions, content_digest, iter_reviews, source_and_format
 from attnembed.errors import AttnembedError, DataFileError, InputError, InputTypeError
 
 __all__ = ["ReviewCounts", "Tokenizer", "count_reviews", "drop_empty"]
@@ -245,7 +245,7 @@ def count_reviews(
         raise InputTypeError("tokenizer", "must be a Tokenizer", got=type(tokenizer).__name__)
     if cache is None:
         return _count_file(path, tokenizer, options, "off")
-    source, kind = locate(path, options.get("format"))
+    source, kind = source_and_format(path, options.get("format"))
     content = content_digest(source, options.get("split"))
     learned = tokenizer._vocabulary
     key = repr((_VERSION, kind, content, sorted(options.items()), tokenizer._options(), learned))

@@ -10,13 +10,14 @@ import functools
 import numbers
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, ParamSpec
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, ParamSpec
 
 import numpy as np
 from scipy.linalg.blas import get_blas_funcs
 
 from attnembed._deprecation import renamed, warn_deprecated
 from attnembed._files import PathLike
+from attnembed._notebook import Curve, history_curves
 from attnembed._typing import Floats, Ints
 from attnembed._validation import RNGLike, check_share, freeze, shown
 from attnembed.attention.data import TokenDataset, check_data
@@ -37,6 +38,9 @@ from attnembed.optim import (
     scheduled_step_size,
 )
 from attnembed.results import Result, to_plain
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ["TrainResult", "TrainState", "split_dataset", "train"]
 
@@ -88,6 +92,18 @@ class TrainResult(Result):
         """Plain Python values, the history as one list per column."""
         columns = {name: self.history[name] for name in self.history.dtype.names}
         return {**super().to_dict(), "history": to_plain(columns)}
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the loss and the validation score, if there is one, over the epochs.
+
+        On new axes where none are given; returns the axes.
+        """
+        from attnembed import plotting
+
+        return plotting.plot_history(self.history, ax=ax)
+
+    def _curves(self) -> list[Curve]:
+        return history_curves(self.history)
 
 
 def _with_old_options(function: Callable[P, TrainResult]) -> Callable[P, TrainResult]:

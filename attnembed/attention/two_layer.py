@@ -28,6 +28,7 @@ from attnembed.attention.model import AttentionModel
 from attnembed.attention.parameters import check_scores
 from attnembed.gibbs import AnchoredSoftmax
 from attnembed.losses import logistic, logistic_derivative
+from attnembed.results import Shown
 
 __all__ = ["TwoLayerModel"]
 
@@ -37,7 +38,7 @@ _BLOCK = 2**17
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class TwoLayerModel(KeepsFrozen):
+class TwoLayerModel(KeepsFrozen, Shown):
     """Parameters of the two-layer variant; the arrays are copied and read-only.
 
     f_i = sum_s a_is g_is with u_is = p . (E_s * k_i), g_is = v . (E_s * k_i), k_i = 2 sigma(W m_i); beyond the theory.

@@ -14,7 +14,7 @@ import importlib
 import inspect
 import linecache
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +23,7 @@ from typing import Any, get_type_hints
 import numpy as np
 
 from attnembed._declared import CLAIM_MODULES
-from attnembed._validation import RNGLike, check_choice
+from attnembed._validation import RNGLike, check_choice, check_items, shown
 from attnembed.errors import InputError, InputTypeError
 from attnembed.evidence.instances import problem_parameter
 from attnembed.evidence.measurement import Evidence, by_construction
@@ -171,6 +171,32 @@ def claims(subject: str = EVERY) -> tuple[Claim, ...]:
         if name in _MODULES:
             importlib.import_module(_MODULES[name])
     return tuple(entry for name in wanted for entry in _registry.values() if entry.subject == name)
+
+
+def named_claims(name: str, ids: Any, given: Sequence[Claim], subject: str = "") -> tuple[Claim, ...]:
+    """Those of the ``given`` claims that ``ids`` name, each once, in this order; ``name`` is what an error calls them.
+
+    An id may leave out its subject where no other claim has its name. ``subject`` is what the given ones are called.
+    """
+    wanted = [ids] if isinstance(ids, str) else check_items(name, ids, "texts")
+    if not all(isinstance(id, str) for id in wanted):
+        raise InputTypeError(name, "must be texts", got=shown(ids))
+    if not wanted:
+        raise InputError(name, "must name at least one claim", got="none", hint="see `attnembed list`")
+    found: dict[str, Claim] = {}
+    for id in wanted:
+        fitting = [entry for entry in given if id == entry.id] or [entry for entry in given if id == entry.short_id]
+        if len(fitting) > 1:
+            several = ", ".join(entry.id for entry in fitting)
+            raise InputError(name, "must name one claim each", got=repr(id), hint=f"use one of {several}")
+        if not fitting:
+            elsewhere = [entry.id for entry in claims() if id in (entry.id, entry.short_id)]
+            if elsewhere and subject:
+                got = f"{id!r}, which is {elsewhere[0]}" if id != elsewhere[0] else repr(id)
+                raise InputError(name, f"must name claims of {subject!r}", got=got, hint="or leave the subject out")
+            raise InputError(name, "must name registered claims", got=repr(id), hint="see `attnembed list`")
+        found[fitting[0].id] = fitting[0]
+    return tuple(found.values())
 
 
 @contextmanager

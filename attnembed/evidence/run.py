@@ -13,13 +13,13 @@ import numpy as np
 
 from attnembed._files import versions
 from attnembed._progress import Progress
-from attnembed._validation import RNGLike, check_integer, check_items, shown
+from attnembed._validation import RNGLike, check_integer, check_items
 from attnembed._workers import own_processes, run_all
 from attnembed.errors import InputError, InputTypeError
 from attnembed.evidence.files import claims_file, load_claims
 from attnembed.evidence.instances import draw_problem
 from attnembed.evidence.measurement import Evidence, by_construction
-from attnembed.evidence.registry import EVERY, Claim, claims
+from attnembed.evidence.registry import EVERY, Claim, claims, named_claims
 from attnembed.evidence.verdict import LOOSE, VERDICTS, ClaimResult, Report
 
 __all__ = ["LOOSE", "VERDICTS", "ClaimResult", "Report", "hypothesis_name", "verify"]
@@ -62,7 +62,7 @@ def verify(
     (True, True, 3, 'passed')
     """
     given = _given(subject)
-    selected = given if ids is None else _named(given, ids, subject)
+    selected = given if ids is None else named_claims("ids", ids, given, subject if isinstance(subject, str) else "")
     check_integer("instances", instances, minimum=1)
     check_integer("workers", workers, minimum=1)
     seed = _seed(rng)
@@ -248,29 +248,6 @@ def _given(subject: Any) -> tuple[Claim, ...]:
     if not entries:
         raise InputError("subject", "must name at least one claim", got="none")
     return entries
-
-
-def _named(given: tuple[Claim, ...], ids: Any, subject: Any) -> tuple[Claim, ...]:
-    """The claims that ``ids`` name, each once, in this order."""
-    wanted = [ids] if isinstance(ids, str) else check_items("ids", ids, "texts")
-    if not all(isinstance(id, str) for id in wanted):
-        raise InputTypeError("ids", "must be texts", got=shown(ids))
-    if not wanted:
-        raise InputError("ids", "must name at least one claim", got="none", hint="see `attnembed list`")
-    found = []
-    for id in wanted:
-        fitting = [entry for entry in given if id == entry.id] or [entry for entry in given if id == entry.short_id]
-        if len(fitting) > 1:
-            got, several = repr(id), ", ".join(entry.id for entry in fitting)
-            raise InputError("ids", "must name one claim each", got=got, hint=f"use one of {several}")
-        if not fitting:
-            elsewhere = [entry.id for entry in claims() if id in (entry.id, entry.short_id)]
-            if elsewhere and isinstance(subject, str):
-                got = f"{id!r}, which is {elsewhere[0]}" if id != elsewhere[0] else repr(id)
-                raise InputError("ids", f"must name claims of the subject {subject!r}", got=got)
-            raise InputError("ids", "must name registered claims", got=repr(id), hint="see `attnembed list`")
-        found += fitting
-    return tuple({entry.id: entry for entry in found}.values())
 
 
 def _seed(rng: Any) -> int:

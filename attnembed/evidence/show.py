@@ -8,10 +8,9 @@ from pathlib import Path
 from types import CodeType
 from typing import Any
 
-from attnembed.errors import InputError
 from attnembed.evidence.measurement import by_construction
 from attnembed.evidence.page import capitalised
-from attnembed.evidence.registry import Claim, claims, place
+from attnembed.evidence.registry import Claim, claims, named_claims, place
 
 __all__ = ["find_claim", "measured_code", "show"]
 
@@ -21,13 +20,8 @@ _APPARATUS = ("attnembed.evidence", "attnembed.reference", "attnembed.errors", "
 
 def find_claim(id: str) -> Claim:
     """The claim of this id, which may leave out its subject where no other claim has its name."""
-    fitting = [entry for entry in claims() if entry.id == id] or [entry for entry in claims() if entry.short_id == id]
-    if len(fitting) > 1:
-        several = ", ".join(entry.id for entry in fitting)
-        raise InputError("ID", "must name one claim", got=repr(id), hint=f"use one of {several}")
-    if not fitting:
-        raise InputError("ID", "must name a registered claim", got=repr(id), hint="see `attnembed list`")
-    return fitting[0]
+    (entry,) = named_claims("ID", [id], claims())
+    return entry
 
 
 def show(entry: Claim) -> str:

@@ -7,7 +7,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from attnembed.results import to_plain
+from attnembed._notebook import table
+from attnembed.results import Shown, to_plain
 
 __all__ = ["LOOSE", "VERDICTS", "ClaimResult", "Report"]
 
@@ -23,7 +24,7 @@ LOOSE = 1e-3  # a bound that is met by more than this factor says little
 
 
 @dataclass(frozen=True)
-class ClaimResult:
+class ClaimResult(Shown):
     """A claim's verdict over its instances; the numbers are those of the worst one.
 
     Attributes
@@ -120,6 +121,22 @@ class Report:
     results: tuple[ClaimResult, ...]
     seed: int
     versions: dict[str, str]
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (
+                result.id,
+                result.verdict,
+                f"{result.measured:.3g}",
+                f"{'~' if result.kind == 'tolerance' else ''}{result.bound:.3g}",
+                "" if result.kind == "tolerance" else f"{result.ratio:.2g}",
+                f"{result.control:.3g}",
+                f"{result.held}/{result.instances}",
+            )
+            for result in self.results
+        ]
+        head = ("claim", "verdict", "measured", "bound", "ratio", "control", "held")
+        return table(head, rows, str(self).splitlines()[-1])
 
     @property
     def passed(self) -> bool:

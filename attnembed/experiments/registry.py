@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attnembed._declared import EXPERIMENT_MODULES
-from attnembed._files import PathLike, make_folder, replacing, versions, write_json
-from attnembed._validation import check_choice, check_integer
+from attnembed._files import PathLike, replacing, versions, writable_folder, write_json
+from attnembed._validation import check_choice, check_flag, check_integer, check_mapping
+from attnembed._workers import check_executor
 from attnembed.attention.reviews import ReaderOptions
 from attnembed.errors import DataFileError, DataNotGivenError, InputError, InputTypeError
 
@@ -68,6 +69,13 @@ class Outcome:
     name: str = ""
 
 
+def holds(path: Path, groups: tuple[tuple[str, ...], ...]) -> bool:
+    """Whether a folder holds all files of one group, or a file has a name that is a whole group."""
+    if path.is_dir():
+        return any(all((path / name).exists() for name in group) for group in groups)
+    return (path.name,) in groups
+
+
 @dataclass(frozen=True)
 class Experiment:
     """A registered experiment.
@@ -92,9 +100,7 @@ class Experiment:
 
     def knows(self, path: Path) -> bool:
         """Whether a folder holds the data of the experiment, or a file has a name that is all it needs."""
-        if path.is_dir():
-            return any(all((path / name).exists() for name in group) for group in self.files)
-        return (path.name,) in self.files
+        return holds(path, self.files)
 
 
 @dataclass(frozen=True)
@@ -159,12 +165,27 @@ def reproduce(
 ) -> Written:
     """Run an experiment and write OUT/NAME.png (or NAME-*.png) and OUT/NAME.json, and OUT/NAME.md where it has tables.
 
-    The JSON holds the numbers, the parameters, the seed and the versions. ``data`` defaults to the folder named by
-    the variable ATTNEMBED_DATA. The structured tasks take ``repetitions`` and any `concurrent.futures.Executor`, keep
-    their runs in OUT/NAME-runs.jsonl and go on from there when started again. The reviews take ``data_name``, what to
-    call the data in titles and file names, and the options of `load_reviews` as ``reader``, such as
-    ``{"where": {"source": "imdb"}}``. What is ``quick`` says so in its figures and tables, and its files are
-    called NAME-quick: it is for a first look and never replaces the results of a full run.
+    The JSON holds the numbers, the parameters, the seed and the versions.
+
+    Parameters
+    ----------
+    name : one of `attnembed list`, such as "selection" or "ocr"
+    data : file or folder of the real data (default: that named by the variable ATTNEMBED_DATA); synthetic experiments
+        need none
+    out : folder to write to, created where it is missing
+    quick : a smaller version, for a first look, which says so in its figures and tables; its files are called
+        NAME-quick and never replace the results of a full run
+    repetitions : of the structured tasks (folds, or splits with a seed each) and of the reviews; None: the experiment's
+        own number. The structured tasks keep their runs in OUT/NAME-runs.jsonl and go on from there when started again
+    executor : any `concurrent.futures.Executor`, in which the structured tasks make their runs
+    reader : options of `load_reviews` for the experiments on reviews, such as ``{"where": {"source": "imdb"}}``
+    rng : the seed, an int
+    data_name : what to call the reviews in titles and file names
+
+    Returns
+    -------
+    Written
+        ``numbers``, the ``files`` that were written, ``seconds``, and ``text``, the tables in Markdown
 
     Raises
     ------
@@ -176,17 +197,26 @@ def reproduce(
         for data that cannot be read, and an OUT that cannot be written.
     RunFailedError
         if one of many runs has failed.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     written = reproduce("alignment", out=folder, quick=True)
+    >>> [path.name for path in written.files]
+    ['alignment-quick.png', 'alignment-quick.json']
+    >>> 0.9 < written.numbers["measured_slope"] / written.numbers["predicted_slope"] < 1.1
+    True
     """
     check_choice("name", name, [entry.name for entry in experiments()])
     seed = check_integer("rng", rng, minimum=0)
+    check_flag("quick", quick)
     if repetitions is not None:
         check_integer("repetitions", repetitions, minimum=1)
+    if executor is not None:
+        check_executor(executor)
     entry = _registry[name]
     _check_data_name(entry, data_name)
-    if reader and not entry.reads_reviews:
-        takers = ", ".join(other.name for other in experiments() if other.reads_reviews)
-        raise InputError(next(iter(reader)), f"belongs to {takers}", got=f"experiment {name}")
-    folder = output_folder(out)
+    _check_reader(entry, reader)
+    folder = writable_folder(out)
     start = time.perf_counter()
     request = Request(_data_path(data), bool(quick), seed, folder, repetitions, executor, data_name, reader or {})
     outcome = entry.run(request)
@@ -231,6 +261,12 @@ def _check_data_name(entry: Experiment, data_name: Any) -> None:
     if data_name and not _DATA_NAME.fullmatch(data_name):
         hint = "use letters, digits, dots and hyphens, as files get this name"
         raise InputError("data_name", "must be a word", got=repr(data_name), hint=hint)
+
+
+def _check_reader(entry: Experiment, reader: Any) -> None:
+    if reader is not None and check_mapping("reader", reader, "options of load_reviews") and not entry.reads_reviews:
+        takers = ", ".join(other.name for other in experiments() if other.reads_reviews)
+        raise InputError(next(iter(reader)), f"belongs to {takers}", got=f"experiment {entry.name}")
 
 
 def _data_path(data: PathLike | None) -> Path | None:
@@ -279,16 +315,6 @@ def unavailable(entry: Experiment, data: Path | None) -> str:
     if entry.any_file and not any(other.knows(data) for other in experiments()):
         return ""
     return f"{data}: is not one of the files that it reads"
-
-
-def output_folder(path: PathLike) -> Path:
-    """The folder, made before the work rather than after it."""
-    folder = Path(path)
-    try:
-        make_folder(folder)
-    except (OSError, ValueError) as error:  # ValueError: a name with a null byte
-        raise DataFileError(folder, f"cannot be created: {getattr(error, 'strerror', None) or error}") from error
-    return folder
 
 
 def write_figure(draw: Callable[[], Figure], path: Path, *, remark: str = "") -> None:

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from attnembed._files import PathLike, versions, write_json
+from attnembed._deprecation import renamed
+from attnembed._files import PathLike, versions, writable_folder, write_json
 from attnembed._validation import check_choice, check_integer
 from attnembed.attention.data import TokenDataset, TokenKind, make_balanced_dataset, make_iid_dataset
 from attnembed.attention.first_step import OneStepResult, one_step
@@ -25,7 +26,7 @@ from attnembed.attention.flow import gradient_flow
 from attnembed.attention.model import AttentionModel
 from attnembed.attention.selection import margin_constraints, select
 from attnembed.errors import DataFileError, InputError, NotSeparableError
-from attnembed.experiments.registry import QUICK_ENDING, QUICK_TITLE, output_folder, write_figure
+from attnembed.experiments.registry import QUICK_ENDING, QUICK_TITLE, write_figure
 from attnembed.margins import max_margin
 from attnembed.sweeping import SweepResult, sweep
 
@@ -259,6 +260,7 @@ def parse_values(text: str) -> tuple[str, list[float] | list[int]]:
     return name, list(dict.fromkeys(numbers))
 
 
+@renamed(repeats="repetitions")
 def run_sweep(
     name: str,
     over: Sequence[str],
@@ -266,7 +268,7 @@ def run_sweep(
     store: PathLike | None = None,
     out: PathLike = "results",
     workers: int | None = None,
-    repeats: int = 1,
+    repetitions: int = 1,
     quick: bool = False,
     rng: int = 0,
 ) -> Sweep:
@@ -277,10 +279,10 @@ def run_sweep(
     quick one are called sweep-NAME-quick, and its figure says so.
     """
     seed = check_integer("rng", rng, minimum=0)
-    swept, grid = sweep_grid(name, over, repeats=repeats, quick=quick)
+    swept, grid = sweep_grid(name, over, repetitions=repetitions, quick=quick)
     entry = GRID_EXPERIMENTS[name]
 
-    folder, start = output_folder(out), time.perf_counter()
+    folder, start = writable_folder(out), time.perf_counter()
     result = sweep(entry.cell, grid, store=store, workers=workers, rng=seed)
     if store is not None:
         _check_values(store, result, tuple(entry.shown))
@@ -303,8 +305,9 @@ def run_sweep(
     return Sweep(name, swept, result, files, time.perf_counter() - start)
 
 
+@renamed(repeats="repetitions")
 def sweep_grid(
-    name: str, over: Sequence[str], *, repeats: int = 1, quick: bool = False
+    name: str, over: Sequence[str], *, repetitions: int = 1, quick: bool = False
 ) -> tuple[tuple[str, ...], dict[str, Sequence[Any]]]:
     """The swept parameters, and the grid: their values, one for every other parameter, and the repetitions.
 
@@ -323,7 +326,7 @@ def sweep_grid(
         if max(grid[one]) * max(grid[other]) > _LARGEST:
             got = f"{max(grid[one])} x {max(grid[other])}"
             raise InputError("over", f"must keep {one} x {other} at most {_LARGEST}", got=got)
-    grid["repeat"] = range(check_integer("repeats", repeats, minimum=1))
+    grid["repeat"] = range(check_integer("repetitions", repetitions, minimum=1))
     return tuple(axes), grid
 
 

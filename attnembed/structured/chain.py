@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -31,6 +31,9 @@ from attnembed.structured.forward_backward import (
 )
 from attnembed.structured.long_chains import Blocks, LogEnds, cut, largest_moved, walk
 from attnembed.structured.packing import Packing, short_rows
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = [
     "ChainMarginals",
@@ -164,6 +167,12 @@ class ChainMarginals(Record):
     _lengths: Ints
     _messages: tuple[Floats, Floats, Floats]  # the factors of an edge's probability, as in `Posterior`
     _in_logarithms: bool
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw P(y_i = k) of one chain as tiles, on new axes where none are given; returns the axes."""
+        from attnembed import plotting
+
+        return plotting.plot_marginals(self.node, ax=ax)
 
     @cached_property
     def edge(self) -> Floats:

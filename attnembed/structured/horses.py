@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 
 from attnembed._archives import is_hidden
 from attnembed._files import PathLike, read_npz
-from attnembed._sources import is_folder
+from attnembed._sources import is_folder, locate, regular
 from attnembed.errors import DataFileError
-from attnembed.structured._places import locate, regular
 from attnembed.structured.data import GridDataset
 
 __all__ = ["load_horses"]

@@ -13,11 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnembed._files import PathLike, read_npz
-from attnembed._sources import Source, as_source, read_lines
+from attnembed._sources import Source, as_source, locate, read_lines, regular
 from attnembed._validation import freeze
 from attnembed.errors import DataFileError
 from attnembed.results import Record
-from attnembed.structured._places import locate, regular
 
 __all__ = ["Letters", "load_ocr"]
 

@@ -31,7 +31,7 @@ from attnembed._validation import (
     freeze,
 )
 from attnembed.errors import DataFileError, InputError, InputTypeError
-from attnembed.results import Record
+from attnembed.results import Record, Shown
 from attnembed.structured.chain import decode
 from attnembed.structured.constraints import (
     Mask,
@@ -79,7 +79,7 @@ class StructuredGrads(Record):
 
 
 @dataclass(frozen=True, eq=False)
-class StructuredModel(KeepsFrozen, ABC, Generic[Data]):
+class StructuredModel(KeepsFrozen, Shown, ABC, Generic[Data]):
     """The common part of chains and grids."""
 
     network: Network

@@ -9,10 +9,9 @@ from itertools import chain
 from typing import NamedTuple
 
 from attnembed._files import PathLike
-from attnembed._sources import Source, as_source, check_encoding, has_mark, read_lines
+from attnembed._sources import Source, as_source, check_encoding, has_mark, locate, read_lines
 from attnembed._validation import check_integer
 from attnembed.errors import DataFileError
-from attnembed.structured._places import locate
 
 __all__ = ["Sentence", "load_conll2000", "load_sentences"]
 

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from attnembed._deprecation import accepts, moved, warn_deprecated
 from attnembed._files import PathLike
+from attnembed._notebook import Curve, history_curves
 from attnembed._typing import Floats, Ints
 from attnembed._validation import RNGLike, check_positive
 from attnembed.errors import InputError, InputTypeError
@@ -41,6 +42,9 @@ from attnembed.structured.scaling import (
 )
 from attnembed.structured.stages import Plan, Stage, make_plan, with_rates
 from attnembed.structured.theory import component_norms
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ["StructuredResult", "StructuredState", "train_structured"]
 
@@ -89,6 +93,18 @@ class StructuredResult(Result, Generic[Model]):
         columns = {name: to_plain(self.history[name]) for name in self.history.dtype.names}
         plain = {"status": self.status, "message": self.message, "success": self.success, "best_epoch": self.best_epoch}
         return {name: to_plain(value) for name, value in {**plain, "history": columns}.items()}
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the loss and the validation score, if there is one, over the epochs.
+
+        On new axes where none are given; returns the axes.
+        """
+        from attnembed import plotting
+
+        return plotting.plot_history(self.history, ax=ax)
+
+    def _curves(self) -> list[Curve]:
+        return history_curves(self.history)
 
 
 def train_structured(
@@ -443,13 +459,4 @@ class _Stepper(Trainee):
         self.folded *= factor
 
 
-def _comparison(name: str) -> Callable[[], Any]:
-    def fetch() -> Any:
-        from attnembed.structured import compare
-
-        return getattr(compare, name)
-
-    return fetch
-
-
-__getattr__ = moved(__name__, {name: _comparison(name) for name in ("Arm", "Comparison", "compare_arms")})
+__getattr__ = moved(__name__, dict.fromkeys(("Arm", "Comparison", "compare_arms"), "attnembed.compare"))

@@ -204,7 +204,7 @@ def test_ids_that_cannot_be_used_are_named() -> None:
         ae.verify(ids=[3])  # type: ignore[list-item]
     with pytest.raises(InputTypeError, match="`subject` must be a sequence of claims, or the name"):
         ae.verify(3)  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="subject 'structured'; got 'step-in-span', which is attention/step-in-span"):
+    with pytest.raises(InputError, match="claims of 'structured'; got 'step-in-span', which is attention/step-in-span"):
         ae.verify("structured", ids="step-in-span")
 
 

@@ -14,15 +14,11 @@ import attnembed as ae
 from attnembed import plotting
 from attnembed.errors import DataFileError, DataNotGivenError, InputError
 from attnembed.experiments import experiments, registry, reproduce
+from attnembed.experiments.bag_of_words import BagOfWords, balanced_accuracy
 from attnembed.experiments.registry import Experiment, Outcome, Request, _registry, number_rows
-from attnembed.experiments.reviews import (
-    BagOfWords,
-    Picture,
-    balanced,
-    balanced_accuracy,
-    choose_min_documents,
-    spread,
-)
+from attnembed.experiments.review_corpus import balanced
+from attnembed.experiments.review_pictures import Picture, choose_min_documents
+from attnembed.experiments.reviews import spread
 
 
 def test_selection_agrees_with_its_predictions(tmp_path: Path) -> None:

@@ -13,10 +13,12 @@ import pytest
 
 from attnembed import plotting
 from attnembed.errors import DataFileError, InputError, RunFailedError
-from attnembed.experiments import reproduce, structured, tasks
+from attnembed.experiments import arms, chunks, reproduce, structured, task_figures, verdicts
+from attnembed.experiments.arms import ARMS, Row, Run, run_cell
+from attnembed.experiments.plan import Entry, Repetition, ScaleSweep, Study, compute
 from attnembed.experiments.registry import Request, number_rows
-from attnembed.experiments.structured import Entry, ScaleSweep, Study, compute, markdown, verdict
-from attnembed.experiments.tasks import ARMS, Split, Task
+from attnembed.experiments.tasks import Split, Task
+from attnembed.experiments.verdicts import markdown, numbers_of, verdict
 from attnembed.structured.data import make_chain_dataset
 from attnembed.structured.model import ChainCRF
 from attnembed.structured.networks import mlp
@@ -42,15 +44,15 @@ def _scores(model: ChainCRF, data: Any, split: Split) -> dict[str, float]:
 def request_(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A request whose runs share this process, in which the task "small" exists."""
     small = Task("small", _load, _model, _scores, OBJECTIVES, 10)
-    monkeypatch.setattr(tasks, "TASKS", {"small": small})
+    monkeypatch.setattr(arms, "TASKS", {"small": small})
     monkeypatch.setattr(structured, "TASKS", {"small": small})
-    tasks.task_data.cache_clear()
+    arms.task_data.cache_clear()
     with ThreadPoolExecutor(1) as executor:
         yield Request(tmp_path, True, 0, tmp_path, executor=executor)
-    tasks.task_data.cache_clear()
+    arms.task_data.cache_clear()
 
 
-STUDY = Study("small", ((0, 0), (1, 1)), (0.01, 0.03), 3, OBJECTIVES)
+STUDY = Study("small", (Repetition(0, 0), Repetition(1, 1)), (0.01, 0.03), 3, OBJECTIVES)
 SCALE = ScaleSweep("small", 0.03, 3, ("nll",))
 
 
@@ -72,7 +74,7 @@ def test_every_arm_has_the_same_budget(request_: Request, tmp_path: Path) -> Non
         assert entry.step_size in STUDY.step_sizes
     lines = (tmp_path / "made-up-runs.jsonl").read_text().splitlines()
     runs = [cell for line in lines[1:] if (cell := json.loads(line)["cell"])["multiplier"] == 1]
-    for arm in structured.JOINT:
+    for arm in arms.JOINT:
         for objective in OBJECTIVES:
             mine = [run for run in runs if (run["arm"], run["objective"]) == (arm, objective)]
             assert sorted((run["split"], run["step_size"]) for run in mine if run["split"] == 0) == [
@@ -102,8 +104,8 @@ def test_every_arm_has_the_same_budget(request_: Request, tmp_path: Path) -> Non
 
 
 def test_stages_train_the_network_first(request_: Request, tmp_path: Path) -> None:
-    cell = STUDY.cell(str(tmp_path), 0, 0, 0.03, "stage", "unary nll ssvm")
-    out = tasks.run(**cell, rng=np.random.default_rng(0))
+    run = Run("small", str(tmp_path), 0, 0, "stage", ("unary", "nll", "ssvm"), 0.03, 1.0, 3)
+    out = run_cell(**run.cell(), rng=np.random.default_rng(0))
     assert set(out) == {"unary", *OBJECTIVES}
     assert set(out["unary"]["history"]["ratio"]) == {"inf"}  # the pairwise part is zero
     assert out["nll"]["test"] != out["ssvm"]["test"]
@@ -112,10 +114,28 @@ def test_stages_train_the_network_first(request_: Request, tmp_path: Path) -> No
 
 
 def test_a_run_does_not_depend_on_the_cells_own_generator(request_: Request, tmp_path: Path) -> None:
-    cell = STUDY.cell(str(tmp_path), 0, 0, 0.03, "online", "nll")
-    first, second = (tasks.run(**cell, rng=np.random.default_rng(seed)) for seed in (0, 1))
+    run = Run("small", str(tmp_path), 0, 0, "online", ("nll",), 0.03, 1.0, 3)
+    first, second = (run_cell(**run.cell(), rng=np.random.default_rng(seed)) for seed in (0, 1))
     assert first == second
-    assert tasks.run(**{**cell, "seed": 1}, rng=np.random.default_rng(0)) != first
+    assert run_cell(**replace(run, seed=1).cell(), rng=np.random.default_rng(0)) != first
+
+
+def test_a_run_is_kept_as_plain_values_and_found_again(tmp_path: Path) -> None:
+    """The layout of the stores, which older ones have as well."""
+    run = Run("small", "here", 2, 3, "stage", ("unary", "nll"), 0.03, 0.5, 4)
+    cell = run.cell()
+    assert list(cell.items()) == [
+        ("task", "small"),
+        ("path", "here"),
+        ("split", 2),
+        ("seed", 3),
+        ("arm", "stage"),
+        ("objective", "unary nll"),
+        ("step_size", 0.03),
+        ("multiplier", 0.5),
+        ("epochs", 4),
+    ]
+    assert Run.from_cell(json.loads(json.dumps(cell))) == run
 
 
 def test_the_sweep_changes_plain_training_and_not_offline(request_: Request, tmp_path: Path) -> None:
@@ -131,31 +151,58 @@ def test_failed_runs_are_reported(request_: Request, tmp_path: Path, monkeypatch
     def broken(model: ChainCRF, data: Any, split: Split) -> dict[str, float]:
         raise ZeroDivisionError("no such score")
 
-    broken_task = replace(tasks.TASKS["small"], measure=broken)
-    monkeypatch.setattr(tasks, "TASKS", {"small": broken_task})
+    broken_task = replace(arms.TASKS["small"], measure=broken)
+    monkeypatch.setattr(arms, "TASKS", {"small": broken_task})
     failed = r"34 of 34 runs of made-up failed: ZeroDivisionError: no such score; see made-up-runs\.jsonl"
     with pytest.raises(RunFailedError, match=failed):
         _results(request_)
 
 
+def test_a_run_that_did_not_stay_finite_is_not_chosen(request_: Request) -> None:
+    path = str(request_.out)
+    records = compute(request_, "made-up", path, [STUDY], SCALE)
+    row = Row("joint", "nll")
+    first = STUDY.entries(path, records)[row].step_size
+
+    def with_failure(trial: Any, record: Any) -> Any:
+        return {**record, row.objective: {**record[row.objective], "status": "not_finite"}} if trial else record
+
+    failed = {run for trial, run in STUDY.tuning(path).items() if (trial.arm, trial.step_size) == (row, first)}
+    (other,) = set(STUDY.step_sizes) - {first}
+    changed = {run: with_failure(run in failed, record) for run, record in records.items()}
+    chosen = STUDY.chosen(path, changed)
+    assert {trial.step_size for trial in chosen[row]} == {other}
+    assert all(chosen[one] == trials for one, trials in STUDY.chosen(path, records).items() if one != row)
+
+
+def test_failed_repetitions_are_named_below_the_table(request_: Request) -> None:
+    entries, _ = _results(request_)
+    assert "failed" not in markdown("made up", STUDY, entries)
+    row = Row("online", "ssvm")
+    first, second = entries[row].records
+    entries[row] = replace(entries[row], records=(first, {**second, "status": "not_finite"}))
+    page = markdown("made up", STUDY, entries)
+    assert page.endswith("\n- joint, online scaling, ssvm: repetition 2 failed (not_finite)\n")
+
+
 def test_seeds_of_one_split_are_one_observation(request_: Request) -> None:
     """They share test data, so that only splits count for the standard error."""
-    study = replace(STUDY, repetitions=((0, 0), (0, 1), (1, 0)), joint=("joint",))
+    study = replace(STUDY, repetitions=tuple(Repetition(*pair) for pair in ((0, 0), (0, 1), (1, 0))), joint=("joint",))
     entry = _results(request_, study)[0]["joint", "nll"]
     each = [record["test"]["letters"] for record in entry.records]
     assert len(set(each)) == 3
     assert entry.scores().tolist() == pytest.approx([(each[0] + each[1]) / 2, each[2]])
-    assert structured._repeated(study) == "3 repetitions (means over the seeds of 2 splits)"
+    assert verdicts._repeated(study) == "3 repetitions (means over the seeds of 2 splits)"
 
 
 def test_a_tag_that_training_never_shows_counts_as_an_error(tmp_path: Path) -> None:
     (tmp_path / "train.txt").write_text(10 * "He PRP B-NP\nran VBD B-VP\n\n")
     (tmp_path / "test.txt").write_text("1 CD B-LST\n2 CD I-LST\n")
-    split = tasks._chunks(str(tmp_path), 0)
+    split = chunks._chunks(str(tmp_path), 0)
     assert split.names == ("B-NP", "B-VP", "B-LST", "I-LST")
-    model = tasks._chunk_model(split, np.random.default_rng(0))
+    model = chunks._chunk_model(split, np.random.default_rng(0))
     assert model.n_labels == 2
-    assert tasks._chunk_scores(model, split.test, split) == {"chunk F1": 0, "tags": 0}
+    assert chunks._chunk_scores(model, split.test, split) == {"chunk F1": 0, "tags": 0}
 
 
 # --- verdicts -----------------------------------------------------------------------------------------------------
@@ -167,7 +214,7 @@ def _entries(stage: list[float], online: list[float], offline: list[float], join
         return Entry(0.1, records, tuple(range(len(scores))))
 
     named = {"stage": stage, "online": online, "offline": offline, "joint": joint}
-    return {(arm, "nll"): entry(scores) for arm, scores in named.items()}
+    return {Row(arm, "nll"): entry(scores) for arm, scores in named.items()}
 
 
 @pytest.mark.parametrize(
@@ -206,21 +253,21 @@ def test_few_repetitions_and_quick_runs_decide_nothing(n: int, quick: bool, told
 
 
 def test_a_single_run_has_no_spread(request_: Request, tmp_path: Path) -> None:
-    study = replace(STUDY, repetitions=((0, 0),))
+    study = replace(STUDY, repetitions=(Repetition(0, 0),))
     entries, _ = _results(request_, study)
     page = markdown("made up", study, entries, quick=True)
     assert "+-" not in page
     assert "nan" not in page
     assert "**made up, quick run**: one repetition, 3 epochs" in page
-    numbers = structured._numbers(study, entries, quick=True)
+    numbers = numbers_of(study, entries, quick=True)
     assert numbers["nll.joint"]["letters"]["standard_error"] is None
     assert numbers["verdict"] == dict.fromkeys(OBJECTIVES, "no verdict: quick run")
     assert not any("+-" in text or "nan" in text.lower() for _, text in number_rows(numbers))
-    (ax,) = structured._draw_arms(study, entries, "letters")().axes
+    (ax,) = task_figures.draw_arms(study, entries, "letters")().axes
     assert ax.get_title() == "one split"
     assert len(ax.containers) == len(ARMS) - 1
     assert not any(container.has_yerr for container in ax.containers)  # type: ignore[attr-defined]
-    (ax,) = structured._draw_arms(STUDY, _results(request_)[0], "letters")().axes
+    (ax,) = task_figures.draw_arms(STUDY, _results(request_)[0], "letters")().axes
     assert ax.get_title() == "mean of 2 splits, bars: one standard error"
     assert all(container.has_yerr for container in ax.containers)  # type: ignore[attr-defined]
 
@@ -237,12 +284,12 @@ def test_horses_are_trained_mirrored_and_tested_as_they_are(tmp_path: Path) -> N
     arrays = {f"x_{part}": rng.integers(0, 256, size=(n, 32, 32, 3)) for part, n in (("train", 10), ("test", 3))}
     arrays |= {f"y_{part}": rng.integers(0, 2, size=(n, 32, 32)) for part, n in (("train", 10), ("test", 3))}
     np.savez(tmp_path / "weizmann32.npz", **{name: array.astype(np.uint8) for name, array in arrays.items()})
-    data = tasks.task_data("segmentation", str(tmp_path), 0)
+    data = arms.task_data("segmentation", str(tmp_path), 0)
     assert [len(part) for part in (data.train, data.validation, data.test)] == [16, 2, 3]
     for array in (data.train.images, data.train.labels):
         np.testing.assert_array_equal(array[8:], np.flip(array[:8], axis=2))
     np.testing.assert_array_equal(data.test.labels, arrays["y_test"])
-    model = tasks.TASKS["segmentation"].make_model(data, np.random.default_rng(0))
+    model = arms.TASKS["segmentation"].make_model(data, np.random.default_rng(0))
     assert model.predict(data.test).shape == (3, 32, 32)
     assert model.margin == 32 * 32
 
@@ -277,9 +324,9 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
 
 def test_figures_show_every_arm(request_: Request, tmp_path: Path) -> None:
     entries, scores = _results(request_)
-    arms = structured._draw_arms(STUDY, entries, "letters")()
-    training = structured._draw_training(STUDY, entries, "letters")()
-    scale = structured._draw_sweep(scores, "letters")()
+    arms = task_figures.draw_arms(STUDY, entries, "letters")()
+    training = task_figures.draw_training(STUDY, entries, "letters")()
+    scale = task_figures.draw_sweep(scores, "letters")()
     titles = [arm.title for name, arm in ARMS.items() if name != "unary"]
     assert arms.axes[0].get_legend_handles_labels()[1] == [ARMS["unary"].title, *titles]
     assert training.axes[0].get_legend_handles_labels()[1] == titles[1:]

@@ -51,6 +51,11 @@ def mean(cell: Any, key: str, repeats: int = 5, **parameters: Any) -> float:
 # --- cells -------------------------------------------------------------------------------------------------------
 
 
+def test_repeats_is_the_old_name_of_repetitions() -> None:
+    with pytest.warns(DeprecationWarning, match=r"`repeats` of sweep_grid is deprecated .* use `repetitions`"):
+        assert sweep_grid("margin", ["d=8"], repeats=3)[1]["repeat"] == range(3)  # type: ignore[call-arg]
+
+
 def test_one_step_follows_the_lemma() -> None:
     wide, narrow = (mean(one_step_cell, "error", eta=100.0, d=d) for d in (1600, 100))
     assert 2 < narrow / wide < 8, "the error falls like d^-1/2"
@@ -139,7 +144,7 @@ def test_values_that_are_none(text: str, problem: str) -> None:
 def test_a_sweep_prints_writes_and_goes_on(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     store, out = tmp_path / "cells.jsonl", tmp_path / "out"
     arguments = ["sweep", "margin", "--quick", "--out", str(out), "--store", str(store), "--seed", "3", "--over"]
-    assert main([*arguments, "d=4,32", "eta=1,60", "--repeats", "2"]) == 0
+    assert main([*arguments, "d=4,32", "eta=1,60", "--repetitions", "2"]) == 0
     text = capsys.readouterr().out
     rows = [line.split() for line in text.splitlines()]
     assert rows[0] == ["d", "eta", "separable", "margin"]
@@ -152,9 +157,9 @@ def test_a_sweep_prints_writes_and_goes_on(capsys: pytest.CaptureFixture[str], t
 
     # Another order, and a parameter at its default: the same cells.
     lines = store.read_text()
-    assert main([*arguments, "eta=60,1", "d=32,4", "n=40", "--repeats", "2"]) == 0
+    assert main([*arguments, "eta=60,1", "d=32,4", "n=40", "--repetitions", "2"]) == 0
     assert store.read_text() == lines
-    assert main([*arguments, "eta=60", "d=32", "--repeats", "3"]) == 0
+    assert main([*arguments, "eta=60", "d=32", "--repetitions", "3"]) == 0
     assert len(store.read_text().splitlines()) == len(lines.splitlines()) + 1
     capsys.readouterr()
     arguments[8] = "4"
@@ -220,7 +225,7 @@ def test_failed_cells_are_named_and_the_exit_code_is_1(capsys: pytest.CaptureFix
         ),
         (["margin"], "--over"),
         (["margin", "--over", "d=1", "d=2"], "`--over` must name each parameter once, at least one; got d=1 d=2"),
-        (["margin", "--over", "d=1", "--repeats", "0"], "argument --repeats: must be at least 1; got 0"),
+        (["margin", "--over", "d=1", "--repetitions", "0"], "argument --repetitions: must be at least 1; got 0"),
         (["margin", "--over", "d=1", "--workers", "0"], "argument --workers: must be at least 1; got 0"),
         (["margin", "--over", "d=1", "--seed", "-1"], "argument --seed: must be at least 0; got -1"),
         (["margin", "--over", "d=1", "--store", "/dev/null"], "/dev/null: is not a regular file"),

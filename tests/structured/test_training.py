@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
+from attnembed.compare import compare_arms
 from attnembed.errors import InputError
 from attnembed.optim import SGD, Adam
 from attnembed.results import Status
-from attnembed.structured.compare import compare_arms
 from attnembed.structured.data import GridDataset, make_chain_dataset, make_grid_dataset
 from attnembed.structured.model import ChainCRF, GridCRF
 from attnembed.structured.networks import LayerNorm, Network, conv_net, identity, mlp
@@ -337,7 +337,7 @@ def test_equal_budgets():
         "small": {"prepare": lambda model: ChainCRF(model.network, 0 * model.pairwise)},
     }
     comparison = compare_arms(
-        arms, lambda rng: make_model(rng), TRAIN, VALIDATION, TEST, n_epochs=3, step_sizes=(1e-3, 1e-2), seeds=(0, 1)
+        arms, lambda rng: make_model(rng), TRAIN, VALIDATION, TEST, n_epochs=3, step_sizes=(1e-3, 1e-2), repetitions=2
     )
     assert [arm.name for arm in comparison.arms] == list(arms)
     for arm in comparison.arms:
@@ -466,9 +466,9 @@ def test_resuming_keeps_the_best_model(tmp_path):
     assert_same(resumed.model, whole.model)
 
 
-@pytest.mark.parametrize("empty", ["arms", "step_sizes", "seeds"])
+@pytest.mark.parametrize("empty", ["arms", "step_sizes", "repetitions"])
 def test_what_is_empty_in_a_comparison_is_named(empty):
-    options = {"arms": {"joint": {}}, "step_sizes": (0.1,), "seeds": np.arange(1), empty: np.arange(0)}
+    options = {"arms": {"joint": {}}, "step_sizes": (0.1,), "repetitions": np.arange(1), empty: np.arange(0)}
     arms = options.pop("arms") if empty != "arms" else {}
     options.pop("arms", None)
     with pytest.raises(InputError, match=f"^`{empty}` must not be empty; give at least one$"):

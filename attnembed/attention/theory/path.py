@@ -6,6 +6,7 @@ Derivation: docs/derivations/regularisation-path.md.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -21,6 +22,9 @@ from attnembed.attention.theory.hypotheses import Hypothesis, Prediction
 from attnembed.errors import InputError
 from attnembed.gibbs import probabilities
 from attnembed.losses import Loss, check_loss, logistic
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ["RegularisationPath", "regularisation_path"]
 
@@ -45,6 +49,12 @@ class RegularisationPath(Prediction):
     direction: Floats
     margin: float
     stationarity: Floats
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the loss gap and the offset against the radius, on new axes where none are given; returns the axes."""
+        from attnembed import plotting
+
+        return plotting.plot_radii(self.radii, self.loss_gap, self.offset, ax=ax)
 
 
 def regularisation_path(

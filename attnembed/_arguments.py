@@ -1,0 +1,279 @@
+"""The arguments of the command line: what each command takes, and how an option is read."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NoReturn
+
+from attnembed._version import __version__
+from attnembed.errors import InputError
+
+__all__ = ["USAGE_ERROR", "command_parser", "is_file"]
+
+USAGE_ERROR = 2
+
+_Commands = Any  # what argparse keeps its subparsers in; the class has no public name
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(USAGE_ERROR, f"{self.prog}: {' '.join(message.split())} (see `{self.prog} --help`)\n")
+
+
+class _OldName(argparse.Action):
+    """An option under its old name, which is hidden and works for one release; ``const`` is the new name."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        sys.stderr.write(f"attnembed: {option_string} is deprecated and will be removed; use {self.const}\n")
+        setattr(namespace, self.dest, values)
+
+
+def is_file(text: str) -> bool:
+    """Whether a subject names a file and not a subject."""
+    return text.endswith(".py") or os.sep in text
+
+
+def _checked(check: Callable[[str], Any]) -> Callable[[str], Any]:
+    """``check`` as the type of an option: the parser names the option, as it was typed, before what was expected."""
+
+    def convert(text: str) -> Any:
+        try:
+            return check(text)
+        except InputError as error:
+            raise argparse.ArgumentTypeError(str(error).removeprefix(f"`{error.name}` ")) from error
+
+    return convert
+
+
+def _integer(minimum: int) -> Callable[[str], int]:
+    def check(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError as error:
+            raise InputError("N", "must be a whole number", got=repr(text)) from error
+        from attnembed._validation import check_integer  # here: what lists and explains does without NumPy
+
+        return check_integer("N", number, minimum=minimum)
+
+    return _checked(check)
+
+
+def _chosen(choices: Callable[[], Iterable[str]]) -> Callable[[str], str]:
+    """One of the names, which are looked up when they are needed: listing experiments imports them."""
+
+    def check(text: str) -> str:
+        from attnembed._validation import check_choice
+
+        return check_choice("name", text, choices())
+
+    return _checked(check)
+
+
+@_checked
+def _path(text: str) -> str:
+    if not text:
+        raise InputError("path", "must name a file or folder", got=text)
+    return text
+
+
+@_checked
+def _subject(text: str) -> str:
+    from attnembed._validation import check_choice
+    from attnembed.evidence.registry import SUBJECTS
+
+    if is_file(text):
+        return text
+    try:
+        return check_choice("name", text, (*SUBJECTS, "all"))
+    except InputError as error:
+        raise InputError("name", f"{error.expected}, or a file FILE.py", got=error.got) from error
+
+
+def _experiments() -> Iterable[str]:
+    from attnembed.experiments import experiments
+
+    return [entry.name for entry in experiments()]
+
+
+def _swept() -> Iterable[str]:
+    from attnembed.experiments.sweeps import GRID_EXPERIMENTS
+
+    return GRID_EXPERIMENTS
+
+
+@_checked
+def _values(text: str) -> str:
+    from attnembed.experiments.sweeps import parse_values
+
+    parse_values(text)
+    return text
+
+
+# --- the commands -----------------------------------------------------------------------------------------------------
+
+
+def command_parser(
+    commands: Mapping[str, Callable[[argparse.Namespace], int]], *, readers: bool
+) -> argparse.ArgumentParser:
+    """The parser of all commands; each sets ``run`` to its function.
+
+    ``readers`` says whether the options of `reproduce` are wanted that need the readers.
+    """
+    parser = _Parser(prog="attnembed", description="Theorems about learning as executable code.")
+    parser.add_argument("--version", action="version", version=f"attnembed {__version__}")
+    added = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, command in (
+        ("list", _add_list(added)),
+        ("verify", _add_verify(added)),
+        ("falsify", _add_falsify(added)),
+        ("show", _add_show(added)),
+        ("explore", _add_explore(added)),
+        ("reproduce", _add_reproduce(added, readers)),
+        ("report", _add_report(added)),
+        ("sweep", _add_sweep(added)),
+    ):
+        command.set_defaults(run=commands[name])
+    return parser
+
+
+def _add_repetitions(parser: argparse.ArgumentParser, old: str, default: int | None, help: str) -> None:
+    parser.add_argument("--repetitions", type=_integer(1), default=default, metavar="N", help=help)
+    parser.add_argument(
+        old,
+        type=_integer(1),
+        action=_OldName,
+        const="--repetitions",
+        dest="repetitions",
+        default=default,
+        help=argparse.SUPPRESS,
+    )
+
+
+def _add_list(commands: _Commands) -> argparse.ArgumentParser:
+    parser = commands.add_parser("list", help="claims and experiments, one line each")
+    pages = parser.add_mutually_exclusive_group()
+    pages.add_argument("--markdown", action="store_true", help="the claims as a Markdown page")
+    pages.add_argument("--api", action="store_true", help="the public names and their docstrings as a Markdown page")
+    return parser
+
+
+def _add_verify(commands: _Commands) -> argparse.ArgumentParser:
+    parser = commands.add_parser("verify", help="measure the claims; exit code 1 if one fails")
+    parser.add_argument(
+        "subject",
+        type=_subject,
+        nargs="?",
+        default="all",
+        metavar="SUBJECT",
+        help="attention, structured, all (default), or a Python file with claims of your own",
+    )
+    parser.add_argument("--ids", nargs="+", metavar="ID", help="only these claims")
+    parser.add_argument("--json", type=_path, metavar="FILE", help="also write the report as JSON")
+    parser.add_argument(
+        "--instances", type=_integer(1), metavar="N", help="random instances of each claim (default 20)"
+    )
+    parser.add_argument(
+        "--seed", type=_integer(0), default=0, metavar="N", help="seed of the random instances (default 0)"
+    )
+    parser.add_argument(
+        "--instance", type=_integer(0), metavar="SEED", help="only the instance of this seed, as a report names it"
+    )
+    parser.add_argument("--workers", type=_integer(1), metavar="N", help="processes (default: one per core)")
+    return parser
+
+
+def _add_falsify(commands: _Commands) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        "falsify", help="search for a counterexample to a statement; exit code 1 if one is found, printed as a script"
+    )
+    parser.add_argument(
+        "target", metavar="FILE.py::NAME", help="a function of a problem that returns True, False, a ratio or Evidence"
+    )
+    parser.add_argument(
+        "--max-examples", type=_integer(1), default=1000, metavar="N", help="instances at most (default 1000)"
+    )
+    parser.add_argument("--seed", type=_integer(0), default=0, metavar="N", help="seed of the search (default 0)")
+    return parser
+
+
+def _add_show(commands: _Commands) -> argparse.ArgumentParser:
+    parser = commands.add_parser("show", help="one claim: statement, hypotheses, control, and the code it is about")
+    parser.add_argument("id", metavar="ID", help="one of those of `attnembed list`")
+    parser.add_argument("--claims", type=_path, metavar="FILE.py", help="a file with claims of your own")
+    return parser
+
+
+def _add_explore(commands: _Commands) -> argparse.ArgumentParser:
+    parser = commands.add_parser("explore", help="write a page with sliders: one HTML file that needs no network")
+    parser.add_argument("name", choices=("selection", "basins", "scaling"), metavar="NAME", help="%(choices)s")
+    parser.add_argument("--out", type=_path, metavar="FILE.html", help="where to write (default: NAME.html)")
+    parser.add_argument("--quick", action="store_true", help="a coarser page, for a first look")
+    parser.add_argument("--seed", type=_integer(0), default=0, metavar="N", help="seed of data and models (default 0)")
+    return parser
+
+
+def _add_reproduce(commands: _Commands, readers: bool) -> argparse.ArgumentParser:
+    parser = commands.add_parser("reproduce", help="run an experiment; writes figures (PNG) and numbers (JSON)")
+    parser.add_argument(
+        "name", type=_chosen(_experiments), metavar="NAME", help="one of the experiments of `attnembed list`"
+    )
+    parser.add_argument(
+        "--data", type=_path, metavar="PATH", help="folder or file of real data (default: $ATTNEMBED_DATA)"
+    )
+    parser.add_argument("--out", type=_path, metavar="DIR", default="results", help="where to write (default: results)")
+    parser.add_argument("--quick", action="store_true", help="a smaller version, for a first look")
+    parser.add_argument("--seed", type=_integer(0), default=0, metavar="N", help="seed (default 0)")
+    _add_repetitions(parser, "--seeds", None, "repetitions (default: the experiment's own number)")
+    parser.add_argument(
+        "--name", dest="data_name", metavar="WORD", default="", help="what to call the reviews, in titles and files"
+    )
+    if readers:
+        from attnembed.experiments.reading import add_reader_options
+
+        add_reader_options(parser)
+    return parser
+
+
+def _add_report(commands: _Commands) -> argparse.ArgumentParser:
+    parser = commands.add_parser("report", help="one HTML page of all claims and experiments, with their figures")
+    parser.add_argument("--out", type=_path, metavar="DIR", required=True, help="writes DIR/report.html")
+    parser.add_argument(
+        "--data", type=_path, metavar="PATH", help="folder or file of real data (default: $ATTNEMBED_DATA)"
+    )
+    parser.add_argument("--claims", type=_path, metavar="FILE.py", help="a file with claims of your own, as well")
+    parser.add_argument(
+        "--instances", type=_integer(1), default=20, metavar="N", help="random instances of each claim (default 20)"
+    )
+    parser.add_argument("--quick", action="store_true", help="smaller versions of the experiments")
+    parser.add_argument("--seed", type=_integer(0), default=0, metavar="N", help="seed of everything (default 0)")
+    return parser
+
+
+def _add_sweep(commands: _Commands) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        "sweep",
+        help="run an experiment over a grid, in parallel; writes a figure (PNG) and numbers (JSON)",
+        epilog="VALUES are numbers with commas between them; LOW:HIGH:COUNT stands for COUNT numbers from LOW to HIGH "
+        "in geometric progression. Names are eta (step size), d (width), n (sequences), T (length), V (vocabulary) "
+        "and scale (of E and p).",
+    )
+    parser.add_argument(
+        "experiment", type=_chosen(_swept), metavar="EXPERIMENT", help="one of those of `attnembed list`"
+    )
+    parser.add_argument(
+        "--over", type=_values, nargs="+", action="extend", required=True, metavar="NAME=VALUES", help="see below"
+    )
+    parser.add_argument(
+        "--store", type=_path, metavar="FILE", help="keep finished cells, and go on from those it holds"
+    )
+    parser.add_argument("--out", type=_path, metavar="DIR", default="results", help="where to write (default: results)")
+    parser.add_argument("--workers", type=_integer(1), metavar="N", help="processes (default: one per core)")
+    _add_repetitions(parser, "--repeats", 1, "repetitions of each cell (default 1)")
+    parser.add_argument("--quick", action="store_true", help="smaller data, for a first look")
+    parser.add_argument("--seed", type=_integer(0), default=0, metavar="N", help="seed (default 0)")
+    return parser

@@ -1,0 +1,102 @@
+"""The page of scaling: what joint training makes of the pairwise part, epoch by epoch, and what its scale costs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from attnembed._progress import Progress
+from attnembed._typing import Doubles
+from attnembed._validation import RNGLike, as_rng
+from attnembed.explore.document import Panel, document, rounded
+from attnembed.optim import Adam
+from attnembed.structured.data import ChainDataset, make_chain_dataset
+from attnembed.structured.metrics import letter_accuracy
+from attnembed.structured.model import ChainCRF
+from attnembed.structured.networks import mlp
+from attnembed.structured.scaling import OnlineScaling
+from attnembed.structured.training import StructuredState, train_structured
+
+__all__ = ["scaling_page"]
+
+_LABELS, _FEATURES, _START = 6, 8, 100.0
+
+
+def scaling_page(quick: bool = False, rng: RNGLike = 0) -> str:
+    """Accuracy of F = U + c W on held-out data, with sliders over c and the epoch, for plain joint and online training.
+
+    Both arms begin with the same network and the same W, a hundred times too large.
+    """
+    generator = as_rng(rng)
+    data = make_chain_dataset(700, 8, _LABELS, _FEATURES, emission=0.7, transition=2.0, rng=generator)
+    train, test = data.subset(np.arange(300)), data.subset(np.arange(300, 400 if quick else 700))
+    network = mlp(_FEATURES, (32,), _LABELS, rng=generator)
+    pairwise = generator.normal(size=(_LABELS, _LABELS))
+    seed = int(generator.integers(2**31))
+    factors = 2.0 ** np.linspace(-8, 4, 7 if quick else 25)
+    n_epochs = 3 if quick else 16
+    arms: list[dict[str, Any]] = []
+    with Progress("scaling", total=2 * n_epochs) as progress:
+        for name, scaling in (("joint", None), ("online scaling", OnlineScaling())):
+            model = ChainCRF(network, pairwise, pairwise_scale=_START)
+            states: list[StructuredState] = []
+
+            def keep(state: StructuredState, states: list[StructuredState] = states) -> None:
+                states.append(state)
+                progress.update(len(arms) * n_epochs + len(states))
+
+            train_structured(
+                model,
+                train,
+                n_epochs=n_epochs,
+                batch_size=10,
+                optimizer=Adam(step_size=0.01),
+                scaling=scaling,
+                callback=keep,
+                rng=seed,
+            )
+            arms.append({"name": name, **_course(states, test, factors)})
+    best = max(max(max(row) for row in arm["score"]) for arm in arms)
+    ratios = [v for arm in arms for v in arm["log2_ratio"] if v is not None]
+    span = np.log2(factors[[0, -1]])
+    payload = {
+        "factors": rounded(factors),
+        "start": int(np.argmin(np.abs(np.log2(factors)))),
+        "epochs": n_epochs,
+        "arms": arms,
+        "range": [0, min(100, 10 * (int(best) // 10 + 1))],
+        "ratio_range": [min(ratios) - span[1], max(ratios) - span[0]],
+    }
+    return document(
+        "What does the scale of the pairwise part cost?",
+        [
+            "A chain CRF over a small network scores labelings by F = U + W. Joint training of both depends on how "
+            "large W is to begin with, although every multiplier describes the same functions. Here W starts a hundred "
+            "times too large; online scaling repairs it after each epoch, plain joint training has to live with it.",
+            f"Made-up sequences of 8 positions and {_LABELS} labels: {train.n_samples} to train on, {test.n_samples} "
+            "held out, one run. After training to an epoch, W is multiplied by c and nothing else is changed."
+            + (" A quick version: few epochs and multipliers." if quick else ""),
+        ],
+        [
+            Panel(
+                "scores",
+                "Against the multiplier, at the epoch chosen: joint (solid, orange) and with online scaling (dashed, "
+                "blue).",
+            ),
+            Panel("course", "Over the epochs, at the multiplier chosen."),
+            Panel("ratios", "How large U is beside c W, over the epochs (norms of the centred potentials)."),
+        ],
+        payload,
+        "scaling",
+    )
+
+
+def _course(states: list[StructuredState], test: ChainDataset, factors: Doubles) -> dict[str, Any]:
+    """Percentages (epochs, multipliers) of labels right, and log2 of the ratio of the norms of each epoch."""
+    scores, labels = [], test.split(test.known_labels)
+    for state in states:
+        scaled = [replace(state.model, pairwise_scale=c * state.model.pairwise_scale) for c in factors]
+        scores.append(rounded([100 * letter_accuracy(labels, one.predict(test)) for one in scaled]))
+    return {"score": scores, "log2_ratio": rounded([np.log2(state.ratio) for state in states])}
