@@ -93,11 +93,12 @@ class _TimeSystem(System):
 
     def rate(self, time: float, y: Doubles) -> Doubles:
         force, log_scale = self.field.force(y[:-1])
-        square, power = float(force @ force), log_scale + self.log_speed(time)
+        square, power = float(force.dot(force)), log_scale + self.log_speed(time)
         out = np.empty(y.size)
         if _TINY < square < 1.0 / _TINY and abs(power) < _POWER:  # the common case
-            np.multiply(force, math.exp(power), out=out[:-1])
-            out[-1] = math.sqrt(square) * math.exp(power)
+            speed = math.exp(power)
+            np.multiply(force, speed, out=out[:-1])
+            out[-1] = math.sqrt(square) * speed
         else:
             unit, log_norm = direction(force, log_scale)
             np.multiply(np.append(unit, 1.0), np.exp(log_norm + self.log_speed(time)), out=out)

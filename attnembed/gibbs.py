@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from scipy.special import expit, log_expit
 
 from attnembed._typing import Floats, Ints
+from attnembed._validation import freeze
 from attnembed.results import Record
 
 __all__ = ["AnchoredSoftmax", "Segments", "cross_entropy", "log_partition", "mode", "probabilities"]
@@ -41,7 +42,7 @@ class Segments(Record):
     @cached_property
     def ids(self) -> Ints:
         """The segment of each position, (N,)."""
-        return np.repeat(np.arange(len(self)), np.diff(self.indptr))
+        return freeze(np.repeat(np.arange(len(self)), np.diff(self.indptr)))
 
     def __len__(self) -> int:
         return len(self.indptr) - 1

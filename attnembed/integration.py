@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -106,9 +106,10 @@ def follow(
     """
     run = _Run(field, x0, clock=clock, until=until, rtol=rtol, atol=atol, max_nfev=max_nfev)
     # Entering the context costs as much as a step of a small flow; only a callback must not run within it.
-    quiet_run, quiet_step = (_quiet, nullcontext) if callback is None else (nullcontext, _quiet)
+    quiet_run = _quiet if callback is None else nullcontext
+    step = run.solver.step if callback is None else _quiet()(run.solver.step)
     with Progress(title, total=run.end) as progress, quiet_run():
-        status, what = run.steps(stops or {}, callback, quiet_step, progress)
+        status, what = run.steps(stops or {}, callback, step, progress)
     return run.trajectory(status, what)
 
 
@@ -137,7 +138,7 @@ class _Run:
         self,
         stops: Stops,
         callback: Callable[[FlowPoint], bool | None] | None,
-        quiet: Callable[[], AbstractContextManager[None]],
+        step: Callable[[], object],
         progress: Progress,
     ) -> tuple[Status, str]:
         """Take steps until something ends the flow, and say what."""
@@ -154,15 +155,14 @@ class _Run:
             if solver.status == "finished":
                 return Status.REACHED_END, "reached"
             try:
-                with quiet():
-                    solver.step()
+                step()
             except _EvaluationsUsedError:
                 return Status.MAX_ITERATIONS, f"{self.counted.max_nfev} evaluations used at"
             if not (math.isfinite(solver.y @ solver.y) or np.isfinite(solver.y).all()):
                 return Status.NOT_FINITE, "the state is not finite after"
             if solver.status == "failed" or solver.t == solver.t_old:
                 return Status.FAILED, "the integrator gave up at"
-            reached, time, y = _first_stop(stops, solver, states[-1])
+            reached, time, y = _first_stop(stops, solver, states[-1]) if stops else (None, solver.t, solver.y)
             times.append(time)
             states.append(y)
 

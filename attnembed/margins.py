@@ -42,6 +42,8 @@ MAX_ROUNDS = 200
 NEAR_FRACTION = 1e-9  # of weights that are small fractions but for rounding
 GROWTH = (2.5, 1.8)  # of ||p|| in round 2 and later, with which there may be no p at all; if not, some time is lost
 PIVOTED = 160  # rows from which block pivoting is faster than nnls by more than its overhead
+WIDE = 160  # columns from which fewer rows are enough
+PIVOTED_IF_WIDE = 64
 PATIENCE = 5  # rounds without growth of ||p||, which rounding alone makes possible
 EXCHANGES = 50  # of rows, where nnls missed the support; a few are enough
 NORM_RANGE = (1e-140, 1e140)  # rows whose squares neither underflow nor overflow, with room for the dual
@@ -289,7 +291,7 @@ def _least_distance(rows: Floats, target: Floats) -> tuple[Floats, Floats | None
     The rows have norm 1, so that ||rows^T u|| / sum(u) bounds their margin from above, whatever u is.
     """
     k, d = rows.shape
-    if k >= PIVOTED and (found := shortest(rows, target)) is not None:
+    if k >= (PIVOTED_IF_WIDE if d >= WIDE else PIVOTED) and (found := shortest(rows, target)) is not None:
         return found
     system = np.zeros((d + 1, k + 1))
     system[:d, :k], system[d, :k], system[d, k] = rows.T, target, 1.0

@@ -215,7 +215,10 @@ class TokenDataset(KeepsFrozen, Shown):
     @cached_property
     def counts_csc(self) -> sp.csc_array:
         """The counts by token: the second orientation that the passes read."""
-        return self.counts.tocsc()
+        counts = self.counts.tocsc()
+        for part in (counts.data, counts.indices, counts.indptr):
+            freeze(part)
+        return counts
 
     @cached_property
     def counts_transposed(self) -> sp.csc_array:

@@ -46,6 +46,8 @@ FLOATS = (np.float32, np.float64)
 MEMBERS = {"E": Member(FLOATS, ("V", "d")), "p": Member(FLOATS, ("d",)), "v": Member(FLOATS, ("d",))}
 
 Model = TypeVar("Model")
+# Entries of E up to which setting up its gradient takes more time than forming it.
+_FEW = 4096
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -69,12 +71,22 @@ class AttentionGradients(Gradients):
     @cached_property
     def E(self) -> Floats:
         """grad_E L = -(A v^T + B p^T), (V, d)."""
+        if self.E_factors[0].size * self.p.size <= _FEW:
+            return self._small_E()
         return self.write_E(np.empty((self.E_factors[0].size, self.p.size), dtype=self.p.dtype))
 
     def write_E(self, out: Floats) -> Floats:
         """The same, written into ``out`` (V, d); a loop that passes its own array saves the allocation."""
         check_shape("out", out, (self.E_factors[0].size, self.p.size))
+        if out.size <= _FEW:
+            out[...] = self._small_E()
+            return out
         return rank_two(-two_columns(*self.E_factors), two_columns(*self._directions).T, out)
+
+    def _small_E(self) -> Floats:
+        v, p = self._directions
+        out: Floats = np.array(self.E_factors).T.dot(np.array((-v, -p)))
+        return out
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -165,12 +177,14 @@ class AttentionModel(KeepsFrozen, Shown):
         """A model with some of E, p, v exchanged."""
         check_names(others, "E, p and v")
         if p is None and v is None and type(E) is np.ndarray and E.dtype == self.E.dtype and E.shape == self.E.shape:
-            model = AttentionModel.__new__(AttentionModel)  # the others have been checked and are read-only
-            fields = ("E", freeze(np.array(as_real_array("E", E, ndim=2), order="C"))), ("p", self.p), ("v", self.v)
-            for name, value in fields:
-                object.__setattr__(model, name, value)
-            return model
+            return self._with_embeddings(np.array(as_real_array("E", E, ndim=2), order="C"))
         return AttentionModel(self.E if E is None else E, self.p if p is None else p, self.v if v is None else v)
+
+    def _with_embeddings(self, E: Floats) -> AttentionModel:
+        """The model with E, an array of the same shape and type, finite, which is not copied but made read-only."""
+        model = AttentionModel.__new__(AttentionModel)  # p and v have been checked and are read-only
+        vars(model).update(E=freeze(E), p=self.p, v=self.v)
+        return model
 
     def output(self, data: TokenDataset) -> Floats:
         """f_i, (n,), between the smallest and the largest value g_s in the sequence."""

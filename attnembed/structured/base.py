@@ -237,6 +237,16 @@ class StructuredModel(KeepsFrozen, Shown, ABC, Generic[Data]):
             pairwise_scale=float(params["pairwise_scale"]),
         )
 
+    def at(self, params: Mapping[str, Floats]) -> Self:
+        """`with_parameters` without its checks, for arrays of a model's own that a training moves."""
+        network, model = object.__new__(type(self.network)), object.__new__(type(self))
+        own = {name.removeprefix(NETWORK): v for name, v in params.items() if name.startswith(NETWORK)}
+        vars(network).update(vars(self.network), params=own)
+        vars(model).update(vars(self), network=network)
+        vars(model).update({name: freeze(params[name].copy()) for name in self.pairwise_names})
+        vars(model).update({name: float(params[name]) for name in ("unary_scale", "pairwise_scale")})
+        return model
+
     _own_fields: ClassVar[tuple[str, ...]] = ()
     _masks: ClassVar[tuple[str, ...]] = ()
 

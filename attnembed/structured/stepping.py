@@ -154,7 +154,7 @@ class Stepper(Trainee):
 
     def _model(self) -> Any:
         """The model at the present parameters, sharing the network's arrays."""
-        return self.parametrisation.apply(self.template.with_parameters(self.arrays))
+        return self.parametrisation.apply(self.template.at(self.arrays))
 
     def _snapshot(self) -> Any:
         """The model at a copy of the present parameters."""

@@ -9,6 +9,7 @@ from numpy.testing import assert_allclose
 from attnembed.errors import InputError
 from attnembed.gradcheck import check_gradient
 from attnembed.reference import enumerate_chain
+from attnembed.structured import objectives
 from attnembed.structured.chain import chain_marginals, chain_score, chain_viterbi, posterior
 from attnembed.structured.objectives import CHAIN_OBJECTIVES, chain_objective, loss_augmented
 from attnembed.structured.packing import Packing
@@ -145,3 +146,12 @@ def test_a_label_too_unlikely_for_floats_warns_nobody() -> None:
     scores = [float(chain_score(unary, pairwise, y)) for y in every]
     exact = np.logaddexp.reduce(scores) - float(chain_score(unary, pairwise, [1, 2, 2, 1]))
     assert chain_objective("nll", unary, pairwise, [1, 2, 2, 1]).value == pytest.approx(exact, rel=1e-14)
+
+
+@pytest.mark.parametrize("n", [1, 50, 20_000])
+def test_rows_are_gathered_by_their_index(n: int) -> None:
+    rng = np.random.default_rng(n)
+    index, rows = rng.integers(0, 7, size=n), rng.normal(size=(n, 4))
+    expected = np.zeros((7, 4))
+    np.add.at(expected, index, rows)
+    assert_allclose(objectives._gather_rows(index, rows, 7), expected, rtol=1e-12, atol=1e-12 * n)
