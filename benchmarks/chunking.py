@@ -30,8 +30,9 @@ import attnembed as ae
 from attnembed.optim import Adam, Cosine
 from attnembed.structured.corpora import Sentence, load_conll2000
 from attnembed.structured.features import WindowFeatures
+from attnembed.structured.layers import Dense, EmbeddingSum, Layer, Tanh
 from attnembed.structured.metrics import chunk_f1
-from attnembed.structured.networks import Dense, EmbeddingSum, Layer, Network, Tanh
+from attnembed.structured.networks import Network
 from benchmarks.runner import Row, progress
 
 PAGE = Path(__file__).parents[1] / "docs" / "peers.md"

@@ -8,7 +8,8 @@ from numpy.typing import ArrayLike
 from attnembed._typing import Floats
 from attnembed._validation import as_array, as_real_array, check_flag, check_shape
 from attnembed.errors import InputError, InputTypeError
-from attnembed.structured.networks import Dense, EmbeddingSum, Network, Sequential, identity
+from attnembed.structured.layers import Dense, EmbeddingSum, Sequential
+from attnembed.structured.networks import Network, identity
 
 __all__ = ["as_given", "as_transitions", "linear_network"]
 

@@ -12,9 +12,9 @@ import numpy as np
 
 from attnembed import gibbs
 from attnembed.evidence.registry import Evidence, claim
+from attnembed.gibbs import cross_entropy
 from attnembed.losses import (
     Loss,
-    cross_entropy,
     exponential,
     logistic,
     smoothed_squared_hinge,
