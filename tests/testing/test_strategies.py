@@ -13,7 +13,7 @@ from hypothesis.errors import UnsatisfiedAssumption
 import attnembed as ae
 from attnembed import testing as t
 from attnembed.errors import InputError, NotSeparableError
-from attnembed.structured import networks as layers
+from attnembed.structured import layers
 from attnembed.testing.attention import HYPOTHESES, KINDS, MODELS, _separable
 from attnembed.testing.problem import as_code
 

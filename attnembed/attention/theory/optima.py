@@ -40,7 +40,7 @@ def local_optima(model: Parameters, data: TokenDataset, *, limit: int = 10_000) 
     InputError
         if that many do not suffice.
 
-    Source: [TLTO23], [TLTO24] for local optimality; the hypotheses are derived here.
+    Source: [TLTO23] for local optimality; the hypotheses are derived here.
 
     >>> from attnembed.attention.model import AttentionModel
     >>> data = TokenDataset.from_tokens([[0, 1, 2], [3]], [1, -1])

@@ -97,7 +97,7 @@ def clocks(rng: np.random.Generator) -> Evidence:
     "attention/local-optima",
     statement="the local optima are the selections whose program is feasible and whose active rows all pull",
     tex=r"\{\sigma : \exists p\ D_\sigma p \ge 1,\ C_k > 0 \text{ on the support}\}",
-    reference="[TLTO23], [TLTO24]; derived here",
+    reference="[TLTO23]; derived here",
     control="all selections with a feasible program",
     derivation="derivations/limit-direction.md",
 )
