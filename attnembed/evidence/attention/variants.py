@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.integrate import solve_ivp
 
+from attnembed.attention.data import TokenDataset
 from attnembed.attention.model import AttentionModel
 from attnembed.evidence.attention.instances import orthogonal_instance
 from attnembed.evidence.registry import Evidence, by_construction, claim
