@@ -17,7 +17,8 @@ from attnembed.structured import layers
 from attnembed.testing.attention import HYPOTHESES, KINDS, MODELS, _separable
 from attnembed.testing.problem import as_code
 
-SPACE = {"ae": ae, "np": np, "Problem": t.Problem, **{name: getattr(layers, name) for name in layers.__all__}}
+SPACE = {"ae": ae, "np": np, "Problem": t.Problem, "Network": ae.Network}
+SPACE |= {name: getattr(layers, name) for name in layers.__all__}
 
 
 def drawn(strategy: st.SearchStrategy[Any], n: int = 60) -> list[Any]:
