@@ -238,7 +238,7 @@ UNREADABLE = {
     "commas in a tsv": ("r.txt", "label,text\n1,good\n", {}, 1, 'as no tab separates any; pass format="csv"$'),
     "semicolons in a tsv": ("r.txt", "1;good\n0;bad\n", {}, 1, 'pass format="csv", delimiter=";"$'),
     "one column": ("r.csv", "good\nbad\n", {}, 1, "only one column, as no comma separates any; pass delimiter$"),
-    "svmlight": ("r.feat", "9 0:9 1:1 2:4\n", {}, 1, "SVMlight form, not texts; use load_counts"),
+    "svmlight": ("r.feat", "9 0:9 1:1 2:4\n", {}, 1, "SVMlight format, not texts; use load_counts"),
     "utf-16 without a mark": ("r.csv", "1,good\n0,bad\n".encode("utf-16-le"), {}, None, 'encoding="utf-16-le"'),
     "big-endian utf-16 without a mark": ("r.csv", "1,good\n".encode("utf-16-be"), {}, None, 'encoding="utf-16-be"'),
     "half a character of utf-16": ("r.csv", "\ufeff1,good\n0,b".encode("utf-16-le") + b"\0", {}, 2, "utf-16-le text"),
