@@ -66,7 +66,7 @@ class Checkpoint:
         history = head["history"]
         done = len(history) - trainee.has_start
         if not self._plausible(history, int(head["best_epoch"]), log.validated) or done < 0:
-            raise DataFileError(self.path, "holds no history of a training")
+            raise DataFileError(self.path, "holds no training history")
         if done > n_epochs:
             raise InputError("n_epochs", f"must be at least the {done} of the checkpoint", got=n_epochs)
         trainee.expect(history)

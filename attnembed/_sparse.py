@@ -93,7 +93,7 @@ def _diagonal_problem(matrix: Any) -> str:
 def _list_problem(matrix: Any) -> str:
     for label, lists in (("rows", matrix.rows), ("data", matrix.data)):
         if lists.dtype != object or lists.shape != matrix.shape[:1] or not all(isinstance(row, list) for row in lists):
-            return f"{label} that is no array of {matrix.shape[0]} lists"
+            return f"{label} that is not an array of {matrix.shape[0]} lists"
     for number, (indices, values) in enumerate(zip(matrix.rows, matrix.data)):
         if len(indices) != len(values):
             return f"{len(indices)} indices for {len(values)} values in row {number}"
@@ -104,7 +104,7 @@ def _list_problem(matrix: Any) -> str:
 def _dictionary_problem(matrix: Any) -> str:
     keys = list(matrix.keys())
     if not all(isinstance(key, tuple) and len(key) == 2 for key in keys):
-        return "keys that are no pairs"
+        return "keys that are not pairs"
     np.array(list(matrix.values()), dtype=matrix.dtype)
     pairs = zip(("rows", "columns"), matrix.shape, (0, 1))
     return next(filter(None, (_indices_problem(label, [key[k] for key in keys], size) for label, size, k in pairs)), "")
@@ -117,7 +117,7 @@ def _indices_problem(label: str, values: list[Any], size: int) -> str:
 
 def _index_problem(label: str, indices: Any) -> str:
     fits = isinstance(indices, np.ndarray) and indices.ndim == 1 and indices.dtype.kind in "iu"
-    return "" if fits else f"{label} that is no vector of integers"
+    return "" if fits else f"{label} that is not a vector of integers"
 
 
 def _range_problem(label: str, indices: np.ndarray[Any, Any], size: int) -> str:

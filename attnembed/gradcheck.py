@@ -135,7 +135,7 @@ def check_gradient(
             f"the gradient's norm; check where the gradient is larger, or by complex steps"
         )
     else:
-        message = f"right along {len(lines)} directions: the remainder falls like h^{slope:.2f} or faster"
+        message = f"correct along {len(lines)} directions: the remainder falls like h^{slope:.2f} or faster"
     return GradientReport(
         status=Status.FAILED if wrong or hidden else Status.CONVERGED,
         message=message,
@@ -194,7 +194,7 @@ def check_gradient_complex_step(
     coordinate = _coordinate(worst)
     return GradientReport(
         status=Status.CONVERGED if passed else Status.FAILED,
-        message=f"right to {relative_error:.1e} of its norm in all {x.size} coordinates"
+        message=f"accurate to {relative_error:.1e} of its norm in all {x.size} coordinates"
         if passed
         else f"wrong by {relative_error:.1e} of its norm, most in coordinate {coordinate}",
         slope=math.nan,

@@ -37,7 +37,7 @@ class Gradients(Record, Mapping[str, Any]):
         return len(self._names())
 
     def to_dict(self) -> dict[str, Any]:
-        """Every gradient by the name of its parameter."""
+        """Every gradient by parameter name."""
         return {name: self[name] for name in self}
 
     # Arrays have no truth value for comparison: two containers are equal only if identical.

@@ -29,7 +29,7 @@ TRIES = 3  # exchanges without progress before only rows may leave
 FACTORS = 60
 CORRECTIONS = 6
 STEPS = 16  # of Newton
-ROUNDED = 1e-14  # ||R'u|| <= this sum(u) for rows of norm 1 is 0 to rounding
+ROUNDED = 1e-14  # ||R'u|| <= this sum(u) for rows of norm 1 is 0 up to rounding
 
 
 def shortest(rows: Floats, target: Floats) -> tuple[Floats, Floats] | None:

@@ -372,7 +372,7 @@ def _not_separable(rows: WorkingRows, work: Indices, weights: ArrayLike) -> NotS
     distance, size = float(np.linalg.norm(block.T @ w)), float(w @ rows.sizes[work])
     certificate = np.zeros(rows.shape[0])
     certificate[work] = w
-    rounded = ", to rounding" if simple is None else ""
+    rounded = ", up to rounding" if simple is None else ""
     what = (
         f"no p has D p >= 1{rounded}: 0 is in the convex hull of {np.count_nonzero(w)} of the {w.size} rows, "
         f"||D^T w|| = {distance:.1e} where the rows have norm {size:.1e}"

@@ -461,10 +461,10 @@ def test_damaged_histories_are_refused(subject: Subject, file: Path, column: str
         value = np.inf
     history[column][1] = value
     rewrite(file, history=history)
-    with pytest.raises(DataFileError, match="holds no history"):
+    with pytest.raises(DataFileError, match="holds no training history"):
         subject.run(checkpoint=file)
     rewrite(file, history=history[:0])
-    with pytest.raises(DataFileError, match="holds no history"):
+    with pytest.raises(DataFileError, match="holds no training history"):
         subject.run(checkpoint=file)
 
 

@@ -382,7 +382,7 @@ def test_what_is_infeasible_to_rounding_is_told_from_what_is_infeasible() -> Non
         assert all(sum(w * Fraction(row[k]) for w, row in zip(weights, rows)) == 0 for k in range(2))
     # -0.1/3 is not a third of -0.1: an exact p exists, and has a length near 1e16
     nearly = [[3.0, 0.1], [-1.0, -0.1 / 3]]
-    with pytest.raises(NotSeparableError, match=r"^no p has D p >= 1, to rounding: ") as caught:
+    with pytest.raises(NotSeparableError, match=r"^no p has D p >= 1, up to rounding: ") as caught:
         max_margin(nearly)
     (a, b), (c, d) = [[Fraction(x) for x in row] for row in nearly]
     determinant = a * d - b * c

@@ -267,11 +267,11 @@ def _what_was_selected(model: AttentionModel, data: TokenDataset, loss: Loss) ->
     late = asymptotics(model, data, chosen, loss=loss)
     if late.holds:
         return (
-            f"{text}, a locally optimal selection, which flows near it keep for ever: the loss then tends to "
-            f"{late.loss_limit:.6g} and not to L*"
+            f"{text}, a locally optimal selection, which nearby flows keep for good: the loss then tends to "
+            f"{late.loss_limit:.6g}, not to L*"
         )
     if late.hypotheses[0].measured < 0:
-        return f"{text}, not a locally optimal selection: no flow ends in it, a later `until` shows where this one goes"
+        return f"{text}, not a locally optimal selection: no flow ends in it; a later `until` shows where this one goes"
     return f"{text}; no theorem says whether that is for good ({late.failures[0]})"
 
 

@@ -39,7 +39,7 @@ def folder_files(path: Path, split: str | None) -> list[LabelledFile]:
     files: list[LabelledFile] = []
     for folder in (part / label for part in parts for label in ("neg", "pos")):
         if not folder.is_dir():
-            raise DataFileError(folder, "is not there; a folder of reviews holds neg/ and pos/")
+            raise DataFileError(folder, "does not exist; a folder of reviews holds neg/ and pos/")
         try:
             names = sorted(name for name in os.listdir(folder) if name.endswith(".txt") and not is_hidden(name))
         except OSError as error:
@@ -65,7 +65,7 @@ def archive_contents(source: Source, split: str | None, member: str | None) -> l
     root = min((match["root"] for match in texts.values()), key=lambda root: (root.count("/"), root))
     parts = {match["part"] for match in texts.values() if match["root"] == root}
     if split is not None and split not in parts:
-        raise DataFileError(_archives.shown(source, f"{root}{split}"), "is not there; the archive holds no such part")
+        raise DataFileError(_archives.shown(source, f"{root}{split}"), "does not exist; the archive holds no such part")
     wanted: Sequence[str | None] = [split] if split else [part for part in _PARTS if part in parts] or [None]
     files: list[LabelledFile] = []
     for part in wanted:

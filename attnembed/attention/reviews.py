@@ -254,7 +254,7 @@ def _find(path: str | os.PathLike[str], format: str | None, split: str | None, m
             return _Found(source.path, "folder", content, True)
         source, packed = content, True
     elif member is not None:
-        raise InputError("member", f"does not apply to {source.path.name}, which is no archive", got=repr(member))
+        raise InputError("member", f"does not apply to {source.path.name}, which is not an archive", got=repr(member))
     return _Found(source.path, _format_of(source.path, format), source, packed)
 
 

@@ -126,7 +126,9 @@ def _file(path: str | os.PathLike[str], member: str | None) -> Source:
     source = as_source(path)
     if not archive_kind(source):
         if member is not None:
-            raise InputError("member", f"does not apply to {source.path.name}, which is no archive", got=repr(member))
+            raise InputError(
+                "member", f"does not apply to {source.path.name}, which is not an archive", got=repr(member)
+            )
         return source
     content = archive_contents(source, None, member or "labeledBow.feat")
     if not isinstance(content, Source):

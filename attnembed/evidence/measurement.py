@@ -109,7 +109,7 @@ def _held(hypotheses: Any) -> dict[str, bool]:
     for name, entry in pairs:
         if not isinstance(name, str) or not isinstance(entry, (bool, np.bool_, Hypothesis)):
             hint = "use {text: bool}, or the `hypotheses` of a prediction"
-            raise InputTypeError("hypotheses", "must say what holds", got=_kind(entry), hint=hint)
+            raise InputTypeError("hypotheses", "must say which hypotheses hold", got=_kind(entry), hint=hint)
         if name in found:
             raise InputError("hypotheses", "must name each hypothesis once", got=f"{name!r} twice")
         found[name] = entry.holds if isinstance(entry, Hypothesis) else bool(entry)

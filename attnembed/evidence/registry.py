@@ -145,7 +145,7 @@ def claim(
         _check_measure(id, measure)
         subject = id.partition("/")[0]
         if subject in SUBJECTS and not _is_own(measure, subject):
-            hint = f"use a subject of your own, as in 'mine/{id.partition('/')[2]}'"
+            hint = f"use your own subject, as in 'mine/{id.partition('/')[2]}'"
             raise InputError("id", "must not use a subject of the package", got=repr(id), hint=hint)
         taken = _registry.get(id)
         if taken is not None and not _declared_again(taken.measure, measure):

@@ -36,7 +36,7 @@ def add_reader_options(parser: argparse.ArgumentParser) -> None:
         help=f"one of {', '.join(map(repr, SCHEMES))}; or the sign of each label: 1, -1, or 0 to drop the text",
     )
     group.add_argument("--encoding", metavar="NAME", help="of the text (default: by its byte order mark, else utf-8)")
-    group.add_argument("--format", choices=("tsv", "csv", "jsonl"), help="default: by the name of the file")
+    group.add_argument("--format", choices=("tsv", "csv", "jsonl"), help="default: from the file name")
     group.add_argument("--member", metavar="NAME", help="one file of an archive that holds several")
 
 

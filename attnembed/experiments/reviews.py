@@ -1,7 +1,7 @@
-"""The picture of [WSOM25] on labelled reviews: IMDB, Yelp, or any file that `load_reviews` reads.
+"""The figure of [WSOM25] for labelled reviews: IMDB, Yelp, or any file readable by `load_reviews`.
 
-After one gradient step and after training, each token's E_s.v and E_s.p are drawn against its posterior difference
-Delta_s. The first orders the tokens; the second is U-shaped: attention goes to tokens that decide, of either sign.
+After one gradient step and after training, E_s.v and E_s.p of each token are drawn against its posterior difference
+Delta_s. The first orders the tokens; the second is U-shaped: attention goes to decisive tokens of either sign.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ __all__ = ["ReviewOptions", "balanced", "imdb", "reviews", "spread", "study", "y
 
 @dataclass(frozen=True)
 class ReviewOptions:
-    """The protocol: the model, its training, and the flow on p of the most frequent words.
+    """The protocol: the model, its training, and the flow on p for the most frequent words.
 
-    Adam's step sizes and weight decays are tuned for either arm; p = 0 throughout is uniform pooling.
+    Step sizes and weight decays of Adam are tuned for each arm; p = 0 throughout is uniform pooling.
     """
 
     vocabulary: int = 20_000
     dim: int = 64
-    embedding_scale: float = 1e-3  # times 1/sqrt(dim): the token values after one step are then those of the step
+    embedding_scale: float = 1e-3  # times 1/sqrt(dim): the step then dominates the token values
     relative_step: float = 0.5  # eta = relative_step / max |alpha_s|
     attention_step_size: float = 0.03
     attention_weight_decay: float = 0.5
     pooling_step_size: float = 1.0
     pooling_weight_decay: float = 0.05
     multiplier_p: float = 1.0
-    # Adam's epsilon, times the number of words in the training reviews: tokens with fewer occurrences than about ten
-    # move in proportion to their gradient and not to its sign.
+    # Adam's epsilon, times the number of words in the training reviews: tokens with fewer than about ten occurrences
+    # move in proportion to their gradient, not to its sign.
     relative_epsilon: float = 0.75
     epochs: int = 30
     validation_share: float = 0.1
@@ -56,7 +56,7 @@ class ReviewOptions:
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """One repetition: its training and test reviews, the model after one step and the trained one, and accuracies."""
+    """One repetition: training and test reviews, the model after one step, the trained model, and accuracies."""
 
     data: TokenDataset
     test: TokenDataset
@@ -67,9 +67,9 @@ class Run:
 
     @classmethod
     def draw(cls, corpus: Corpus, options: ReviewOptions, rng: np.random.Generator) -> Run:
-        """One step on E from a random start, then Adam on E and p.
+        """Take one step on E from a random start, then train E and p with Adam.
 
-        The number of epochs is chosen on a validation part of the training reviews; then all of them are used.
+        The number of epochs is chosen on a validation part of the training reviews; then all reviews are used.
         """
         dim, epochs, share = options.dim, options.epochs, options.validation_share
         reviews, test = corpus.split(rng)
@@ -103,7 +103,7 @@ class Run:
             return uninterrupted(result)
 
         def best(attends: bool) -> tuple[AttentionModel, int]:
-            """The model of all training reviews, after the number of epochs that is best on the validation part."""
+            """The model of all training reviews, for the number of epochs that is best on the validation part."""
             chosen = max(fit(part, step(part), epochs, attends, validation).best_epoch, 1)
             return fit(data, step(data), chosen, attends).model, chosen
 
@@ -124,14 +124,15 @@ class Run:
 
 
 def step_size(data: TokenDataset, relative: float) -> float:
-    """eta = relative / max |alpha_s|; any step will do where every alpha_s is 0, as none moves E along v."""
+    """eta = relative / max |alpha_s|; arbitrary if every alpha_s is 0, because no step then moves E along v."""
     return relative / (float(np.abs(data.signed_frequency).max()) or 1.0)
 
 
 def flow_on_p(data: TokenDataset, words: int, relative_step: float, arclength: float) -> AttentionModel:
     """Gradient flow on p alone from the embeddings after one step, for the most frequent words.
 
-    E^0 is orthonormal and orthogonal to v, the limit of large width, because p has no more freedom than E has columns.
+    E^0 is orthonormal and orthogonal to v, the limit of large width, because p has only as many degrees of freedom as
+    E has columns.
     """
     kept = np.flatnonzero(data.counts[:, :words].sum(axis=1))
     frequent = TokenDataset.from_counts(data.counts[kept][:, :words], data.labels[kept])
@@ -142,7 +143,7 @@ def flow_on_p(data: TokenDataset, words: int, relative_step: float, arclength: f
 
 
 def flow_numbers(data: TokenDataset, options: ReviewOptions) -> dict[str, float]:
-    """Whether the scores after `flow_on_p` follow |Delta_s| or |alpha_s Delta_s|, over the words that occur."""
+    """Rank correlations of the scores after `flow_on_p` with |Delta_s| and |alpha_s Delta_s|, over words that occur."""
     words = min(options.flow_words, data.vocab_size)
     flowed = flow_on_p(data, words, options.flow_relative_step, options.flow_arclength)
     occurs = np.flatnonzero(data.frequency[:words] > 0)
@@ -154,16 +155,16 @@ def flow_numbers(data: TokenDataset, options: ReviewOptions) -> dict[str, float]
 
 
 def spread(values: list[float]) -> dict[str, float | None]:
-    """Mean and standard deviation of repetitions; of a single one there is no deviation."""
+    """Mean and standard deviation over repetitions; no deviation for a single one."""
     return {"mean": float(np.mean(values)), "std": float(np.std(values, ddof=1)) if len(values) > 1 else None}
 
 
 def study(
     request: Request, name: str, known: tuple[tuple[str, ...], ...], options: ReviewOptions | None = None
 ) -> Outcome:
-    """The protocol, repeated over seeds; the pictures and the examples are those of the first repetition.
+    """The protocol, repeated over seeds; the figures and the examples are from the first repetition.
 
-    ``name`` is what the data are called where they are ``known``; others are named by the request, or "reviews".
+    ``name`` is the name of the data if they are ``known``; others are named by the request, or "reviews".
     """
     repetitions = request.repetitions or (1 if request.quick else ReviewOptions.repetitions)
     options = replace(options or ReviewOptions(), repetitions=repetitions)
@@ -182,7 +183,7 @@ def study(
         "training_reviews": first.data.n_samples,
         "test_reviews": first.test.n_samples,
         "tokens_shown": int(trained.delta.size),
-        "min_documents": first.min_documents,  # in which a token must be to be shown
+        "min_documents": first.min_documents,  # needed for a token to be shown
     }
     for key in first.numbers:
         numbers[key] = spread([run.numbers[key] for run in runs if key in run.numbers])
@@ -216,7 +217,7 @@ _YELP = (
     any_file=True,
 )
 def reviews(request: Request) -> Outcome:
-    """A file or folder of texts with two labels, of any size that has both."""
+    """A file or folder of texts with two labels, of any size with both."""
     return study(request, "reviews", ())
 
 

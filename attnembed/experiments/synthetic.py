@@ -41,7 +41,7 @@ class AlignmentOptions:
 
     @classmethod
     def of(cls, request: Request) -> AlignmentOptions:
-        """Those of a full or a quick run."""
+        """The options of a full or a quick run."""
         return cls(dims=(50, 100, 200, 400, 800), repetitions=5) if request.quick else cls()
 
 
@@ -128,7 +128,7 @@ class SelectionOptions:
 
     @classmethod
     def of(cls, request: Request) -> SelectionOptions:
-        """Those of a full or a quick run."""
+        """The options of a full or a quick run."""
         return cls(log_time=40.0) if request.quick else cls()
 
 
@@ -242,7 +242,7 @@ class PhaseOptions:
 
     @classmethod
     def of(cls, request: Request) -> PhaseOptions:
-        """Those of a full or a quick run."""
+        """The options of a full or a quick run."""
         return cls(steps=40) if request.quick else cls()
 
 

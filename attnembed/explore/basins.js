@@ -4,7 +4,7 @@ slider("x", "first coordinate of the start:", grid.length, Math.floor(grid.lengt
 slider("y", "second coordinate of the start:", grid.length, Math.floor(grid.length * 0.7), (k) => short(grid[k]));
 
 const plane = chart("plane", { x: [-reach, reach], y: [-reach, reach], xlabel: "first coordinate of p", ylabel: "second coordinate of p", equal: true });
-const fall = chart("fall", { x: [0, DATA.until], y: [0, 1.05], xlabel: "log t", ylabel: "attention of the longer sequence" });
+const fall = chart("fall", { x: [0, DATA.until], y: [0, 1.05], xlabel: "log t", ylabel: "attention in the longer sequence" });
 const cell = (2.08 * grid[grid.length - 1]) / (2 * grid.length);
 DATA.ends.forEach((row, r) => row.forEach((k, c) => {
   const tile = element(plane.back, "rect", { x: plane.at.x(grid[c] - cell), y: plane.at.y(grid[r] + cell),

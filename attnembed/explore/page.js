@@ -1,5 +1,5 @@
 "use strict";
-// Charts in SVG and sliders whose places stand in the address, so that a state of the page can be linked to.
+// SVG charts, and sliders whose positions are stored in the address, so that a state of the page can be linked.
 const DATA = JSON.parse(document.getElementById("data").textContent);
 
 function element(parent, name, attributes, text) {
@@ -25,7 +25,7 @@ function short(value) {
   return String(+value.toPrecision(3));
 }
 
-// A chart on linear axes. `clear` empties what was drawn since; the frame stays.
+// A chart on linear axes. `clear` removes the drawing; the frame stays.
 function chart(id, { x, y, xlabel, ylabel, height = 300, equal = false }) {
   const width = 440, left = 58, right = 12, top = 10, bottom = 46;
   const full = equal ? width - left - right + top + bottom : height;

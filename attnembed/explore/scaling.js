@@ -4,8 +4,8 @@ slider("factor", "multiplier c of the pairwise part:", factors.length, DATA.star
 slider("epoch", "epoch:", epochs, epochs - 1, (k) => String(k + 1));
 
 const percent = DATA.range, logs = factors.map(Math.log2);
-const scores = chart("scores", { x: [logs[0], logs[logs.length - 1]], y: percent, xlabel: "log2 c", ylabel: "labels right on held-out data, %" });
-const course = chart("course", { x: [1, epochs], y: percent, xlabel: "epoch", ylabel: "labels right at this c, %" });
+const scores = chart("scores", { x: [logs[0], logs[logs.length - 1]], y: percent, xlabel: "log2 c", ylabel: "correct labels on held-out data, %" });
+const course = chart("course", { x: [1, epochs], y: percent, xlabel: "epoch", ylabel: "correct labels at this c, %" });
 const ratios = chart("ratios", { x: [1, epochs], y: DATA.ratio_range, xlabel: "epoch", ylabel: "log2 of ||U|| / ||c W||" });
 
 function draw() {

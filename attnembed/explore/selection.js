@@ -40,7 +40,7 @@ function draw() {
   reading(
     `${run.selected} of ${run.n} sequences end on their top token. At log t = ${short(times[t])} the least attention on a top token is `
     + `${short(run.top_attention[t])}`
-    + (run.margin === null ? "; no max-margin direction separates what is selected."
+    + (run.margin === null ? "; no max-margin direction separates the selection."
       : `, the cosine of p to the max-margin direction ${short(run.cosine[t])}, and ||p|| is ${short(run.norm[t])} (||p_mm|| log t = ${short(times[t] / run.margin)}).`)
   );
 }

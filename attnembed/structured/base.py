@@ -253,7 +253,7 @@ class StructuredModel(KeepsFrozen, Shown, ABC, Generic[Data]):
     def save(self, path: PathLike) -> None:
         """Write the model as npz (no pickle), atomically.
 
-        A network with layers of your own is stored without its architecture: `restore` reads it, `load` does not.
+        A network with custom layers is stored without its architecture: `restore` reads it, `load` does not.
         """
         parameters = self.parameters()
         arrays = {name: value for name, value in parameters.items() if not name.startswith(NETWORK)}

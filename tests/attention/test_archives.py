@@ -221,7 +221,7 @@ REFUSED = {
     "nothing to read": (as_zip({"a.png": b""}), {}, "nor a file of reviews; its files are 'a.png'"),
     "a spreadsheet": (as_zip({"xl/workbook.xml": b"", "[Content_Types].xml": b""}), {}, "is an Office document"),
     "one class": (as_zip({"pos/1.txt": b"good"}), {}, "both classes; it holds only one"),
-    "no such part": (as_zip({"train/pos/1.txt": b"a"}), {"split": "test"}, "test: is not there"),
+    "no such part": (as_zip({"train/pos/1.txt": b"a"}), {"split": "test"}, "test: does not exist"),
     "encrypted": (encrypted(), {}, "is encrypted"),
     "unknown compression": (unknown_compression(), {}, "is a damaged or truncated archive"),
     "wrong checksum": (

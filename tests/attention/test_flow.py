@@ -398,8 +398,8 @@ def test_another_selection_for_ever_is_not_called_early() -> None:
     flow = gradient_flow(LOCAL, BEATEN, until=60.0)
     assert "yet" not in flow.message
     loss = np.log1p(np.exp([-0.5, -1.5])).mean()
-    assert f"{OTHER}, a locally optimal selection, which flows near it keep for ever" in flow.message
-    assert flow.message.endswith(f"the loss then tends to {loss:.6g} and not to L*")
+    assert f"{OTHER}, a locally optimal selection, which nearby flows keep for good" in flow.message
+    assert flow.message.endswith(f"the loss then tends to {loss:.6g}, not to L*")
     assert flow.model.loss(BEATEN) == pytest.approx(loss, rel=1e-12)
 
 

@@ -373,10 +373,10 @@ def test_unreadable(tmp_path: Path, case: str) -> None:
 
 
 def test_folder_that_is_none(tmp_path: Path) -> None:
-    with pytest.raises(DataFileError, match="neg: is not there; a folder of reviews holds neg/ and pos/"):
+    with pytest.raises(DataFileError, match="neg: does not exist; a folder of reviews holds neg/ and pos/"):
         load_reviews(tmp_path)
     write_folder(tmp_path, "train")
-    with pytest.raises(DataFileError, match="test/neg: is not there".replace("/", r"[\\/]")):
+    with pytest.raises(DataFileError, match="test/neg: does not exist".replace("/", r"[\\/]")):
         load_reviews(tmp_path, split="test")
     bad = tmp_path / "train" / "neg" / "2.txt"
     bad.write_bytes(b"fine\n\xff")

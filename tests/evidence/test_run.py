@@ -126,7 +126,7 @@ def test_evidence_takes_hypothesis_objects() -> None:
         ({"measured": np.ones(2)}, InputTypeError, r"got ndarray of shape \(2,\)"),
         ({"measured": None}, InputTypeError, "`measured`"),
         ({"control": 1j}, InputTypeError, "`control`"),
-        ({"hypotheses": "h"}, InputTypeError, "`hypotheses` must say what holds"),
+        ({"hypotheses": "h"}, InputTypeError, "`hypotheses` must say which hypotheses hold"),
         ({"hypotheses": {"h": 0.3}}, InputTypeError, "got float"),
         ({"hypotheses": [True]}, InputTypeError, "got bool"),
         ({"hypotheses": [Hypothesis("h", 0, "<", 1)] * 2}, InputError, "'h' twice"),

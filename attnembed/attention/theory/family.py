@@ -38,7 +38,7 @@ class FamilyState:
 
 @dataclass(frozen=True)
 class Family:
-    """r negative sequences share one token A, (T-1) r positive ones have a token of their own.
+    """r negative sequences share one token A, (T-1) r positive ones each have their own token.
 
     Negative: {A once, T-1 irrelevant tokens}. Positive: {own token T-1 times, 1 irrelevant token}. Each of the
     N = (T-1) r irrelevant tokens occurs once in a negative and once in a positive sequence. Token 0 is A, tokens 1..N

@@ -124,7 +124,7 @@ def random_step_window(
         Gamma, eps = eta * phi_imp * (W / 2 - b) - G0, G0 + eta * phi_irr * b
         theta = share * math.exp(-2 * (rho + eta * x))
         worst = theta * Gamma - (1 - theta) * eps
-        # l(z) = e^{-z} to rounding beyond 700, where it underflows.
+        # l(z) = e^{-z} up to rounding beyond 700, where it underflows.
         losses = [-z if z > 700 else math.log(float(logistic(z))) for z in (worst, eps)]
         return math.log(n) + losses[0] - losses[1]
 

@@ -137,7 +137,7 @@ def unequal_pair(rng: np.random.Generator) -> Evidence:
 
 @claim(
     "attention/private-margin",
-    statement="sequences with irrelevant tokens of their own: ||p_mm||^2 is the sum of (1 - kappa_i c W)/A_i",
+    statement="sequences with private irrelevant tokens: ||p_mm||^2 is the sum of (1 - kappa_i c W)/A_i",
     tex=r"\lambda_i = (1 - \kappa_i cW)/A_i,\ A_i = \tau^2(1 + 1/k_i)",
     reference=_SOURCE,
     hypotheses=("every multiplier is positive",),
