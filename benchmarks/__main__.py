@@ -24,7 +24,7 @@ def main() -> None:
         help=f"may be repeated; default: {', '.join(SUITES)}",
     )
     parser.add_argument(
-        "--against", type=Path, metavar="PATH", help="another checkout, whose package is measured in the same rounds"
+        "--against", type=Path, metavar="PATH", help="another checkout whose package is measured in the same rounds"
     )
     parser.add_argument("--quick", action="store_true", help="small sizes and few rounds, a minute or two")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all rows and the machine")
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def scaling(rows: list[Row], figure: Path | None) -> str:
-    """The slopes of log time against log size, as a table; the figure, where a file is given."""
+    """The slopes of log time against log size, as a table, and as a figure if a file is given."""
     import numpy as np
 
     lines = ["| time against | size from | to | ms from | to | slope |", "|---|---|---|---|---|---|"]

@@ -1,4 +1,4 @@
-"""The same small problems through this package and its peers, beside a right value that none of them computed.
+"""The same small problems in this package and its peers, compared with a correct value that none of them computed.
 
 A part is a module ``agreement_NAME`` with PROBLEMS and REASONS. A problem has a right value, where it is from, and a
 function per package that gives that package's answer. Each row tells how far the answer is from the right value; a row
@@ -27,7 +27,7 @@ OWN = "attnembed"
 
 @dataclass(frozen=True)
 class Problem:
-    """One question. ``answers`` is by package, as on PyPI, and after a comma what of it; ``by``: whose the value is."""
+    """One question. ``answers`` is by package, as on PyPI, its variant after a comma; ``by``: the value's source."""
 
     name: str
     right: Any
@@ -37,7 +37,7 @@ class Problem:
 
 
 class Reason(NamedTuple):
-    """Why an answer differs, and what to do when comparing."""
+    """The reason why an answer differs, and advice for comparisons."""
 
     why: str
     advice: str
@@ -47,13 +47,13 @@ Reasons = Mapping[tuple[str, str], Reason]  # by the names of problem and packag
 
 
 def part(name: str) -> tuple[Sequence[Problem], Reasons]:
-    """The problems of a part, and the reasons for what differs."""
+    """The problems of a part, and the reasons for the differences."""
     module = importlib.import_module(f"benchmarks.agreement_{name}")
     return module.PROBLEMS, module.REASONS
 
 
 def run(quick: bool) -> list[Row]:
-    """All parts; ``quick`` makes no difference, as the problems are small."""
+    """All parts; ``quick`` makes no difference, because the problems are small."""
     rows: list[Row] = []
     for name in PARTS:
         progress(f"agreement: {name}")
@@ -64,7 +64,7 @@ def run(quick: bool) -> list[Row]:
 
 
 def ask(part_name: str, problem: Problem, reasons: Reasons, packages: Sequence[str] | None = None) -> Iterator[Row]:
-    """A row per package (of ``packages``, where given): value, status, distance from the right value."""
+    """A row per package (of ``packages``, if given): value, status, distance from the correct value."""
     for package, answer in problem.answers.items():
         if packages is not None and package.split(",")[0] not in packages:
             continue
@@ -87,7 +87,7 @@ def ask(part_name: str, problem: Problem, reasons: Reasons, packages: Sequence[s
 
 
 def distance(value: Any, right: Any) -> float:
-    """max |value - right| / max(1, |right|); inf where they are of another kind or shape, 0 for equal texts."""
+    """max |value - right| / max(1, |right|); inf for another kind or shape, 0 for equal texts."""
     texts = isinstance(value, str) or isinstance(right, str)
     if texts or np.asarray(right).dtype.kind not in "biuf" or np.asarray(value).dtype.kind not in "biuf":
         return 0.0 if type(value) is type(right) and value == right else float("inf")
@@ -99,7 +99,7 @@ def distance(value: Any, right: Any) -> float:
 
 
 def show(value: Any) -> str:
-    """A value in one short line; of a matrix the first row."""
+    """A value in one short line; for a matrix, its first row."""
     if isinstance(value, np.ndarray):
         value = value.tolist()
     if isinstance(value, (list, tuple)):
@@ -112,7 +112,7 @@ def show(value: Any) -> str:
 
 
 def version(package: str) -> str:
-    """The version of a package that is installed, of the one before the comma."""
+    """The installed version of the package before the comma."""
     if package.split(",")[0] == OWN:
         return __version__
     try:
@@ -122,7 +122,7 @@ def version(package: str) -> str:
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """What differs with its reason, then what agrees, part by part; the missing packages in one line each."""
+    """The differences with their reasons, then the agreements, part by part; missing packages in one line each."""
     lines = []
     for name in dict.fromkeys(row["part"] for row in rows):
         here = [row for row in rows if row["part"] == name]

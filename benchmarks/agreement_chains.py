@@ -1,4 +1,4 @@
-"""Chains: a small hidden Markov model, which every package can hold, ties, and the likelihood of trained weights."""
+"""Chains: a small hidden Markov model, which every package supports, ties, and the likelihood of trained weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scores of chunk tags, true and predicted: what counts as a chunk where tags are broken or of another scheme.
+"""Scores of chunk tags, true and predicted: the definition of a chunk for broken tags or those of another scheme.
 
 The right value follows the rule of conlleval, the program of the CoNLL-2000 shared task, counted by hand: a chunk
 begins at every B, and at an I after O, after another type or at the start. Each answer is (precision, recall, F1).

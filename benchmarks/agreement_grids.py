@@ -1,4 +1,4 @@
-"""Grids of two labels: the best labeling as a minimum cut, with fractional, tied and large capacities.
+"""Grids with two labels: the best labeling as a minimum cut, with fractional, tied and large capacities.
 
 Every peer gets the same graph: for a pixel an edge from the source or to the sink with the difference of its two
 unary potentials, and between neighbours one edge each way with what they lose by differing.
@@ -40,7 +40,7 @@ class Grid:
         return inside - self.coupling * sum(labels[a] != labels[b] for a, b in neighbours())
 
     def best(self) -> tuple[int, ...]:
-        """By enumeration; of equal scores the one with the most ones."""
+        """By enumeration; among equal scores, the labeling with the most ones."""
         return max(product((0, 1), repeat=len(self.gain)), key=lambda labels: (self.score(labels), sum(labels)))
 
     def edges(self) -> list[Edge]:
@@ -101,7 +101,7 @@ def ortools(edges: list[Edge]) -> np.ndarray:
 
 
 def scipy(edges: list[Edge]) -> np.ndarray:
-    """The pixels that the source still reaches in the residual graph; capacities are integers in this function."""
+    """The pixels that the source reaches in the residual graph; capacities are integers here."""
     from scipy.sparse import csr_array
     from scipy.sparse.csgraph import breadth_first_order, maximum_flow
 

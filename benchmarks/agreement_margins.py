@@ -1,4 +1,4 @@
-"""The least p with D p >= 1, in units from 1e-6 to 1e6, with repeated rows, nearly and exactly without a solution."""
+"""The shortest p with D p >= 1, in units from 1e-6 to 1e6, with repeated rows, nearly and exactly infeasible."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Executors: one sweep through each of them, and a function whose keyword an executor takes for its own."""
+"""Executors: one sweep through each of them, and a function with a keyword that an executor intercepts."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def pebble() -> Iterator[Executor]:
 
 
 class _Threads(Executor):
-    """pebble's threads, whose ``schedule`` takes arguments as a list."""
+    """The threads of pebble, whose ``schedule`` takes arguments as a list."""
 
     def __init__(self, pool: Any) -> None:
         self.pool = pool

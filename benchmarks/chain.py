@@ -49,7 +49,7 @@ DECODING = {
 
 
 def run(quick: bool, data: Path | None) -> list[Row]:
-    """The 6,877 words of the OCR data in the folder ``data``, or made-up ones of that size; a tenth if ``quick``."""
+    """The 6,877 words of the OCR data in the folder ``data``, or generated ones of that size; a tenth if ``quick``."""
     problem = load(data, N_WORDS // 10 if quick else N_WORDS)
     words = "OCR words" if data is not None else "made-up words"
     size = f"{len(problem['lengths'])} {words}, {len(problem['labels'])} letters, 1 thread"
@@ -106,7 +106,7 @@ def load(folder: Path | None, limit: int) -> Problem:
 
 
 def _gradients(value: float, problem: Problem, residual: np.ndarray, pairs: np.ndarray) -> dict[str, np.ndarray]:
-    """From the gradients in the potentials to those in the weights."""
+    """The gradients in the weights from those in the potentials."""
     return {"value": np.asarray(value), "weights": problem["inputs"].T @ residual, "pairwise": pairs}
 
 
@@ -165,7 +165,7 @@ def _mask(problem: Problem) -> np.ndarray:
 
 
 def log_domain_gradient(problem: Problem, threads: int) -> Call:
-    """The textbook: padded batch, log domain, a mask."""
+    """The textbook version: padded batch, log domain, mask."""
     mask, w = _mask(problem), problem["pairwise"]
     n, longest = mask.shape
     labels = np.zeros((n, longest), dtype=int)
@@ -200,7 +200,7 @@ def log_domain_gradient(problem: Problem, threads: int) -> Call:
 
 
 def padded_viterbi(problem: Problem, threads: int) -> Call:
-    """The textbook: padded batch, back pointers."""
+    """The textbook version: padded batch, back pointers."""
     mask, w = _mask(problem), problem["pairwise"]
     n, longest = mask.shape
 
@@ -223,7 +223,7 @@ def padded_viterbi(problem: Problem, threads: int) -> Call:
 
 
 def numba_gradient(problem: Problem, threads: int) -> Call:
-    """What fused, compiled code reaches: one sequence at a time, everything in cache."""
+    """Fused, compiled code as a limit: one sequence at a time, everything in cache."""
     import numba
 
     @numba.njit(fastmath=True)
@@ -401,7 +401,7 @@ def pytorch_crf_viterbi(problem: Problem, threads: int) -> Call:
 
 
 def time_crfsuite(problem: Problem, rounds: int) -> dict[str, Row]:
-    """What CRFsuite takes for one evaluation of its objective and gradient, and for decoding, by case."""
+    """CRFsuite's time for one evaluation of its objective and gradient, and for decoding, by case."""
     try:
         import pycrfsuite
     except ImportError:

@@ -1,4 +1,4 @@
-"""Chunking on CoNLL-2000 with the features that CRFsuite gets: the F1 that each reaches, and when.
+"""Chunking on CoNLL-2000 with the same features as CRFsuite: the F1 of each model, and the time to reach it.
 
 Everybody trains on all 8,936 sentences and is scored on the 2,012 test sentences. Steps and batches are those of
 `attnembed reproduce chunking`, the epochs are fixed, and CRFsuite's options are its defaults: nothing is chosen on the
@@ -58,7 +58,7 @@ class Task:
 
 
 def run(quick: bool, data: Path | None) -> list[Row]:
-    """One row a model; a tenth of the sentences if ``quick``."""
+    """One row per model; a tenth of the sentences if ``quick``."""
     if data is None:
         return [{"candidate": "all", "status": "not run", "note": "needs --data with conll2000"}]
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -75,7 +75,7 @@ def run(quick: bool, data: Path | None) -> list[Row]:
 
 
 class Clock:
-    """Scores on the test sentences, and the processor seconds that training took until each of them."""
+    """Scores on the test sentences, and the processor seconds of training up to each of them."""
 
     def __init__(self, task: Task) -> None:
         self.task, self.test = task, ae.ChainDataset(task.test)
@@ -163,7 +163,7 @@ def same_objective(task: Task, target: float) -> Row:
 
 
 def crfsuite(task: Task) -> Row:
-    """CRFsuite with its defaults (L-BFGS, c2 = 1, only pairs that occur), until it stops by itself."""
+    """CRFsuite with its defaults (L-BFGS, c2 = 1, only pairs that occur), until it stops."""
     try:
         import pycrfsuite
     except ImportError:

@@ -20,7 +20,7 @@ _STATE = 0  # kind of a feature: of an attribute and a label; otherwise of two l
 
 
 class Weights(NamedTuple):
-    """Names of the attributes and of the labels, (A, K) state weights and (K, K) transitions, 0 where none is kept."""
+    """Names of the attributes and of the labels, (A, K) state weights and (K, K) transitions, 0 if not stored."""
 
     attributes: list[str]
     labels: list[str]

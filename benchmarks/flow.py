@@ -42,7 +42,7 @@ CANDIDATES = {
 
 
 def run(quick: bool, threads: tuple[int, ...] = (1,)) -> list[Row]:
-    """Every size at every number of threads; torchdiffeq, which takes minutes, at the last one only.
+    """Every size at every number of threads; torchdiffeq, which takes minutes, only at the last one.
 
     One thread by default: the arrays are below the size from which a second one helps.
     """
@@ -106,7 +106,7 @@ def make_problem(n: int, T: int, V: int, d: int, step_size: float) -> dict[str, 
 
 
 def explicit_reference(problem: Problem) -> np.ndarray:
-    """The end point by an explicit method of order 8 at rtol 1e-11."""
+    """The end point from an explicit method of order 8 at rtol 1e-11."""
     rate = own_rate(problem)
     return solve_ivp(rate, (0.0, END), problem["p"], method="DOP853", rtol=1e-11, atol=1e-12, t_eval=[END]).y[:, -1]
 
@@ -123,7 +123,7 @@ def own_rate(problem: Problem) -> Callable[[float, np.ndarray], np.ndarray]:
 
 
 def loosest(problem: Problem, solve: Callable[[float], np.ndarray]) -> Call:
-    """The run with the loosest tolerance that is accurate enough."""
+    """The run with the loosest sufficiently accurate tolerance."""
     reference = problem["end"]
     for tolerance in 10.0 ** -np.arange(4, 11):
         if np.linalg.norm(solve(tolerance) - reference) <= TOLERANCE * np.linalg.norm(reference):

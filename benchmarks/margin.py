@@ -1,4 +1,4 @@
-"""The max-margin direction of m differences of token embeddings, and the proof that there is none.
+"""The max-margin direction of m differences of token embeddings, or the proof that there is none.
 
 Rows are E_s - E_j for m random pairs of a selected and another token, with Gaussian embeddings in d dimensions. In the
 "clear" case the selected tokens are ahead along one axis, and few rows support the solution; in the "tight" case they
@@ -114,7 +114,7 @@ def differences(problem: Problem) -> np.ndarray:
 
 
 def outputs(p: np.ndarray | None) -> Outputs:
-    """What is compared: p, or that there is none."""
+    """The compared result: p, or that there is none."""
     return {"p": np.zeros(1), "infeasible": np.ones(1)} if p is None else {"p": p, "infeasible": np.zeros(1)}
 
 
@@ -200,7 +200,7 @@ def clarabel(problem: Problem, threads: int) -> Call:
 
 
 def linear_svc(problem: Problem, threads: int) -> Call:
-    """Rows of random signs as the two classes, without an intercept; a large C makes the margin as good as hard."""
+    """Rows of random signs as the two classes, without an intercept; a large C makes the margin effectively hard."""
     from sklearn.svm import LinearSVC
 
     signs = np.where(np.arange(len(problem["pairs"])) % 2, 1.0, -1.0)

@@ -41,7 +41,7 @@ CANDIDATES = {
 
 
 def run(quick: bool) -> list[Row]:
-    """Batches of made-up words; only the smaller one if ``quick``."""
+    """Batches of generated words; only the smaller one if ``quick``."""
     rows: list[Row] = []
     for name, n_words in WORDS.items() if not quick else [*WORDS.items()][:1]:
         problem = load(n_words)
@@ -143,7 +143,7 @@ def _kernel_gradient(windows: np.ndarray, up: np.ndarray, kernel: np.ndarray) ->
 
 
 def _pool(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Maxima over 2 x 2 blocks, and where the first of them stands in each."""
+    """Maxima over 2 x 2 blocks, and the position of the first of them in each."""
     n, height, width, c = x.shape
     blocks = x.reshape(n, height // 2, 2, width // 2, 2, c).transpose(0, 1, 3, 5, 2, 4).reshape(-1, 4)
     taken = blocks.argmax(axis=1)

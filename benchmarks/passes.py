@@ -95,7 +95,7 @@ def measure(
 
 
 def scaling(quick: bool) -> list[Row]:
-    """Time against n, V and d, the others fixed and small, on one thread; two decades each."""
+    """Time against n, V and d, with the others fixed and small, on one thread; two decades each."""
     steps = 3 if quick else 5
     lines = {
         "n": [(int(n), 64, 2000, 16) for n in np.geomspace(1500, 150_000, steps)],

@@ -1,4 +1,4 @@
-"""Runs the candidates of one case side by side, each in its own process, and makes tables of what they took.
+"""Runs the candidates of one case side by side, each in its own process, and tabulates their times.
 
 A candidate is a function ``prepare(problem, threads) -> call``; ``call()`` does the work once and returns named arrays.
 It raises ImportError where its package is missing. In every process the call is first checked against the reference of
@@ -126,7 +126,7 @@ def compare(
 
 
 def add_ratios(rows: Sequence[Row], own: str) -> None:
-    """``ratio``: the median over that of the fastest peer, for rows of one case."""
+    """``ratio``: the median divided by that of the fastest peer, for rows of one case."""
     peers = [row["median"] for row in rows if not row["candidate"].startswith(own) and row.get("median")]
     for row in rows:
         if peers and row.get("median"):
@@ -275,7 +275,7 @@ COLUMNS = {
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """A table per case; columns that no row of the case fills are left out."""
+    """A table per case; empty columns are left out."""
     parts = []
     for case in dict.fromkeys((row["benchmark"], row["case"]) for row in rows):
         chosen = [row for row in rows if (row["benchmark"], row["case"]) == case]
@@ -308,7 +308,7 @@ def _cell(row: Row, key: str) -> str:
 
 
 def refresh(page: Path, suite: str, text: str) -> None:
-    """Replace what stands between the markers of a suite in a page."""
+    """Replace the text between the markers of a suite in a page."""
     begin, end = f"<!-- {suite}: begin -->", f"<!-- {suite}: end -->"
     before, rest = page.read_text(encoding="utf-8").split(begin)
     after = rest.split(end)[1]

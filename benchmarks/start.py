@@ -1,4 +1,4 @@
-"""What a new process pays before it works: importing the package, and the command line, against importing NumPy.
+"""The start-up cost of a new process: importing the package, and the command line, against importing NumPy.
 
 Times are processor seconds of the new process, user and system: other work on the machine delays them, but does not
 count. Each run starts a fresh interpreter in an empty folder; its byte code is cached before the first round.

@@ -33,7 +33,7 @@ WORD = r"[^\W_]+(?:'[^\W_]+)*"
 
 
 def run(quick: bool, data: Path | None) -> list[Row]:
-    """Count the 50,000 IMDB reviews in the folder ``data`` (2,000 if ``quick``), or made-up ones without it."""
+    """Count the 50,000 IMDB reviews in the folder ``data`` (2,000 if ``quick``), or generated ones without it."""
     if data is not None and all((data / name).is_file() for name in FILES):
         documents = [text for name in FILES for text in load_reviews(data / name).documents]
         documents = documents[:: len(documents) // 2000] if quick else documents
@@ -94,7 +94,7 @@ def compare(
 
 
 def peak(call: Callable[[], object]) -> float:
-    """The most memory that a call holds at once, in MiB, beyond what there was before; tracing makes it slow."""
+    """The peak memory of a call, in MiB, beyond that before it; tracing makes it slow."""
     tracemalloc.start()
     call()
     most = tracemalloc.get_traced_memory()[1]
@@ -103,7 +103,7 @@ def peak(call: Callable[[], object]) -> float:
 
 
 def alphabetical(words: tuple[str, ...], counts: Any) -> tuple[list[str], sp.csr_array]:
-    """The same counts with the columns in alphabetical order, which all candidates share."""
+    """The counts with the columns in alphabetical order, common to all candidates."""
     return sorted(words), sp.csr_array(counts)[:, np.argsort(np.array(words, dtype=object))]
 
 
@@ -124,7 +124,7 @@ def counted_file(file: Path, cache: str | None) -> Counted:
 
 
 def plain_text(text: str) -> str:
-    """What the rule does to a text before it takes the words; written apart from the package, as is WORD."""
+    """The preparation of a text by the rule; written independently of the package, as is WORD."""
     return unicodedata.normalize("NFC", re.sub("<br */?>", " ", text.lower())).replace("’", "'")
 
 
@@ -142,7 +142,7 @@ def plain_loop(documents: list[str]) -> Counted:
 
 
 def count_vectorizer(passes: int) -> Callable[[list[str]], Counted] | None:
-    """scikit-learn's counter with the rule, or None where it is not installed."""
+    """The counter of scikit-learn with the rule, or None if it is not installed."""
     try:
         from sklearn.feature_extraction.text import CountVectorizer
     except ImportError:

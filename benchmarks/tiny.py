@@ -1,4 +1,4 @@
-"""Problems of the size that property tests draw: loss and gradients, one step on E, gradient flow to log t = 60.
+"""Problems of the size drawn by property tests: loss and gradients, one step on E, gradient flow to log t = 60.
 
 At these sizes the arithmetic is a few microseconds, and what is measured is what a call costs. No peer is run: the
 question is what a thousand instances cost, and that of each peer is its own fixed cost.
@@ -53,7 +53,7 @@ def run(quick: bool) -> list[Row]:
 
 
 def make_problem(n: int, T: int, V: int, d: int) -> Problem:
-    """A balanced data set, its dimensions as a property test would draw them, and the model after one step on E."""
+    """A balanced data set with dimensions as in property tests, and the model after one step on E."""
     n_irrelevant = max(V - 4, 1)
     data = ae.make_balanced_dataset(n_samples=n, length=T, n_positive=2, n_negative=2, n_irrelevant=n_irrelevant, rng=0)
     start = ae.AttentionModel.random(V, d, cls_scale=0.0, rng=0)

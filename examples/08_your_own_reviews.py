@@ -1,11 +1,10 @@
 # %% [markdown]
 # # Your own reviews
 #
-# This script works on any file of labelled texts: `python examples/08_your_own_reviews.py reviews.csv`, with a column
-# of texts and one of labels (0/1, neg/pos, stars, ...). Without a file the script writes a few hundred reviews itself.
-# Words are counted, E takes one step, then E and p are trained. The values E_s . v order the words by sentiment, and
-# the scores p . E_s are high for decisive words of either sign: a U over the posterior difference Delta_s.
-# docs/reviews.md
+# Any file of labelled texts works: `python examples/08_your_own_reviews.py reviews.csv`, with a column of texts and one
+# of labels (0/1, neg/pos, stars, ...). Without a file the script writes a few hundred reviews. Words are counted, E
+# takes one step, then E and p are trained: E_s . v orders the words by sentiment, and p . E_s is high for decisive
+# words of either sign: a U over the posterior difference Delta_s.  docs/reviews.md
 
 # %%
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""What is used to work on the package and is no part of it."""
+"""Development tools that are not part of the package."""

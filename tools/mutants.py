@@ -1,4 +1,4 @@
-"""How much the checks see: apply small changes of meaning, run the claims, then the nearest tests, print what survives.
+"""Mutation testing: apply small changes of meaning, run the claims, then the nearest tests, and print the survivors.
 
     python -m tools.mutants [--module NAME ...] [--match TEXT] [--per-function N] [--sample N] [--jobs N]
                             [--instances N] [--seconds S] [--claims-only] [--again FILE] [--list] [--json FILE]
@@ -66,7 +66,7 @@ class Check:
 
 
 class Sandbox:
-    """A copy of some files and folders in which one module at a time is changed and put back."""
+    """A copy of some files and folders in which one module at a time is changed and restored."""
 
     def __init__(self, folder: Path, root: Path = ROOT, parts: Sequence[str] = PARTS) -> None:
         self.folder = folder
@@ -93,7 +93,7 @@ class Sandbox:
             path.write_bytes(original)
 
     def fails(self, check: Check) -> str | None:
-        """The last line of what a check said when it failed, or None."""
+        """The last line of output of a failed check, or None."""
         environment = {
             **os.environ,
             "PYTHONPATH": str(self.folder),
@@ -157,7 +157,7 @@ def checks_of(mutant: Mutant, target: Target, reach: Reach, instances: int, test
 
 
 def collect(modules: Sequence[str], per_function: int, match: str) -> list[tuple[Mutant, Target]]:
-    """The mutants of the targets whose module contains one of the names, in an order as good as chance."""
+    """The mutants of the targets whose module contains one of the names, in pseudo-random order."""
     found = []
     for target in TARGETS:
         if modules and not any(name in target.module for name in modules):
@@ -208,7 +208,7 @@ def run(work: Work, root: Path, jobs: int, say: Callable[[Outcome], None], secon
 
 
 def measured_reach(sandbox: Sandbox, jobs: int, instances: int) -> dict[str, Any]:
-    """What `tools.mutation_reach` writes about the copy of the package."""
+    """The output of `tools.mutation_reach` for the copy of the package."""
     file = sandbox.folder / "reach.json"
     command = ("{python}", "-m", "tools.mutation_reach", str(jobs), str(instances), str(file))
     said = sandbox.fails(Check("reach", command, timeout=1200.0))
@@ -218,14 +218,14 @@ def measured_reach(sandbox: Sandbox, jobs: int, instances: int) -> dict[str, Any
 
 
 def failing(checks: Iterable[Check], sandbox: Sandbox, jobs: int) -> list[str]:
-    """What the checks that fail on the package as it is say, each once: they would seem to catch every mutant."""
+    """The messages of checks that fail on the unchanged package, which would seem to catch every mutant."""
     every = list({check.command: check for check in checks}.values())
     with ThreadPoolExecutor(jobs) as pool:
         return [said for said in pool.map(sandbox.fails, every) if said is not None]
 
 
 def digest(folder: Path) -> str:
-    """A checksum of the files that the outcomes depend on."""
+    """A checksum of the files on which the outcomes depend."""
     found = hashlib.sha256()
     for part in (PACKAGE, "tests"):
         for path in sorted((folder / part).rglob("*.py")):
@@ -240,7 +240,7 @@ def _write(file: Path, state: Mapping[str, Any]) -> None:
 
 
 def _started(file: Path | None, sandbox: Sandbox, jobs: int, instances: int) -> dict[str, Any]:
-    """What an earlier run of the same code with as many instances has found, or a new beginning."""
+    """The results of an earlier run of the same code with as many instances, or an empty start."""
     key = {"digest": digest(sandbox.folder), "instances": instances}
     if file is not None and file.is_file():
         found = dict(json.loads(file.read_text(encoding="utf-8")))
@@ -253,21 +253,21 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tools.mutants", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--module", nargs="+", default=[], metavar="NAME", help="only modules with NAME in their path")
     parser.add_argument("--match", default="", metavar="TEXT", help="only mutants, of all, with TEXT in their name")
-    parser.add_argument("--per-function", type=int, default=2, metavar="N", help="mutants of a function (default 2)")
+    parser.add_argument("--per-function", type=int, default=2, metavar="N", help="mutants per function (default 2)")
     parser.add_argument("--sample", type=int, metavar="N", help="only the first N in the order of their checksums")
     parser.add_argument("--jobs", type=int, default=2, metavar="N", help="mutants at a time (default 2)")
     parser.add_argument("--instances", type=int, default=2, metavar="N", help="instances of each claim (default 2)")
     parser.add_argument("--seconds", type=float, default=float("inf"), metavar="S", help="begin none after S seconds")
-    parser.add_argument("--claims-only", action="store_true", help="no tests: what the claims do not see survives")
-    parser.add_argument("--again", type=Path, metavar="FILE", help="only those that no claim caught in such a file")
+    parser.add_argument("--claims-only", action="store_true", help="no tests: mutants that the claims miss survive")
+    parser.add_argument("--again", type=Path, metavar="FILE", help="only mutants that no claim caught in FILE")
     parser.add_argument("--list", action="store_true", help="print the names of the mutants and stop")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="keep what became of each in FILE, and go on from it")
-    parser.add_argument("--table", type=Path, metavar="FILE", help="print the tables of such a file and stop")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="keep the outcomes in FILE, and continue from it")
+    parser.add_argument("--table", type=Path, metavar="FILE", help="print the tables of FILE and stop")
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code 0 if nothing survives, 1 if something does, 2 if claims or tests fail on the package as it is."""
+    """Exit code 0 if nothing survives, 1 if something does, 2 if claims or tests fail on the unchanged package."""
     options = _parser().parse_args(arguments)
     if options.table:
         print(summary(read_outcomes(options.table)))

@@ -1,4 +1,4 @@
-"""Which claims call which functions: measured once on the package as it is, so that a mutant is shown to those alone.
+"""The functions called by each claim, measured once on the unchanged package, to run only relevant claims on a mutant.
 
     python -m tools.mutation_reach JOBS INSTANCES FILE
 
@@ -25,7 +25,7 @@ PACKAGE = "attnembed"
 
 
 class Reach:
-    """The claims that call a function, from what `main` has written."""
+    """The claims that call a function, from the output of `main`."""
 
     def __init__(self, measured: Mapping[str, Mapping[str, Any]]) -> None:
         self.measured = measured
@@ -36,11 +36,11 @@ class Reach:
 
     @property
     def not_passed(self) -> list[str]:
-        """The claims that do not pass on the package as it is."""
+        """The claims that do not pass on the unchanged package."""
         return [id for id, entry in self.measured.items() if not entry["passed"]]
 
     def seconds(self, id: str) -> float:
-        """What the claim took, with the profiler beside it; 0 for one that was not measured."""
+        """The time of the claim under the profiler; 0 if it was not measured."""
         return float(self.measured[id]["seconds"]) if id in self.measured else 0.0
 
     def claims(self, source: str, module: str, function: str) -> list[str]:
@@ -50,7 +50,7 @@ class Reach:
 
 
 def first_lines(source: str) -> dict[str, int]:
-    """Where each function of a module begins, decorators included: what ``co_firstlineno`` says."""
+    """The first line of each function of a module, including decorators, as in ``co_firstlineno``."""
     found = {}
     for node in ast.parse(source).body:
         inside = [(node, "")] if isinstance(node, ast.FunctionDef) else []

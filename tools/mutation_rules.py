@@ -1,4 +1,4 @@
-"""Small changes of meaning, made in the syntax tree of a function: each is a mutant that some check should notice.
+"""Small changes of meaning, made in the syntax tree of a function: each is a mutant that some check should catch.
 
 The rules exchange signs, products and quotients, minima and maxima, the sense and the strictness of inequalities, axes
 and branches; they drop a term, a factor, a transposition, an absolute value or a root, and change a constant by a
@@ -39,7 +39,7 @@ _SILENT = (ast.Raise, ast.Assert, ast.JoinedStr, ast.arguments, ast.Lambda)
 
 @dataclass(frozen=True)
 class Mutant:
-    """One change, the ``number``-th that the rules make in the function of the ``original`` module."""
+    """One change, the ``number``-th by the rules in the function of the ``original`` module."""
 
     module: str
     function: str
@@ -110,7 +110,7 @@ def chosen(mutants: list[Mutant], count: int) -> list[Mutant]:
 
 
 def checksum(mutant: Mutant) -> int:
-    """Of the name: a number as good as chance, and always the same."""
+    """A pseudo-random but reproducible number, from the name."""
     return zlib.crc32(mutant.name.encode())
 
 
@@ -125,7 +125,7 @@ def _functions(tree: ast.Module) -> Iterator[tuple[str, ast.FunctionDef]]:
 
 
 def _changes(function: ast.FunctionDef) -> Iterator[tuple[_Site, str, ast.AST]]:
-    """Every replacement that a rule makes in the body of a function: where, the name of the rule, and by what."""
+    """Every replacement by a rule in the body of a function: its place, the name of the rule, and the new node."""
     for site in _sites(function):
         for rule, replacement in _rules(site[-1]):
             yield site, rule, replacement

@@ -1,4 +1,4 @@
-"""What became of mutants: one `Outcome` each, and the tables that docs/evidence.md shows of them."""
+"""The outcomes of mutants, and their tables in docs/evidence.md."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Outcome", "read_outcomes", "summary", "table"]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a mutant: ``caught_by`` names a check, or is "" for a survivor; ``detail`` is its last line."""
+    """The outcome of a mutant: ``caught_by`` names a check, or is "" for a survivor; ``detail`` is its last line."""
 
     mutant: str
     module: str
@@ -25,12 +25,12 @@ class Outcome:
 
     @property
     def reason(self) -> str:
-        """Why it means the same as the original, if somebody has said so and no check has shown otherwise."""
+        """The recorded reason why it means the same as the original, unless a check has shown otherwise."""
         return EQUIVALENT.get(self.mutant, "") if not self.caught_by else ""
 
     @property
     def survived(self) -> bool:
-        """Whether nothing caught it, and nobody has said why."""
+        """Whether nothing caught it, and no reason is recorded."""
         return not self.caught_by and not self.reason
 
     def to_dict(self) -> dict[str, Any]:
@@ -39,12 +39,12 @@ class Outcome:
 
 
 def read_outcomes(file: Path) -> list[Outcome]:
-    """The outcomes of a file that `tools.mutants` has written."""
+    """The outcomes in a file written by `tools.mutants`."""
     return [Outcome(**row) for row in json.loads(file.read_text(encoding="utf-8"))["outcomes"]]
 
 
 def table(outcomes: Sequence[Outcome]) -> str:
-    """How many mutants of each module were caught, and by what, in Markdown."""
+    """The numbers of mutants of each module that were caught, and by what, in Markdown."""
     rows = [
         "| module | mutants | caught by claims | by tests | mean the same | survived |",
         "|---|---|---|---|---|---|",
@@ -59,7 +59,7 @@ def table(outcomes: Sequence[Outcome]) -> str:
 
 
 def summary(outcomes: Sequence[Outcome]) -> str:
-    """The table, the share that the claims catch, and by name what they do not."""
+    """The table, the share caught by the claims, and the names of the others."""
     differ = [outcome for outcome in outcomes if not outcome.reason]
     by_claims = sum(outcome.caught_by == "claims" for outcome in differ)
     seconds = sum(outcome.seconds for outcome in outcomes)

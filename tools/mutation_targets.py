@@ -1,4 +1,4 @@
-"""What is mutated, which claims and tests are nearest to it, and which mutants mean the same as the original."""
+"""The functions to mutate, their nearest claims and tests, and the mutants that mean the same as the original."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["EQUIVALENT", "TARGETS", "Target"]
 
 @dataclass(frozen=True)
 class Target:
-    """Functions of a module, below attnembed/; of the claims that call one of them, ``claims`` are run first."""
+    """Functions of a module, below attnembed/; among the claims that call one of them, ``claims`` are run first."""
 
     module: str
     functions: tuple[str, ...]
@@ -384,10 +384,10 @@ EQUIVALENT: dict[str, str] = {
     "structured/forward_backward.py:posterior: if result is not None and result.resolution <= resolution: [sense: result.resolution <= resolution -> result.resolution >= resolution]": (
         "logarithms give the same results to rounding, more slowly"
     ),
-    "structured/long_chains.py:_exp_transfers: if b < width:  # those that have ended keep what they have [strict: b < width -> b <= width]": (
+    "structured/long_chains.py:_exp_transfers: if b < width:  # blocks that have ended keep their values [strict: b < width -> b <= width]": (
         "where nothing has ended an empty slice is copied"
     ),
-    "structured/long_chains.py:walk: if b > started:  # the blocks whose last position this is [strict: b > started -> b >= started]": (
+    "structured/long_chains.py:walk: if b > started:  # the blocks that end here [strict: b > started -> b >= started]": (
         "where no block ends an empty slice is written"
     ),
     "structured/min_cut.py:_spin_model: return field, couplings, 8 * _EPS * size + _TINY [sign: 8 * _EPS * size + _TINY -> 8 * _EPS * size - _TINY]": (

@@ -1,7 +1,7 @@
-"""Notebooks of pages and scripts: ``python -m tools.notebooks`` writes examples/notebooks.
+"""Notebooks from pages and scripts: ``python -m tools.notebooks`` writes examples/notebooks.
 
 A page becomes cells of text and of Python, block by block; a script becomes a cell per ``# %%``. The notebooks hold no
-outputs, so that what they show is always what the installed version gives.
+outputs, so that their results always come from the installed version.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SOURCES = {
 
 
 def from_page(text: str, folder: str) -> list[dict[str, Any]]:
-    """Cells of a Markdown page that lies in ``folder``, from where its links lead on."""
+    """Cells of a Markdown page in ``folder``, with its links adjusted."""
     cells = []
     for part in re.split(r"^(```python\n.*?^```\n)", text, flags=re.MULTILINE | re.DOTALL):
         if part.startswith("```python\n"):
