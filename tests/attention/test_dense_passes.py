@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy.special import expit
 
 from attnembed.attention import dense_passes
 from attnembed.attention.data import TokenDataset
