@@ -69,8 +69,8 @@ def check_limits(seed: int, n_starts: int) -> tuple[int, int]:
 
 
 def test_every_limit_of_random_flows_is_in_the_list() -> None:
-    numbers = np.array([check_limits(seed, 20) for seed in range(5)])
-    assert numbers[:, 0].sum() >= 60  # the others rest, or leave two tokens level
+    numbers = np.array([check_limits(seed, 12) for seed in range(5)])
+    assert numbers[:, 0].sum() >= 36  # the others rest, or leave two tokens level
     assert numbers[:, 1].max() >= 2
 
 
