@@ -8,6 +8,7 @@ import inspect
 import pkgutil
 import re
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -255,14 +256,19 @@ def test_the_page_of_claims_is_up_to_date() -> None:
     assert all(text.startswith("passed: ") for text in verdicts.values())
 
 
-def test_the_page_of_public_names_is_up_to_date() -> None:
-    assert (ROOT / "docs" / "api.md").read_text(encoding="utf-8") == api_page(), (
+@pytest.fixture(scope="module")
+def public_names() -> str:
+    return api_page()
+
+
+def test_the_page_of_public_names_is_up_to_date(public_names: str) -> None:
+    assert (ROOT / "docs" / "api.md").read_text(encoding="utf-8") == public_names, (
         "docs/api.md is stale: attnembed list --api > docs/api.md"
     )
 
 
-def test_the_page_of_public_names_is_whole() -> None:
-    page = api_page()
+def test_the_page_of_public_names_is_whole(public_names: str) -> None:
+    page = public_names
     heads = re.findall(r"^### (.+)$", page, flags=re.MULTILINE)
     expected = {*attnembed.__all__, *(f"theory.{name}" for name in attnembed.theory.__all__)}
     expected = (expected | {"losses.Loss", "losses.softplus", "losses.smoothed_squared_hinge"}) - {"theory", "losses"}
@@ -274,7 +280,8 @@ def test_the_page_of_public_names_is_whole() -> None:
         assert name not in page, "a section of a docstring is not rendered"
 
 
-def anchors(page: str) -> set[str]:
+@cache
+def anchors(page: str) -> frozenset[str]:
     """The anchors that GitHub gives to the headings of a page."""
     slugs: list[str] = []
     for title in re.findall(
@@ -282,7 +289,7 @@ def anchors(page: str) -> set[str]:
     ):
         slug = re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
         slugs.append(f"{slug}-{slugs.count(slug)}" if slug in slugs else slug)
-    return set(slugs)
+    return frozenset(slugs)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
