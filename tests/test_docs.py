@@ -46,7 +46,15 @@ def test_public_names_have_an_example(name: str) -> None:
 NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d*)?(?:e[-+]?\d+)?(?!\w)")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+# Pages that measure claims of their own, or train several models.
+HEAVY = {ROOT / "docs" / "your-own-lemma.md", ROOT / "docs" / "tutorial.md"}
+
+
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, marks=[pytest.mark.slow] * (page in HEAVY)) for page in PAGES],
+    ids=lambda page: str(page.relative_to(ROOT)),
+)
 def test_python_blocks_run_and_print_what_they_say(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     claims()  # those of the package; what a page declares goes with the test
     monkeypatch.setattr(registry, "_registry", dict(registry._registry))

@@ -120,7 +120,9 @@ def test_taylor_and_complex_step_tell_right_from_wrong(wrong: str | None) -> Non
         grads |= WRONG[wrong](model, data, grads)
     start = flat(arrays_of(model))
     reports = [
-        check_gradient(lambda x: TwoLayerModel(**unflat(x)).loss(data), flat(grads), start, directions=4, coordinates=9, rng=0),
+        check_gradient(
+            lambda x: TwoLayerModel(**unflat(x)).loss(data), flat(grads), start, directions=4, coordinates=9, rng=0
+        ),
         check_gradient_complex_step(lambda x: slow_loss(**unflat(x), data=data), flat(grads), start),
     ]
     for report in reports:
