@@ -144,9 +144,8 @@ def incomplete(request: Request) -> Outcome:
     raise RunFailedError("a run of letters", "ValueError: bad fold")
 
 
-@pytest.fixture
-def small(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Replace the claims and the experiments by a few that take no time."""
+def replacing(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """What replaces the claims and the experiments by a few that take no time."""
     monkeypatch.delenv("ATTNEMBED_DATA", raising=False)
 
     def replace(entries: tuple[Claim, ...], files: tuple[str, ...] = (), **runs: Callable[[Request], Outcome]) -> None:
@@ -168,9 +167,15 @@ def small(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 
 @pytest.fixture
-def written(small: Callable[..., None], tmp_path: Path) -> tuple[WrittenReport, str]:
-    small(CLAIMS, good=good, broken=broken, needy=needy)
-    result = write_report(tmp_path / "a folder", quick=True, rng=7)
+def small(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    return replacing(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[WrittenReport, str]:
+    with pytest.MonkeyPatch.context() as patch:
+        replacing(patch)(CLAIMS, good=good, broken=broken, needy=needy)
+        result = write_report(tmp_path_factory.mktemp("report") / "a folder", quick=True, rng=7)
     return result, result.path.read_text(encoding="utf-8")
 
 
