@@ -14,8 +14,14 @@ from attnembed.evidence.page import capitalised
 from attnembed.evidence.registry import place
 from attnembed.evidence.run import hypothesis_name
 
-# These train several models; the others take a second at most.
-SLOW = {"structured/scale-decides"}
+# These train models or measure many; the others take a tenth of a second.
+SLOW = {
+    "structured/scale-decides",
+    "structured/certain-labels",
+    "attention/small-step",
+    "attention/finite-width",
+    "attention/gaussian-bound",
+}
 DOCS = Path(__file__).parents[2] / "docs"
 
 

@@ -364,7 +364,7 @@ def test_one_certain_label(name, lead, value):
     assert_allclose(out.unary, [[-value, value]], rtol=1e-12)
 
 
-@pytest.mark.parametrize("lead", [700.0, 300.0, 40.0, 12.0, 6.0, 1.0, -30.0])
+@pytest.mark.parametrize("lead", [700.0, 40.0, 12.0, 1.0, -30.0])
 @pytest.mark.parametrize("name", ["nll", "pseudolikelihood", "marginal"])
 def test_certain_labels_keep_their_digits(name, lead):
     rng = np.random.default_rng(int(abs(lead)))

@@ -15,7 +15,7 @@ from attnembed.structured.objectives import CHAIN_OBJECTIVES, chain_objective, l
 from attnembed.structured.packing import Packing
 
 LENGTHS = np.array([3, 1, 4, 2])
-FEW = {"directions": 4, "coordinates": 8}
+FEW = {"directions": 2, "coordinates": 5}
 
 
 def batch(spread: float, seed: int = 0):
