@@ -1,4 +1,4 @@
-"""Claims beside the paper's: local optima, the regularisation path, late steps, windows and enclosures.
+"""Claims beside the paper's: local optima, the regularisation path, late steps and windows.
 
 Each control is the same statement moved by 5 or 10 %, or its hypothesis broken.
 """
@@ -6,7 +6,6 @@ Each control is the same statement moved by 5 or 10 %, or its hypothesis broken.
 from __future__ import annotations
 
 import math
-from fractions import Fraction
 
 import numpy as np
 from scipy.stats import binom, chi, norm
@@ -22,12 +21,9 @@ from attnembed.attention.theory.path import regularisation_path
 from attnembed.attention.theory.rates import Asymptotics, asymptotics
 from attnembed.attention.theory.smoothness import smoothness_bound
 from attnembed.attention.theory.window import random_step_window
-from attnembed.enclosures import rounding_constant
-from attnembed.errors import NotSeparableError
 from attnembed.evidence.attention.extremal import one_pair_each
 from attnembed.evidence.attention.instances import Instance, orthogonal_instance
-from attnembed.evidence.registry import Evidence, by_construction, claim
-from attnembed.margins import MarginResult, max_margin
+from attnembed.evidence.registry import Evidence, claim
 
 _TWO = TokenDataset.from_tokens([[0, 1, 2], [3]], [1, -1])
 _NOT_TOP = "the selection is not that of the top tokens"
@@ -340,58 +336,6 @@ def _window_excess(data: TokenDataset, dim: int, delta: float, eta: float) -> fl
     theta = shares[:, important].max(axis=1).min() * math.exp(-2 * (rho + eta * x))
     worst = theta * Gamma - (1 - theta) * eps
     return math.log(n) + math.log(np.logaddexp(0, -worst)) - math.log(np.logaddexp(0, -eps))
-
-
-# --- enclosures -------------------------------------------------------------------------------------------------------
-
-
-@claim(
-    "attention/margin-enclosure",
-    statement="the enclosure of a margin contains the exact margin of the floating-point rows and little more",
-    tex=r"\min_k d_k\cdot p/\|p\| - \epsilon \le \gamma \le \|D^\top u\|/\textstyle\sum_k u_k + \epsilon'",
-    reference="derived here, with the rounding bounds of Higham (2002)",
-    hypotheses=(by_construction("the program is feasible", code="except NotSeparableError"),),
-    control="the same interval without the terms for rounding",
-    derivation="derivations/enclosures.md",
-)
-def margin_interval(rng: np.random.Generator) -> Evidence:
-    worst, bare, widest = -math.inf, -math.inf, 0.0
-    for _ in range(40):
-        D = rng.standard_normal((2, int(rng.integers(2, 8)))) + rng.standard_normal()
-        try:
-            result = max_margin(D)
-        except NotSeparableError:
-            continue
-        square = _squared_distance(D)
-        low, high = result.enclosure()
-        worst, widest = max(worst, _overshoot(low, high, square)), max(widest, (high - low) / float(np.linalg.norm(D)))
-        bare = max(bare, _overshoot(*_without_rounding(D, result), square))
-    # The constant of Higham's bounds, rounded up; and no interval is wider than a few hundred roundings of its rows.
-    u = Fraction(1, 2**53)
-    for n in (1, 7, 40, 1000):
-        constant = Fraction(rounding_constant(n)) / (n * u / (1 - n * u))
-        worst = worst if 1 <= constant < 1 + 20 * u else math.inf
-    worst = worst if widest < 1e-14 else math.inf
-    return Evidence(measured=worst, tolerance=0.0, control=bare, note=f"the widest is {widest:.1g} wide")
-
-
-def _squared_distance(D: np.ndarray) -> Fraction:
-    """The exact squared distance of 0 from the segment between two points."""
-    a, b = ([Fraction(float(x)) for x in row] for row in D)
-    aa, ab, bb = (sum((x * y for x, y in zip(*both)), Fraction(0)) for both in ((a, a), (a, b), (b, b)))
-    length = aa - 2 * ab + bb
-    inside = 0 < aa - ab < length  # the foot of the perpendicular lies between the points
-    return (aa * bb - ab * ab) / length if inside else min(aa, bb)
-
-
-def _overshoot(low: float, high: float, square: Fraction) -> float:
-    """How far the exact margin is outside of [low, high], relative, and negative inside."""
-    return float(max(Fraction(low) ** 2 / square - 1, square / Fraction(high) ** 2 - 1))
-
-
-def _without_rounding(D: np.ndarray, result: MarginResult) -> tuple[float, float]:
-    low = float((D @ result.p).min() / np.linalg.norm(result.p))
-    return low, float(np.linalg.norm(D.T @ result.dual) / result.dual.sum())
 
 
 # --- other parameters -------------------------------------------------------------------------------------------------
