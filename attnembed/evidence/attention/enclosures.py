@@ -26,14 +26,19 @@ from attnembed.margins import MarginResult, max_margin
 )
 def margin_interval(rng: np.random.Generator) -> Evidence:
     worst, bare, widest = -math.inf, -math.inf, 0.0
-    for _ in range(40):
+    for k in range(40):
         D = rng.standard_normal((2, int(rng.integers(2, 8)))) + rng.standard_normal()
+        if k % 4 == 0:  # rows that nearly cancel
+            D[1] = -D[0] + 10.0 ** rng.integers(-6, -1) * rng.standard_normal(D.shape[1])
         try:
             result = max_margin(D)
         except NotSeparableError:
             continue
         square = _squared_distance(D)
         low, high = result.enclosure()
+        # However small the margin beside the rows, it is as wide as the solution is off, and one rounding of the rows.
+        left = 2 * result.kkt_residual * high + 2.0**-51 * float(np.linalg.norm(D))
+        worst = worst if high - low <= max(2e-12 * high, left) else math.inf
         worst, widest = max(worst, _overshoot(low, high, square)), max(widest, (high - low) / float(np.linalg.norm(D)))
         bare = max(bare, _overshoot(*_without_rounding(D, result), square))
     # The constant of Higham's bounds, rounded up; and no interval is wider than a few hundred roundings of its rows.

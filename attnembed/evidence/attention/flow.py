@@ -240,14 +240,31 @@ def kkt_certificate(rng: np.random.Generator) -> Evidence:
         w = error.certificate
         residual = float(np.linalg.norm(corners.T @ w) / np.abs(corners).max())
         residual = max(residual, abs(float(w.sum()) - 1), -float(w.min()))
-    # Each of the five parts of the residual by its definition, for a point and multipliers of either sign.
-    p, dual = margin.p + 0.1 * rng.standard_normal(margin.p.size), margin.dual + 0.1 * rng.standard_normal(len(D))
-    defined = _residual(D, p, dual)
+    off = max(
+        abs(kkt_residual(*case) / _residual(*case) - 1) for case in _wrong_solutions(D, margin.p, margin.dual, rng)
+    )
     return Evidence(
-        measured=max(kkt_residual(D, margin.p, margin.dual), residual, abs(kkt_residual(D, p, dual) / defined - 1)),
+        measured=max(kkt_residual(D, margin.p, margin.dual), residual, off),
         tolerance=1e-10,
         control=kkt_residual(D, moved, margin.dual),
     )
+
+
+def _wrong_solutions(
+    D: np.ndarray, p: np.ndarray, dual: np.ndarray, rng: np.random.Generator
+) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Rows, points and multipliers of either sign: one by chance, and one for each part of the residual but the gap."""
+    top, slack = int(dual.argmax()), np.vstack([D, 2.5 * D[:1], 2.5 * D[:1]])
+    signs = 1e-3 * rng.choice([-1.0, 1.0], len(D)) * rng.uniform(0.1, 1.0, len(D))
+    twice = np.append(dual, -0.6 * dual[top])  # a row and its double, which pulls back
+    twice[top] *= 1.6
+    return [
+        (D, p + 0.1 * rng.standard_normal(p.size), dual + 0.1 * rng.standard_normal(len(D))),
+        (D * rng.uniform(0.5, 2.0, (len(D), 1)), -5 * p, signs),  # feasibility
+        (D, p, 1.3 * dual),  # stationarity and the gap
+        (np.vstack([D, D[top]]), p, twice),  # signs
+        (slack, p, np.append(dual, [3.0 * dual.sum(), -3.0 * dual.sum()])),  # complementarity
+    ]
 
 
 def _residual(D: np.ndarray, p: np.ndarray, dual: np.ndarray) -> float:

@@ -246,3 +246,65 @@ def attention_decay(rng: np.random.Generator) -> Evidence:
                 worst = max(worst, abs(scaled / (limit * counts[i, s] / counts[i, winner]) - 1))
                 control = max(control, abs(scaled / limit - 1))
     return run.evidence(measured=worst, tolerance=1e-4, control=control)
+
+
+# By what power of c each prediction changes when the embeddings are multiplied by c, and v and p divided by it.
+_POWERS = {
+    "p_mm": -1,
+    "margin": 1,
+    "loss_limit": 0,
+    "C": 0,
+    "next_margin": 0,
+    "dual": -2,
+    "conserved": -1,
+    "angle_constant": 0,
+    "loss_gap_constant": -2,
+    "transient_rate": 0,
+    "attention_constants": -2,
+    "curvature": 0,
+    "gap_constant": 0,
+    "step_limit": -1,
+}
+
+
+@claim(
+    "attention/units",
+    statement="predictions for late times are the same in every unit of the embeddings, and so is what they rest on",
+    tex=r"E \to cE,\ (v, p) \to (v, p)/c:\quad (p_{mm}, \lambda, \mu) \to (p_{mm}/c, \lambda/c^2, \mu),\quad"
+    r" \rho \to (\rho + 2 p_{mm}\log c)/c",
+    reference=_SOURCE,
+    control="the offset divided by c alone",
+    derivation=_PAGE,
+)
+def units(rng: np.random.Generator) -> Evidence:
+    worst, control = 0.0, np.inf
+    for instance in (orthogonal_instance(rng), slow_inactive_row(rng.uniform(0.25, 0.45))):
+        model = instance.model.replace(p=rng.standard_normal(instance.model.dim))
+        late = asymptotics(model, instance.data)
+        # What the hypotheses say they measured: the smallest pull, the margin, and the ratio of the multipliers.
+        rows = margin_constraints(model, instance.data, late.selected).differences[late.support]
+        multipliers = np.linalg.lstsq(rows.T, late.p_mm)[0]
+        measured = [hypothesis.measured for hypothesis in late.hypotheses]
+        worst = max(worst, abs(measured[3] / (multipliers.min() / multipliers.max()) - 1))
+        worst = max(worst, abs(measured[1] / late.margin - 1))
+        for c in (2.0**-30, 2.0**20):
+            other = asymptotics(model.replace(E=c * model.E, v=model.v / c, p=model.p / c), instance.data)
+            for name, power in _POWERS.items():
+                worst = max(worst, _relative(getattr(other, name) * c**-power, getattr(late, name)))
+            moved = 2 * np.log(c) * late.p_mm
+            worst = max(worst, _relative(other.rho * c, late.rho + moved))
+            worst = max(worst, _relative(other.norm_constant * c, late.norm_constant + 2 * np.log(c) / late.margin))
+            control = min(control, _relative(other.rho * c, late.rho))
+            again = [hypothesis.measured for hypothesis in other.hypotheses]
+            worst = max(worst, _relative(again[1] / c, measured[1]), *map(_relative, again[::3], measured[::3]))
+    return Evidence(measured=worst, tolerance=1e-9, control=control)
+
+
+def _relative(found: Any, exact: Any) -> float:
+    """The largest difference, beside the largest entry; infinities count as equal to themselves."""
+    found, exact = np.atleast_1d(found), np.atleast_1d(exact)
+    if (np.isinf(found) != np.isinf(exact)).any():
+        return np.inf
+    inside = np.isfinite(exact)
+    off = float(np.abs(found - exact).max(initial=0.0, where=inside)) if inside.any() else 0.0
+    return off / max(float(np.abs(exact).max(initial=0.0, where=inside)), 1e-3)

@@ -128,7 +128,8 @@ def model_gradients(rng: np.random.Generator) -> Evidence:
     images = Network.create((nn.Conv2D(3, 3, 3), nn.Tanh(), nn.Conv2D(3, 2, 3)), rng=rng)
     grid = GridCRF(images, rng.normal(size=(2, 2, 2)), 0.7, 0.4)
     worst, control = 0.0, np.inf
-    for model, data, objective in ((chain, chains, "nll"), (grid, grids, "pseudolikelihood")):
+    cases: list[tuple[Any, Any, str]] = [(chain, chains, "nll"), (grid, grids, "pseudolikelihood")]
+    for model, data, objective in cases:
         params = model.parameters()
         found = model.loss_and_grads(data, objective)[1].to_dict()
         worst = worst if set(found) == set(params) else np.inf
