@@ -10,6 +10,7 @@ import numpy as np
 
 from attnembed.enclosures import rounding_constant
 from attnembed.errors import NotSeparableError
+from attnembed.evidence.measurement import largest
 from attnembed.evidence.registry import Evidence, by_construction, claim
 from attnembed.infeasibility import infeasibility_proof
 from attnembed.margins import MarginResult, max_margin
@@ -39,7 +40,8 @@ def margin_interval(rng: np.random.Generator) -> Evidence:
         # However small the margin beside the rows, it is as wide as the solution is off, and one rounding of the rows.
         left = 2 * result.kkt_residual * high + 2.0**-51 * float(np.linalg.norm(D))
         worst = worst if high - low <= max(2e-12 * high, left) else math.inf
-        worst, widest = max(worst, _overshoot(low, high, square)), max(widest, (high - low) / float(np.linalg.norm(D)))
+        worst = largest(worst, _overshoot(low, high, square))
+        widest = largest(widest, (high - low) / float(np.linalg.norm(D)))
         bare = max(bare, _overshoot(*_without_rounding(D, result), square))
     # The constant of Higham's bounds, rounded up; and no interval is wider than a few hundred roundings of its rows.
     u = Fraction(1, 2**53)

@@ -12,6 +12,7 @@ from attnembed.attention.selection import margin_constraints, select
 from attnembed.attention.theory.rates import Asymptotics, asymptotics
 from attnembed.evidence.attention.extremal import slow_inactive_row
 from attnembed.evidence.attention.instances import Instance, orthogonal_instance
+from attnembed.evidence.measurement import largest
 from attnembed.evidence.registry import Evidence, claim
 from attnembed.margins import kkt_residual
 
@@ -201,10 +202,10 @@ def transient_rate(rng: np.random.Generator) -> Evidence:
     def off(factor: float = 1.0) -> list[float]:
         """How far the two slowest rates are from mu, and how much slower than mu the whole is, all relative."""
         mu, other = factor * run.late.transient_rate, factor * slow.late.transient_rate
-        return [abs(slowest / mu - 1), abs(inactive / other - 1), max(0.0, 1 - rate / mu)]
+        return [abs(slowest / mu - 1), abs(inactive / other - 1), largest(0.0, 1 - rate / mu)]
 
     return run.evidence(
-        measured=max(off()),
+        measured=largest(off()),
         tolerance=0.02,
         control=min(*off(1.1)[:2], abs(slowest / wrong - 1)),
         note=f"mu = {run.late.transient_rate:.3f} and {slow.late.transient_rate:.3f}",
@@ -243,7 +244,7 @@ def attention_decay(rng: np.random.Generator) -> Evidence:
             if s != winner:
                 limit = constants[int(winner), int(s)]
                 scaled = np.exp(run.flow.log_time[-1]) * attention[i, s]
-                worst = max(worst, abs(scaled / (limit * counts[i, s] / counts[i, winner]) - 1))
+                worst = largest(worst, abs(scaled / (limit * counts[i, s] / counts[i, winner]) - 1))
                 control = max(control, abs(scaled / limit - 1))
     return run.evidence(measured=worst, tolerance=1e-4, control=control)
 
@@ -285,18 +286,18 @@ def units(rng: np.random.Generator) -> Evidence:
         rows = margin_constraints(model, instance.data, late.selected).differences[late.support]
         multipliers = np.linalg.lstsq(rows.T, late.p_mm)[0]
         measured = [hypothesis.measured for hypothesis in late.hypotheses]
-        worst = max(worst, abs(measured[3] / (multipliers.min() / multipliers.max()) - 1))
-        worst = max(worst, abs(measured[1] / late.margin - 1))
+        worst = largest(worst, abs(measured[3] / (multipliers.min() / multipliers.max()) - 1))
+        worst = largest(worst, abs(measured[1] / late.margin - 1))
         for c in (2.0**-30, 2.0**20):
             other = asymptotics(model.replace(E=c * model.E, v=model.v / c, p=model.p / c), instance.data)
             for name, power in _POWERS.items():
-                worst = max(worst, _relative(getattr(other, name) * c**-power, getattr(late, name)))
+                worst = largest(worst, _relative(getattr(other, name) * c**-power, getattr(late, name)))
             moved = 2 * np.log(c) * late.p_mm
-            worst = max(worst, _relative(other.rho * c, late.rho + moved))
-            worst = max(worst, _relative(other.norm_constant * c, late.norm_constant + 2 * np.log(c) / late.margin))
+            worst = largest(worst, _relative(other.rho * c, late.rho + moved))
+            worst = largest(worst, _relative(other.norm_constant * c, late.norm_constant + 2 * np.log(c) / late.margin))
             control = min(control, _relative(other.rho * c, late.rho))
             again = [hypothesis.measured for hypothesis in other.hypotheses]
-            worst = max(worst, _relative(again[1] / c, measured[1]), *map(_relative, again[::3], measured[::3]))
+            worst = largest(worst, _relative(again[1] / c, measured[1]), *map(_relative, again[::3], measured[::3]))
     return Evidence(measured=worst, tolerance=1e-9, control=control)
 
 

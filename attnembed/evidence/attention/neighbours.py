@@ -23,6 +23,7 @@ from attnembed.attention.theory.smoothness import smoothness_bound
 from attnembed.attention.theory.window import random_step_window
 from attnembed.evidence.attention.extremal import one_pair_each
 from attnembed.evidence.attention.instances import Instance, orthogonal_instance
+from attnembed.evidence.measurement import largest
 from attnembed.evidence.registry import Evidence, claim
 
 _TWO = TokenDataset.from_tokens([[0, 1, 2], [3]], [1, -1])
@@ -215,7 +216,7 @@ def normalised_step_contraction(rng: np.random.Generator) -> Evidence:
         eta = share * late.step_limit
         run = normalised_descent(instance.model, instance.data, eta, 150)
         off.append(abs(_log_contraction(run) / (-late.margin * eta) - 1))
-    return Evidence(measured=max(off[:2]), tolerance=1e-5, control=off[2], hypotheses=_of_late(late))
+    return Evidence(measured=largest(off[:2]), tolerance=1e-5, control=off[2], hypotheses=_of_late(late))
 
 
 @claim(
@@ -269,7 +270,7 @@ def gap_constant(rng: np.random.Generator) -> Evidence:
         term = late.margin * offset**2 / (2 * size)
         ratios.append(abs(excess) / (1.1 * term))
         moved.append(abs(abs(excess) - 0.1) / (1.1 * term))
-    return Evidence(measured=max(ratios), bound=1.0, control=min(moved), hypotheses=_of_late(late))
+    return Evidence(measured=largest(ratios), bound=1.0, control=min(moved), hypotheses=_of_late(late))
 
 
 # --- one step from the random initialisation -------------------------------------------------------------------------
@@ -309,7 +310,7 @@ def step_window(rng: np.random.Generator) -> Evidence:
             low, high = (low, middle) if inside(middle * window.low) else (middle, high)
         smallest.append(high)
     ratio = sorted(smallest)[draws - 1 - allowed]
-    off = max(abs(_window_excess(data, dim, delta, eta)) for eta in (window.low, window.high))
+    off = largest(abs(_window_excess(data, dim, delta, eta)) for eta in (window.low, window.high))
     measured = ratio if beyond <= allowed and off < 1e-6 else math.inf
     return Evidence(
         measured=measured,

@@ -13,6 +13,7 @@ from attnembed.attention.theory.one_step import gaussian_one_step_bound, one_ste
 from attnembed.attention.theory.one_step import one_step_bound as one_step_theory
 from attnembed.evidence.attention.extremal import equal_values, rare_token
 from attnembed.evidence.attention.instances import ragged_instance
+from attnembed.evidence.measurement import largest
 from attnembed.evidence.registry import Evidence, claim
 
 _FALSE_ALARM = 1e-7
@@ -97,11 +98,11 @@ def one_step_bound(rng: np.random.Generator) -> Evidence:
         model = AttentionModel.random(
             6, 4, embedding_scale=10 ** rng.uniform(-3, 0.5), cls_scale=10 ** rng.uniform(-2, 0.5), rng=rng
         )
-        worst = max(worst, *ratios(model, data))
+        worst = largest(worst, *ratios(model, data))
     # Where it is nearly attained: the term F/4 alone, and the terms in e^{2 rho} for scores of several sizes.
     nearly = [equal_values(10 ** rng.uniform(-3, -1)), *(rare_token(score) for score in (0.1, 0.5, 1.0))]
     extremal = [x for instance in nearly for x in ratios(instance.model, instance.data)]
-    return Evidence(measured=max(worst, *extremal), bound=1.0 + 1e-9, control=min(extremal) / 0.95)
+    return Evidence(measured=largest(worst, *extremal), bound=1.0 + 1e-9, control=min(extremal) / 0.95)
 
 
 @claim(
@@ -151,11 +152,11 @@ def gaussian_bound(rng: np.random.Generator) -> Evidence:
         events.append([float(a / b) for a, b in zip(sizes, (bound.G0, bound.cls_norm, bound.rho))])
     # The same probabilities by the distribution functions.
     missed = -np.expm1(V * np.log1p(-2 * norm.sf(bound.G0 / (sE * np.linalg.norm(v)))))
-    exact = max(abs(missed / (delta / 3) - 1), abs(chi.sf(bound.cls_norm / sp, dim) / (delta / 3) - 1))
+    exact = largest(abs(missed / (delta / 3) - 1), abs(chi.sf(bound.cls_norm / sp, dim) / (delta / 3) - 1))
     extremal = np.concatenate([reached(wide), reached(events)])
     usual = sorted(general)[19 - int(binom.isf(_FALSE_ALARM, 20, delta))]
     return Evidence(
-        measured=max(usual, float(extremal.max()), float(exact) / 1e-8),
+        measured=largest(usual, float(extremal.max()), float(exact) / 1e-8),
         bound=1.0,
         control=float(extremal.min()) / 0.9,
         note=f"{usual:.2f} of the bound in general; extremal " + ", ".join(f"{x:.2f}" for x in extremal),

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnembed._typing import Doubles
+from attnembed.evidence.measurement import largest
 from attnembed.evidence.registry import Evidence, claim
 from attnembed.evidence.structured.inference import labelings, scores
 from attnembed.reference import enumerate_chain
@@ -77,7 +78,7 @@ def posterior_decoding(rng: np.random.Generator) -> Evidence:
         def excess(labels: NDArray[np.integer], node: Doubles = node, least: float = float(wrong.min())) -> float:
             return 5 - float(node[np.arange(5), labels].sum()) - least
 
-        worst = max(worst, excess(chain_posterior_decode(unary, pairwise)))
+        worst = largest(worst, excess(chain_posterior_decode(unary, pairwise)))
         control = max(control, excess(chain_viterbi(unary, pairwise)))
     return Evidence(measured=worst, tolerance=1e-12, control=control)
 

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.special import entr, logsumexp, softmax
 
 from attnembed._typing import Doubles
+from attnembed.evidence.measurement import largest
 from attnembed.evidence.registry import Evidence, claim
 from attnembed.reference import enumerate_grid
 from attnembed.structured.grid import contrast_weights, grid_icm, grid_map, grid_mean_field
@@ -51,10 +52,10 @@ def mean_field(rng: np.random.Generator) -> Evidence:
                 field[a] += cw @ q[b]
                 field[b] += cw.T @ q[a]
                 energy += float(q[a] @ cw @ q[b])
-            return max(float(np.abs(softmax(field, axis=-1) - q).max()), abs(float(bound) - energy))
+            return largest(float(np.abs(softmax(field, axis=-1) - q).max()), abs(float(bound) - energy))
 
         truth = enumerate_grid(unary[0], *_matrices(pairwise, weights)).log_partition
-        worst = max(worst, off(1.0), bound - truth if spread else abs(bound - truth))
+        worst = largest(worst, off(1.0), bound - truth if spread else abs(bound - truth))
         control = min(control, off(1.1)) if spread else control
     return Evidence(measured=worst, tolerance=1e-10, control=control)
 
@@ -83,14 +84,14 @@ def grid_objectives(rng: np.random.Generator) -> Evidence:
         truth = _defined(name, unary, pairwise, weights, labels)
         # Sweeps of mean field end near their fixed point, the other objectives are finite sums.
         scale = 1e5 if name == "mean_field" else 1e7
-        worst = max(worst, scale * abs(value(unary, pairwise) - truth))
+        worst = largest(worst, scale * abs(value(unary, pairwise) - truth))
         if name != "unary":
             control = min(control, scale * abs(value(unary, 1.1 * pairwise) - truth))
         out = grid_objective(name, unary, pairwise, labels, weights)
         # Of two images, the mean.
         both, other = [np.concatenate([x, x[:, ::-1]]) for x in (unary, labels)], (name, unary[:, ::-1], pairwise)
         mean = (grid_objective(name, unary, pairwise, labels).value + grid_objective(*other, labels[:, ::-1]).value) / 2
-        worst = max(worst, scale * abs(grid_objective(name, both[0], pairwise, both[1]).value - mean))
+        worst = largest(worst, scale * abs(grid_objective(name, both[0], pairwise, both[1]).value - mean))
         for gradient in (out.unary, out.pairwise):
             d = rng.normal(size=gradient.shape)
             steps = (h * d if gradient is out.unary else 0 * unary for h in (1e-5, -1e-5))
@@ -101,7 +102,7 @@ def grid_objectives(rng: np.random.Generator) -> Evidence:
             def off(factor: float, exact: float = slope, found: float = float(np.vdot(gradient, d))) -> float:
                 return abs(factor * found - exact) / max(0.1, abs(exact))
 
-            worst = max(worst, off(1.0))
+            worst = largest(worst, off(1.0))
             control = min(control, off(1.001)) if abs(slope) > 0.01 else control
     return Evidence(measured=worst, tolerance=3e-5, control=control)
 
@@ -150,7 +151,7 @@ def icm(rng: np.random.Generator) -> Evidence:
                 field[b] += cw[labels[0][a]]
             own = np.take_along_axis(field, labels[0][..., None], axis=2)[..., 0]
             gain = float((field.max(axis=2) - own).max())
-            worst, control = (max(worst, gain), control) if local else (worst, max(control, gain))
+            worst, control = (largest(worst, gain), control) if local else (worst, max(control, gain))
     return Evidence(measured=worst, tolerance=1e-14, control=control)
 
 
@@ -181,9 +182,9 @@ def exact_map(rng: np.random.Generator) -> Evidence:
         best = max(scores.values())
         found = grid_map(unary, pairwise, weights)
         own = scores[tuple(found.labels.ravel().tolist())]
-        worst = max(worst, float(best - own) / float(abs(best)))
+        worst = largest(worst, float(best - own) / float(abs(best)))
         off = float(abs(Fraction(float(found.score[0])) - own)) / found.gap
-        worst = max(worst, off if off > 1 else 0.0)
+        worst = largest(worst, off if off > 1 else 0.0)
         # Not more than it must be: eps times the number of terms times the sum of their sizes.
         y = found.labels[0]
         size = float(np.abs(np.take_along_axis(unary[0], y[..., None], axis=2)).sum())
@@ -191,7 +192,7 @@ def exact_map(rng: np.random.Generator) -> Evidence:
         gaps.append(found.gap / (13 * float(np.finfo(float).eps) * size))
         coarse = grid_map(unary.astype(np.float32), pairwise.astype(np.float32), weights).labels
         rounded = max(rounded, float(best - scores[tuple(coarse.ravel().tolist())]) / float(abs(best)))
-    worst = max(worst, 0.0 if max(abs(gap - 1) for gap in gaps) < 1e-12 else np.inf)
+    worst = largest(worst, 0.0 if largest(abs(gap - 1) for gap in gaps) < 1e-12 else np.inf)
     return Evidence(measured=worst, tolerance=0.0, control=rounded, note=f"gaps {min(gaps):.2g} to {max(gaps):.2g}")
 
 
@@ -231,9 +232,9 @@ def contrast(rng: np.random.Generator) -> Evidence:
 
     def off(variance: float, found: tuple[Any, Any]) -> float:
         wanted = [np.exp(-np.array(pairs[d]) / (2 * variance)) for d in (0, 1)]
-        return max(float(np.abs(a.ravel() - b).max()) for a, b in zip(found, wanted))
+        return largest(float(np.abs(a.ravel() - b).max()) for a, b in zip(found, wanted))
 
     default, given = contrast_weights(images), contrast_weights(images, 0.7)
     return Evidence(
-        measured=max(off(mean, default), off(0.49, given)), tolerance=1e-14, control=off(1.21 * mean, default)
+        measured=largest(off(mean, default), off(0.49, given)), tolerance=1e-14, control=off(1.21 * mean, default)
     )

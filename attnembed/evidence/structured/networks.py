@@ -10,6 +10,7 @@ import numpy as np
 from scipy.signal import correlate
 
 from attnembed._typing import Doubles
+from attnembed.evidence.measurement import largest
 from attnembed.evidence.registry import Evidence, claim
 from attnembed.evidence.structured.chains import slope_error
 from attnembed.structured import layers as nn
@@ -57,7 +58,7 @@ def layers(rng: np.random.Generator) -> Evidence:
     for layer, x, definition in _layers(rng):
         params = {name: value + 0.3 * rng.standard_normal(value.shape) for name, value in layer.init(rng).items()}
         y, cache = layer.forward(params, x, packing)
-        worst = max(worst, float(np.abs(y - definition(params, x)).max()) / 1e-12)
+        worst = largest(worst, float(np.abs(y - definition(params, x)).max()) / 1e-12)
         upstream = rng.standard_normal(y.shape)
         grads, gradient = layer.backward(cache, upstream)
 
@@ -75,7 +76,7 @@ def layers(rng: np.random.Generator) -> Evidence:
                 slope_error(of, point, factor * found, np.random.default_rng(0), step=1e-5) / 1e-7
                 for factor in (1.0, 1.001)
             ]
-            worst, control = max(worst, errors[0]), min(control, errors[1])
+            worst, control = largest(worst, errors[0]), min(control, errors[1])
     return Evidence(measured=worst, tolerance=1.0, control=control)
 
 
@@ -143,5 +144,5 @@ def model_gradients(rng: np.random.Generator) -> Evidence:
                 fixed = np.random.default_rng(0)
                 return slope_error(of, np.asarray(at[name]), factor * np.asarray(g), fixed, step=1e-5) / 1e-6
 
-            worst, control = max(worst, off(1.0)), min(control, off(1.001))
+            worst, control = largest(worst, off(1.0)), min(control, off(1.001))
     return Evidence(measured=worst, tolerance=1.0, control=control)
