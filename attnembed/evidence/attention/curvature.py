@@ -193,6 +193,12 @@ def ties_counted(rng: np.random.Generator) -> Evidence:
             by_multiplicity += int(choice.top_ties[i]) != len(tied)
         holds, important = _assumption(tokens, labels)
         wrong += report.holds != holds or (holds and report.important.tolist() != important)
+        # How many violations are named, and that more are said to be left only where they are.
+        mixed = sum(kind == "mixed" for kind in _kinds(tokens, labels).values())
+        odd = sum(k == -1 for k in important)
+        for limit in (0, 1, mixed, odd, 10):
+            named = sum(min(n, limit) + (n > limit) for n in (mixed, odd))
+            wrong += len(data.check_assumption(limit=limit).violations) != named
         by_documents += report.holds != _assumption([sorted(set(row)) for row in tokens], labels)[0]
         by_documents += _kinds(tokens, labels) != _kinds([sorted(set(row)) for row in tokens], labels)
     return Evidence(measured=float(wrong), tolerance=0.0, control=float(min(by_multiplicity, by_documents)))

@@ -119,3 +119,29 @@ def _overshoot(low: float, high: float, square: Fraction) -> float:
 def _without_rounding(D: np.ndarray, result: MarginResult) -> tuple[float, float]:
     low = float((D @ result.p).min() / np.linalg.norm(result.p))
     return low, float(np.linalg.norm(D.T @ result.dual) / result.dual.sum())
+
+
+@claim(
+    "attention/margin-norms",
+    statement="in the norms l1 and linf the margin is that of its direction, and no direction has a larger one",
+    tex=r"\gamma = \min_k d_k\cdot\hat p,\ \|\hat p\| = 1,\quad \gamma = \|D^\top\lambda\|_* / \textstyle\sum\lambda",
+    reference="linear programming duality",
+    control="the direction of the Euclidean norm",
+    derivation="derivations/max-margin.md",
+)
+def margin_norms(rng: np.random.Generator) -> Evidence:
+    worst, control = 0.0, math.inf
+    for d, m in ((2, 3), (4, 3), (5, 9)):
+        # Rows around a direction with entries of both signs, so that there is a margin.
+        D = rng.standard_normal((m, d)) + 4 * rng.choice([-1.0, 1.0], d) * rng.uniform(0.5, 1.5, d)
+        plain = max_margin(D).direction
+        for name, order, dual_order in (("l1", 1, np.inf), ("linf", np.inf, 1)):
+            found = max_margin(D, norm=name)
+            below = float((D @ found.direction).min()) / float(np.linalg.norm(found.direction, order))
+            above = float(np.linalg.norm(D.T @ found.dual, dual_order)) / float(found.dual.sum())
+            signs = max(0.0, -float(found.dual.min()))
+            worst = largest(worst, abs(below / found.margin - 1), abs(above / found.margin - 1), signs)
+            worst = largest(worst, float(np.abs(found.p * found.margin - found.direction).max()))
+            worst = worst if found.success else math.inf
+            control = min(control, 1 - float((D @ plain).min()) / float(np.linalg.norm(plain, order)) / found.margin)
+    return Evidence(measured=worst, tolerance=1e-9, control=control)

@@ -157,11 +157,12 @@ def _bound_evidence(rng: np.random.Generator, kind: Norm) -> Evidence:
     flow = _steepest(Instance(model, data), kind, until, 0.1)
     gap = np.maximum(flow.loss_gap, np.finfo(float).tiny)
     limit = steepest_bound(model, data, flow.arclength, norm=kind)
+    as_said = np.abs(limit.gap / (bound.gap * np.exp(-bound.rate * flow.arclength)) - 1).max() < 1e-12
     last = int(np.argmax(gap / limit.gap * (flow.arclength > until / 2)))
     rate = -np.log(gap[last] / bound.gap) / flow.arclength[last]
     hypotheses = {hypothesis.name: hypothesis.holds for hypothesis in bound.hypotheses}
     return Evidence(
-        measured=float(bound.rate / rate),
+        measured=float(bound.rate / rate) if as_said else np.inf,
         bound=1.0 + 1e-6,
         control=float(1.1 * bound.rate / rate),
         hypotheses=hypotheses,

@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from attnembed.attention.data import TokenDataset
 from attnembed.attention.flow import FlowResult, gradient_flow
+from attnembed.attention.model import AttentionModel
 from attnembed.attention.selection import margin_constraints, select
 from attnembed.attention.theory.rates import Asymptotics, asymptotics
 from attnembed.evidence.attention.extremal import slow_inactive_row
@@ -278,7 +280,7 @@ _POWERS = {
     derivation=_PAGE,
 )
 def units(rng: np.random.Generator) -> Evidence:
-    worst, control = 0.0, np.inf
+    worst, control = _off_with_dependent_rows(rng), np.inf
     for instance in (orthogonal_instance(rng), slow_inactive_row(rng.uniform(0.25, 0.45))):
         model = instance.model.replace(p=rng.standard_normal(instance.model.dim))
         late = asymptotics(model, instance.data)
@@ -299,6 +301,18 @@ def units(rng: np.random.Generator) -> Evidence:
             again = [hypothesis.measured for hypothesis in other.hypotheses]
             worst = largest(worst, _relative(again[1] / c, measured[1]), *map(_relative, again[::3], measured[::3]))
     return Evidence(measured=worst, tolerance=1e-9, control=control)
+
+
+def _off_with_dependent_rows(rng: np.random.Generator) -> float:
+    """Four active rows (1, a_k) in the plane, whose multipliers of least norm are not all positive."""
+    across = np.array([-1.0, 1.0, 1.2, 5.0]) * rng.uniform(0.9, 1.1)
+    rows = np.column_stack([np.ones(4), across])
+    data = TokenDataset.from_tokens([[0, 1, 2, 3, 4], [5]], [1, -1])
+    late = asymptotics(AttentionModel(np.vstack([np.zeros(2), -rows, np.zeros(2)]), np.zeros(2), [1.0, 0.0]), data)
+    if not (late.holds and late.support.tolist() == [0, 1, 2, 3] and (late.dual > 0).all()):
+        return np.inf
+    with_C = late.C * np.exp(-rows @ late.rho)
+    return largest(float(np.abs(rows.T @ late.dual - late.p_mm).max()), _relative(late.dual, with_C))
 
 
 def _relative(found: Any, exact: Any) -> float:

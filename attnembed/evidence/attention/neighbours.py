@@ -109,11 +109,12 @@ def active_row_pulls_away(rng: np.random.Generator) -> Evidence:
     derivation="derivations/regularisation-path.md",
 )
 def path_offset(rng: np.random.Generator) -> Evidence:
-    # At the largest radius that floats allow, e^{-400}, the offset has settled only where no inactive row is close.
+    # At the largest radius that floats allow, e^{-400}, the offset has settled only where no inactive row is close, and
+    # where no eigenvalue of the Hessian across p_mm is small beside 1/100: see the page.
     while True:
         instance = _pairs_with_one_loser(rng, 3)
         late = asymptotics(instance.model, instance.data)
-        if late.holds and late.next_margin > 1.2 and np.linalg.norm(late.rho) < 3:
+        if late.holds and late.next_margin > 1.2 and late.transient_rate > 0.05 and np.linalg.norm(late.rho) < 3:
             break
     reach = 100.0 / late.margin
     path = regularisation_path(instance.model, instance.data, [reach, 2 * reach, 4 * reach])
@@ -124,7 +125,7 @@ def path_offset(rng: np.random.Generator) -> Evidence:
     size = float(np.linalg.norm(rho))
     return Evidence(
         measured=float(np.linalg.norm(limit - rho)) / size,
-        tolerance=3e-2,
+        tolerance=1e-2,
         control=float(np.linalg.norm(limit - 1.1 * rho)) / size,
         hypotheses={hypothesis.name: hypothesis.holds for hypothesis in late.hypotheses}
         | {

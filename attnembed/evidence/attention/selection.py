@@ -82,8 +82,12 @@ def small_step(rng: np.random.Generator) -> Evidence:
     missing = 1 - float(flow.top_attention[-1])
     # Far along the wrong limit the smallest attention on a top token is e^-40; from there only the theorem helps.
     inside, outside = (_astray(factor) for factor in (0.99, 1.1))
+    # The number of violations is that of tokens in both classes and of sequences without a token of one class.
+    both = [list(range(k, 7)) * int(rng.integers(1, 3)) + [k] for k in (0, 1)]
+    mixed = small_step_condition(first, TokenDataset.from_tokens(both, [1, -1], vocab_size=data.vocab_size))
+    counted = mixed.hypotheses[0].measured == 6 + 1
     return Evidence(
-        measured=largest(missing, inside[0]),
+        measured=largest(missing, inside[0]) if counted else np.inf,
         tolerance=1e-6,
         control=outside[0],
         hypotheses={

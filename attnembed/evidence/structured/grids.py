@@ -54,10 +54,26 @@ def mean_field(rng: np.random.Generator) -> Evidence:
                 energy += float(q[a] @ cw @ q[b])
             return largest(float(np.abs(softmax(field, axis=-1) - q).max()), abs(float(bound) - energy))
 
+        # One sweep from softmax(U), the pixels of one colour first.
+        swept = grid_mean_field(unary, pairwise, weights, tolerance=1e-13, max_sweeps=1).node[0]
+        worst = largest(worst, min(float(np.abs(_swept(unary, pairwise, weights, k) - swept).max()) for k in (0, 1)))
         truth = enumerate_grid(unary[0], *_matrices(pairwise, weights)).log_partition
         worst = largest(worst, off(1.0), bound - truth if spread else abs(bound - truth))
         control = min(control, off(1.1)) if spread else control
     return Evidence(measured=worst, tolerance=1e-10, control=control)
+
+
+def _swept(unary: Doubles, pairwise: Doubles, weights: tuple[Doubles, Doubles], first: int) -> Doubles:
+    """q after one sweep from softmax(U) that begins with the pixels of the colour ``first``."""
+    q: Doubles = np.asarray(softmax(unary[0], axis=-1))
+    for colour in (first, 1 - first):
+        field = unary[0].copy()
+        for a, b, cw in _edges(pairwise, weights):
+            field[a] += cw @ q[b]
+            field[b] += cw.T @ q[a]
+        chosen = np.indices((2, 3)).sum(axis=0) % 2 == colour
+        q = np.where(chosen[..., None], softmax(field, axis=-1), q)
+    return q
 
 
 def _matrices(pairwise: Doubles, weights: tuple[Doubles, Doubles]) -> list[Doubles]:
@@ -91,7 +107,12 @@ def grid_objectives(rng: np.random.Generator) -> Evidence:
         # Of two images, the mean.
         both, other = [np.concatenate([x, x[:, ::-1]]) for x in (unary, labels)], (name, unary[:, ::-1], pairwise)
         mean = (grid_objective(name, unary, pairwise, labels).value + grid_objective(*other, labels[:, ::-1]).value) / 2
-        worst = largest(worst, scale * abs(grid_objective(name, both[0], pairwise, both[1]).value - mean))
+        joint = grid_objective(name, both[0], pairwise, both[1])
+        worst = largest(worst, scale * abs(joint.value - mean))
+        halves = [grid_objective(name, unary, pairwise, labels), grid_objective(*other, labels[:, ::-1])]
+        off_mean = [joint.unary - np.concatenate([half.unary / 2 for half in halves])]
+        off_mean.append(joint.pairwise - (halves[0].pairwise + halves[1].pairwise) / 2)
+        worst = largest(worst, *(scale / 1e3 * float(np.abs(x).max()) for x in off_mean))
         for gradient in (out.unary, out.pairwise):
             d = rng.normal(size=gradient.shape)
             steps = (h * d if gradient is out.unary else 0 * unary for h in (1e-5, -1e-5))
@@ -167,16 +188,21 @@ def icm(rng: np.random.Generator) -> Evidence:
 def exact_map(rng: np.random.Generator) -> Evidence:
     worst = rounded = 0.0
     gaps = []
-    for kind in range(6):
+    for kind in range(8):
         # Sizes over 40 binary digits, ties by construction, W attractive or not in each direction.
         sizes = 2.0 ** rng.integers(-20, 20, size=(1, 2, 3, 1)) if kind % 2 else np.ones((1, 2, 3, 1))
         unary = sizes * rng.standard_normal((1, 2, 3, 2))
         pairwise = 2.0 ** rng.integers(-10, 10) * rng.standard_normal((2, 2, 2))
         weights = rng.uniform(0.2, 2.0, size=(1, 2, 2)), rng.uniform(0.2, 2.0, size=(1, 1, 3))
-        if kind >= 4:  # one label as good as the other but for units in the last place, which add up
+        if kind == 5:  # parts of very different size, and some as small that cancel
+            pairwise = pairwise * 2.0 ** rng.integers(-60, 20, size=(2, 2, 2))
+            unary = 2.0 ** rng.integers(-60, 20, size=(1, 2, 3, 2)) * rng.standard_normal((1, 2, 3, 2))
+            unary[0, 0, 0, 0], unary[0, 0, 1, 1] = 2.0**40 + 2.0**-10, 2.0**40
+            pairwise[0] = 2.0**45 * np.eye(2)
+        if kind >= 6:  # one label as good as the other but for units in the last place, which add up
             unary = 2.0 ** rng.integers(0, 5, size=(1, 2, 3, 1)) * rng.uniform(1, 1.5, size=(1, 2, 3, 1)) + np.zeros(2)
             units = rng.integers(-3, 4, size=(1, 2, 3))
-            unary[..., 0] += np.spacing(unary[..., 0]) * (units if kind == 5 else 1 + np.abs(units))
+            unary[..., 0] += np.spacing(unary[..., 0]) * (units if kind == 7 else 1 + np.abs(units))
             pairwise = np.array([np.eye(2)] * 2) * 1e6
         scores = _exact_scores(unary, pairwise, weights)
         best = max(scores.values())

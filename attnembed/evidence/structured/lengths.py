@@ -60,6 +60,7 @@ def _off(unary: Doubles, used: Doubles, lengths: NDArray[np.integer[Any]], truth
         # Scores of this size carry as many roundings, and so do their exponentials.
         wide = max(1.0, float(np.abs(unary[np.isfinite(unary)]).max()) / 10)
         gaps.append(float(np.abs(found.node[i, :length] - node).max()) / wide)
+        gaps.append(1e3 * float(np.abs(found.node[i, :length].sum(axis=1) - 1).max()))
         gaps.append(float(np.abs(found.edge[i, : length - 1] - edge).max()) / wide)
         # The gradient of log Z - F(Y) at the best labeling: node marginals less the labels.
         at = chain_objective("nll", unary[i, :length], used, best[i, :length])
