@@ -2,4 +2,4 @@
 
 # The order of the registry.
 from attnembed.evidence.structured import chains, scales, inference, lengths, certainty  # noqa: F401, I001
-from attnembed.evidence.structured import statistics, optimisers, grids  # noqa: F401
+from attnembed.evidence.structured import statistics, optimisers, grids, best, networks, training  # noqa: F401
