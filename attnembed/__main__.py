@@ -178,6 +178,8 @@ def _reproduce(options: argparse.Namespace) -> int:
         reader=reader_options(options),
         rng=options.seed,
         data_name=options.data_name,
+        workers=options.workers,
+        split=options.split,
     )
     print(outcome)
     return 0

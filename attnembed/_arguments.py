@@ -232,6 +232,12 @@ def _add_reproduce(commands: _Commands, readers: bool) -> argparse.ArgumentParse
     parser.add_argument(
         "--name", dest="data_name", metavar="WORD", default="", help="what to call the reviews, in titles and files"
     )
+    parser.add_argument(
+        "--split", metavar="NAME", default="", help="of ocr: folds (default), or words, which holds out word types"
+    )
+    parser.add_argument(
+        "--workers", type=_integer(1), metavar="N", help="processes of the structured tasks (default: one per core)"
+    )
     if readers:
         from attnembed.experiments.reading import add_reader_options
 

@@ -298,7 +298,7 @@ def plot_arms(
     for index, arm in enumerate(arms):
         x = centres + 0.7 * ((index + 0.5) / len(arms) - 0.5)
         ax.errorbar(
-            x, values[index], yerr=spread[index] if known else None, fmt="os^DvPX"[index % 7],
+            x, values[index], yerr=spread[index] if known else None, fmt="os^DvPX*h"[index % 9],
             color=COLOURS[index % len(COLOURS)], markersize=6, capsize=3, linewidth=1.5, label=arm,
         )  # fmt: skip
     ax.set_xticks(centres, groups)

@@ -65,7 +65,7 @@ def _results(request: Request, study: Study = STUDY) -> tuple[Any, Any]:
 
 def test_every_arm_has_the_same_budget(request_: Request, tmp_path: Path) -> None:
     entries, _ = _results(request_)
-    assert set(entries) == {("unary", "unary"), *((a, o) for a in ARMS if a != "unary" for o in OBJECTIVES)}
+    assert set(entries) == {("unary", "unary"), *((a, o) for a in ("stage", *arms.JOINT) for o in OBJECTIVES)}
     for (arm, _), entry in entries.items():
         epochs = {len(record["history"]["loss"]) for record in entry.records}
         # Stage 1 is trained once for all objectives: 0.6 of the epochs, rounded.
@@ -265,7 +265,7 @@ def test_a_single_run_has_no_spread(request_: Request, tmp_path: Path) -> None:
     assert not any("+-" in text or "nan" in text.lower() for _, text in number_rows(numbers))
     (ax,) = task_figures.draw_arms(study, entries, "letters")().axes
     assert ax.get_title() == "one split"
-    assert len(ax.containers) == len(ARMS) - 1
+    assert len(ax.containers) == 1 + len(study.joint)
     assert not any(container.has_yerr for container in ax.containers)  # type: ignore[attr-defined]
     (ax,) = task_figures.draw_arms(STUDY, _results(request_)[0], "letters")().axes
     assert ax.get_title() == "mean of 2 splits, bars: one standard error"
@@ -327,7 +327,7 @@ def test_figures_show_every_arm(request_: Request, tmp_path: Path) -> None:
     arms = task_figures.draw_arms(STUDY, entries, "letters")()
     training = task_figures.draw_training(STUDY, entries, "letters")()
     scale = task_figures.draw_sweep(scores, "letters")()
-    titles = [arm.title for name, arm in ARMS.items() if name != "unary"]
+    titles = [arm.title for name, arm in ARMS.items() if name != "unary" and not arm.on_new]
     assert arms.axes[0].get_legend_handles_labels()[1] == [ARMS["unary"].title, *titles]
     assert training.axes[0].get_legend_handles_labels()[1] == titles[1:]
     assert [line.get_label() for line in scale.axes[0].get_lines()] == [ARMS[a].title for a, _ in scores]
