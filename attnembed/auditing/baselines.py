@@ -56,7 +56,7 @@ def constant_mask(masks: NDArray[np.integer]) -> NDArray[np.intp]:
     it most often cover the most.
 
     >>> constant_mask(np.array([[[1, 1, 0]], [[1, 0, 0]]]))
-    array([[1, 0, 0]])
+    array([[1, 1, 0]])
     """
     hits = masks.sum(axis=0).ravel()
     order = np.argsort(-hits, kind="stable")

@@ -1,3 +1,3 @@
 """Claims about structured prediction: chains and what scale does to them, inference against enumeration, grids."""
 
-from attnembed.evidence.structured import chains, inference, grids  # noqa: F401, I001  (the order of the registry)
+from attnembed.evidence.structured import chains, populations, inference, grids  # noqa: F401, I001  (the order of the registry)
