@@ -54,7 +54,7 @@ def type_groups(types: Sequence[str], path: str = "data") -> Ints:
     the training types have every letter each time. Raises DataFileError where there are too few types, or none is.
 
     >>> type_groups(["ab", "ba", "ab", "aab", "abb", "bab"]).tolist()
-    [0, 4, 0, 1, 2, 3]
+    [4, 0, 4, 2, 3, 1]
     """
     names, place = np.unique(np.asarray(types), return_inverse=True)
     if names.size < TYPE_GROUPS:

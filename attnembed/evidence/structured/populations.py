@@ -110,9 +110,9 @@ def scale_of_a_population(rng: np.random.Generator) -> Evidence:
 
 def _words(rng: np.random.Generator, n: int, length: int, same: float) -> list[Ints]:
     """Words of two letters; the share ``same`` of all their pairs, to the next whole number, repeats a letter."""
-    changes = np.ones(n * (length - 1), dtype=int)
-    changes[: round(same * changes.size)] = 0
-    changes = rng.permutation(changes).reshape(n, length - 1)
+    pairs = np.ones(n * (length - 1), dtype=int)
+    pairs[: round(same * pairs.size)] = 0
+    changes = rng.permutation(pairs).reshape(n, length - 1)
     first = rng.integers(0, 2, size=(n, 1))
     return list(np.cumsum(np.hstack([first, changes]), axis=1) % 2)
 
