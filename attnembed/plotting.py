@@ -35,6 +35,7 @@ __all__ = [
     "plot_margins",
     "plot_path",
     "plot_radii",
+    "plot_shares",
     "plot_tags",
     "plot_tokens",
     "plot_word",
@@ -357,3 +358,23 @@ def plot_image(ax: Axes, picture: ArrayLike) -> Axes:
     ax.set_yticks([])
     ax.grid(visible=False)
     return ax
+
+
+def plot_shares(
+    names: Sequence[str], shares: Sequence[float], groups: Sequence[int], *, ax: Axes | None = None
+) -> Axes:
+    """Percentages as bars, from top to bottom, the colour by group, each with its number; on new axes if none given."""
+    axes: Axes = new_figure(panel=(9.0, 5.0))[1][0, 0] if ax is None else ax
+    places = np.arange(len(names))
+    axes.barh(places, shares, color=[COLOURS[group % len(COLOURS)] for group in groups], height=0.7)
+    for place, share in zip(places.tolist(), shares):
+        axes.text(
+            share + 1, place, f"{share:.1f}" if share >= 0.05 or share == 0 else f"{share:.2g}", va="center", fontsize=9
+        )
+    axes.set_yticks(places, names, fontsize=9)
+    axes.invert_yaxis()
+    axes.set_xlim(0, 112)
+    axes.set_xlabel("percent")
+    axes.set_axisbelow(True)
+    axes.grid(visible=False, axis="y")
+    return axes

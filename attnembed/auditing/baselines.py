@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from attnembed._typing import Floats, Ints
 
-__all__ = ["constant_mask", "most_frequent_tags", "read_from_list"]
+__all__ = ["constant_mask", "most_frequent_tags", "near_pairs", "read_from_list"]
+
+_NEAR = 10.0  # root mean square difference of two images that show the same photograph, of 255
 
 
 def read_from_list(unary: Sequence[Floats], known: Iterable[Ints]) -> list[NDArray[np.intp]]:
@@ -49,7 +52,7 @@ def most_frequent_tags(pos: Iterable[Sequence[str]], tags: Iterable[Sequence[str
     return {word: min(found, key=lambda tag: (-found[tag], tag)) for word, found in sorted(counts.items())}
 
 
-def constant_mask(masks: NDArray[np.integer]) -> NDArray[np.intp]:
+def constant_mask(masks: NDArray[Any]) -> NDArray[np.intp]:
     """Of masks (n, H, W), the one mask (H, W) with the best intersection over union with all of them together.
 
     The pixels are taken in order of how often they are in the foreground: for every size of a mask, those that are in
@@ -66,3 +69,16 @@ def constant_mask(masks: NDArray[np.integer]) -> NDArray[np.intp]:
     mask = np.zeros(hits.size, dtype=np.intp)
     mask[order[: int(np.argmax(iou)) + 1]] = 1
     return mask.reshape(masks.shape[1:])
+
+
+def near_pairs(images: NDArray[Any]) -> list[tuple[int, int]]:
+    """Pairs of images, of values up to 255, that differ by less than 10 in root mean square: one photograph, twice.
+
+    >>> near_pairs(np.array([[0, 0], [3, 4], [90, 90]]))
+    [(0, 1)]
+    """
+    flat = images.reshape(len(images), -1).astype(np.float64)
+    squares = np.square(flat).sum(axis=1)
+    distance = squares[:, None] + squares - 2 * flat @ flat.T
+    first, second = np.nonzero(np.triu(distance < _NEAR**2 * flat.shape[1], k=1))
+    return list(zip(first.tolist(), second.tolist()))

@@ -235,7 +235,9 @@ class _Training:
         return report
 
     def baselines(self, model: Any, data: Any) -> dict[str, dict[str, float]]:
-        return {title: find(model, data, self.data, self.run.path) for title, find in self.task.baselines.items()}
+        """The scores of every baseline that the data have."""
+        found = {title: find(model, data, self.data, self.run.path) for title, find in self.task.baselines.items()}
+        return {title: scores for title, scores in found.items() if scores}
 
     def populations(self, trained: _Trained, objective: str) -> dict[str, Any]:
         """By the population that selects the epoch: what `_scored` finds on both."""

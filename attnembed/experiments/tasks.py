@@ -28,6 +28,7 @@ class Split:
     test: Any
     names: tuple[str, ...] = ()
     known: tuple[Any, Any] | None = None
+    seen: tuple[int, ...] = ()  # examples of the test that training has, too, in another annotation
 
     def populations(self) -> dict[str, tuple[Any, Any]]:
         """Validation and test data by population; empty where there is only one."""

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import attnembed as ae
 from attnembed import plotting
 from attnembed.errors import DataFileError, InputError, RunFailedError
 from attnembed.experiments import arms, chunks, reproduce, structured, task_figures, verdicts
@@ -346,3 +347,44 @@ def test_errors_stand_out() -> None:
     shown = axes[0, 2].images[0].get_array()
     assert np.isfinite(shown).all()
     figure.canvas.draw()
+
+
+# --- baselines and ceilings -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_baselines_stand_below_the_table(request_: Request, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of each split, on its test data; the mean and its error are those of any score."""
+
+    def find(model: ChainCRF, data: Any, split: Split, path: str) -> dict[str, float]:
+        assert data is split.test
+        return {"letters": float(split.train.inputs[0, 0]), "words": 0.5}
+
+    small = replace(arms.TASKS["small"], baselines={"a list": find})
+    monkeypatch.setattr(arms, "TASKS", {"small": small})
+    study = replace(STUDY, objectives=("nll",), step_sizes=(0.03,), joint=())
+    entries, _ = _results(request_, study)
+    values = [float(_load("", split).train.inputs[0, 0]) for split in (0, 1)]
+    found = verdicts.baselines_of(entries)["a list"]
+    assert found["letters"]["mean"] == pytest.approx(np.mean(values))
+    assert found["letters"]["standard_error"] == pytest.approx(abs(values[1] - values[0]) / 2)
+    assert f"- a list: letters {100 * np.mean(values):.2f} +- " in markdown("made up", study, entries)
+    assert numbers_of(study, entries, quick=False)["baselines"]["a list"]["words"]["mean"] == 0.5
+
+
+@pytest.mark.slow
+def test_the_baselines_of_the_real_tasks(data_folder: Path) -> None:
+    tasks = {**arms.TASKS}
+    found = {}
+    for name in ("chunking", "segmentation"):
+        data = tasks[name].load(str(data_folder), 0)
+        found[name] = {
+            title: score(None, data.test, data, str(data_folder)) for title, score in tasks[name].baselines.items()
+        }
+    assert round(100 * found["chunking"]["most frequent tag of each part of speech"]["chunk F1"], 2) == 77.07
+    facts = ae.audit(data_folder, kind="masks")
+    mask, annotations = found["segmentation"].values()
+    assert mask["foreground IoU"] == facts["foreground IoU, one mask for all"]
+    least, most = (facts[f"IoU of two annotations of one photograph, {end}"] for end in ("least", "most"))
+    assert least < annotations["foreground IoU"] < most
+    assert len(data.seen) == 1
