@@ -242,7 +242,7 @@ def plot_tokens(
         ax.figure.colorbar(points, ax=ax, label=r"$\log_{10}$ token frequency", pad=0.01)
     if curve is not None:
         grid = np.linspace(x.min(), x.max(), 200)
-        name = {2: "linear fit", 3: "quadratic fit"}.get(len(curve), "fit")
+        name = "quadratic fit" if len(curve) == 3 else "fit"
         ax.plot(grid, np.polyval(curve, grid), color=COLOURS[1], label=name)
         ax.legend(loc="lower left" if len(curve) == 3 else "upper left")
     high = y.min() + 0.8 * np.ptp(y)

@@ -27,7 +27,7 @@ from attnembed.experiments.verdicts import answer_of, best_arm
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["POPULATIONS", "held_out_words", "page"]
+__all__ = ["POPULATIONS", "held_out_words", "page", "verdict_page"]
 
 POPULATIONS = ("known", "new")
 _ARMS = (*JOINT, *SCALED_ON_NEW)
@@ -189,11 +189,15 @@ def _sweep_numbers(scale: ScaleSweep, path: str, records: Records) -> dict[str, 
 
 def page(numbers: Mapping[str, Any]) -> str:
     """The page of the experiment, from the ``numbers`` of its JSON file: verdicts first, then the tables."""
-    titles = [title for title in numbers if title != "sweep"]
-    blocks = [*_verdict_tables({title: numbers[title] for title in titles})]
-    for title in titles:
+    blocks = [verdict_page(numbers)]
+    for title in (title for title in numbers if title != "sweep"):
         blocks += _tables(title, numbers[title])
     return "\n".join([*blocks, *_sweep_tables(numbers["sweep"])]).rstrip() + "\n"
+
+
+def verdict_page(numbers: Mapping[str, Any]) -> str:
+    """The tables of verdicts alone."""
+    return "\n".join(_verdict_tables({title: found for title, found in numbers.items() if title != "sweep"}))
 
 
 def _verdict_tables(studies: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
