@@ -338,7 +338,8 @@ def suggest_ratio(model: ChainCRF, data: ChainDataset, training: ChainDataset | 
     if training is not None:
         model.check_data("training", training, labelled=True)
     w = bigram_potentials(data if training is None else training, model.n_labels)
-    unary = data.split(model.unary(data))
+    # Newton's method ends at its tolerance, which single precision does not reach.
+    unary = data.split(model.unary(data).astype(np.float64))
     longest = max(len(u) for u in unary)
     padded = np.stack([np.pad(u, ((0, longest - len(u)), (0, 0))) for u in unary])
     labels = np.stack([np.pad(y, (0, longest - len(y))) for y in data.split(data.known_labels)])

@@ -19,6 +19,7 @@ from attnembed.structured.corpora import load_ocr
 from attnembed.structured.data import ChainDataset, make_chain_dataset
 from attnembed.structured.model import ChainCRF
 from attnembed.structured.networks import mlp
+from tools.fill_tables import DOCS, PLACES, filled
 
 TYPES = ("abc", "bca", "cab", "ab", "bc", "ca", "aabbcc", "ccbbaa", "abcabc", "ba")
 
@@ -204,3 +205,16 @@ def test_all_words_are_in_all_folds(data_folder: Path) -> None:
     assert data.known is not None
     assert len({tuple(word) for word in data.test.split(data.test.labels)}) == 11
     assert set(data.train.labels.tolist()) == set(range(26))
+
+
+def test_the_documentation_has_a_place_for_the_tables() -> None:
+    assert filled("a\n<!-- begin x -->\nold\n<!-- end x -->\nb\n", "x", "new\n") == (
+        "a\n<!-- begin x -->\nnew\n<!-- end x -->\nb\n"
+    )
+    for mark, (name, _) in PLACES.items():
+        text = (DOCS / name).read_text(encoding="utf-8")
+        held = text.partition(f"<!-- begin {mark} -->\n")[2].partition(f"\n<!-- end {mark} -->")[0]
+        assert held.startswith("**")
+        assert filled(text, mark, held) == text
+    with pytest.raises(SystemExit, match="no place for y"):
+        filled("a\n", "y", "new")
