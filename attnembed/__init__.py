@@ -33,13 +33,18 @@ if TYPE_CHECKING:
     from attnembed.errors import NotSeparableError
     from attnembed.evidence import Evidence, by_construction, claim, claims, verify
     from attnembed.experiments import reproduce
+    from attnembed.gradcheck import check_gradient
+    from attnembed.infeasibility import infeasibility_proof
     from attnembed.integration import integrate
     from attnembed.margins import max_margin, max_margin_pairs
     from attnembed.optim import SGD, Adam
+    from attnembed.results import Status
+    from attnembed.structured.certified import chain_log_partition_enclosure
     from attnembed.structured.chain import chain_log_partition, chain_marginals, chain_sample, chain_viterbi
     from attnembed.structured.constraints import bio_constraints
     from attnembed.structured.corpora import load_horses, load_ocr, load_sentences
     from attnembed.structured.data import ChainDataset, GridDataset, make_chain_dataset, make_grid_dataset
+    from attnembed.structured.decoding import chain_k_best, chain_posterior_decode
     from attnembed.structured.grid import grid_decode, grid_map
     from attnembed.structured.model import ChainCRF, GridCRF
     from attnembed.structured.networks import Network, birnn, conv_net, lenet, mlp
@@ -62,6 +67,7 @@ __all__ = [
     "NotSeparableError",
     "OfflineScaling",
     "OnlineScaling",
+    "Status",
     "TokenDataset",
     "Tokenizer",
     "TwoLayerModel",
@@ -69,11 +75,15 @@ __all__ = [
     "bio_constraints",
     "birnn",
     "by_construction",
+    "chain_k_best",
     "chain_log_partition",
+    "chain_log_partition_enclosure",
     "chain_marginals",
     "chain_objective",
+    "chain_posterior_decode",
     "chain_sample",
     "chain_viterbi",
+    "check_gradient",
     "claim",
     "claims",
     "compare_arms",
@@ -82,6 +92,7 @@ __all__ = [
     "gradient_flow",
     "grid_decode",
     "grid_map",
+    "infeasibility_proof",
     "integrate",
     "lenet",
     "load_counts",
@@ -131,13 +142,18 @@ attach(
         "attnembed.auditing": ("audit",),
         "attnembed.compare": ("compare_arms",),
         "attnembed.errors": ("NotSeparableError",),
+        "attnembed.gradcheck": ("check_gradient",),
+        "attnembed.infeasibility": ("infeasibility_proof",),
         "attnembed.integration": ("integrate",),
         "attnembed.margins": ("max_margin", "max_margin_pairs"),
         "attnembed.optim": ("SGD", "Adam"),
+        "attnembed.results": ("Status",),
+        "attnembed.structured.certified": ("chain_log_partition_enclosure",),
         "attnembed.structured.chain": ("chain_log_partition", "chain_marginals", "chain_sample", "chain_viterbi"),
         "attnembed.structured.constraints": ("bio_constraints",),
         "attnembed.structured.corpora": ("load_horses", "load_ocr", "load_sentences"),
         "attnembed.structured.data": ("ChainDataset", "GridDataset", "make_chain_dataset", "make_grid_dataset"),
+        "attnembed.structured.decoding": ("chain_k_best", "chain_posterior_decode"),
         "attnembed.structured.grid": ("grid_decode", "grid_map"),
         "attnembed.structured.model": ("ChainCRF", "GridCRF"),
         "attnembed.structured.networks": ("Network", "birnn", "conv_net", "lenet", "mlp"),

@@ -59,13 +59,28 @@ def _list(options: argparse.Namespace) -> int:
     if options.markdown:
         from attnembed.evidence import claims_page
 
-        print(claims_page(), end="")
+        print(claims_page(_verdicts(options.verdicts) if options.verdicts else None), end="")
         return 0
+    if options.verdicts:
+        raise InputError("--verdicts", "belongs to --markdown", got=str(options.verdicts), hint="add --markdown")
     rows = _listed()
     width = max(len(name) for name, _ in rows)
     for name, text in rows:
         print(f"{name:<{width}}  {text}")
     return 0
+
+
+def _verdicts(path: str) -> dict[str, str]:
+    import json
+
+    from attnembed.errors import DataFileError
+    from attnembed.evidence.page import verdict_texts
+
+    try:
+        with open(path, encoding="utf-8") as stream:
+            return verdict_texts(json.load(stream))
+    except (ValueError, KeyError, TypeError):
+        raise DataFileError(path, "is not a report; make one with: attnembed verify --json FILE.json") from None
 
 
 def _listed() -> list[tuple[str, str]]:

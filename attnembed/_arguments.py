@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 
 from attnembed._version import __version__
 from attnembed.errors import InputError
@@ -15,7 +15,7 @@ __all__ = ["USAGE_ERROR", "command_parser", "is_file"]
 
 USAGE_ERROR = 2
 
-_Commands = Any  # what argparse keeps its subparsers in; the class has no public name
+_Commands: TypeAlias = "argparse._SubParsersAction[_Parser]"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -160,6 +160,9 @@ def _add_list(commands: _Commands) -> argparse.ArgumentParser:
     pages = parser.add_mutually_exclusive_group()
     pages.add_argument("--markdown", action="store_true", help="the claims as a Markdown page")
     pages.add_argument("--api", action="store_true", help="the public names and their docstrings as a Markdown page")
+    parser.add_argument(
+        "--verdicts", type=_path, metavar="FILE.json", help="with --markdown: add those of `verify --json FILE.json`"
+    )
     return parser
 
 

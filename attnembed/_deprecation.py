@@ -53,7 +53,9 @@ def accepts(function: object, count: int) -> bool:
 
 
 def moved(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:
-    """A module's ``__getattr__`` for names that live elsewhere now; each value is the module of the name.
+    """A module's ``__getattr__`` for names that live elsewhere now.
+
+    Each value is the module of the name, or ``module:name`` where that has changed as well.
 
     >>> moved("attnembed.old", {"Adam": "attnembed.optim"})("SGD")
     Traceback (most recent call last):
@@ -63,8 +65,9 @@ def moved(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:
     def find(name: str) -> Any:
         if name not in names:
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
-        found = getattr(importlib.import_module(names[name]), name)  # here: it may lie above the old one
-        warn_deprecated(f"{module}.{name}", f"{names[name]}.{name}")
+        home, _, renamed = names[name].partition(":")
+        found = getattr(importlib.import_module(home), renamed or name)  # here: it may lie above the old one
+        warn_deprecated(f"{module}.{name}", f"{home}.{renamed or name}")
         return found
 
     return find

@@ -351,7 +351,8 @@ def _plain(value: Any) -> bytes | None:
     if kind in (float, np.float64):
         return b"float" + float(value).hex().encode()
     if kind is complex:
-        return b"complex" + value.real.hex().encode() + b"," + value.imag.hex().encode()
+        found: bytes | None = b"complex" + value.real.hex().encode() + b"," + value.imag.hex().encode()
+        return found
     if kind in (str, np.str_):
         return b"str" + str(value).encode("utf-8", "surrogatepass")
     if kind in (bytes, bytearray):
@@ -386,9 +387,16 @@ def _content(cell: types.CellType) -> Any:
         return NotImplemented
 
 
+# Where classes stood when checkpoints were first written: a class that moves is still the same.
+_MOVED = {
+    f"attnembed.structured.layers.{part}": "attnembed.structured.networks" for part in ("core", "images", "sequences")
+}
+
+
 def _full_name(thing: Any) -> str:
     module = getattr(thing, "__module__", None) or ""
     module = "__main__" if module == "__mp_main__" else module  # what a worker calls the script of its parent
+    module = _MOVED.get(module, module)
     return f"{module}.{getattr(thing, '__qualname__', None) or thing.__name__}"
 
 

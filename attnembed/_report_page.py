@@ -21,6 +21,7 @@ from attnembed.evidence.page import capitalised
 from attnembed.evidence.registry import place
 from attnembed.evidence.run import LOOSE, VERDICTS, hypothesis_name
 from attnembed.experiments.registry import number_rows
+from attnembed.formulas import formula_svg
 
 __all__ = ["ExperimentRun", "report_page"]
 
@@ -68,10 +69,11 @@ def report_page(
     results, runs = {result.id: result for result in report.results}, list(runs)
     pairs = [(entry, results[entry.id]) for entry in entries]
     shared = shlex.join(options)
+    filters, rules = _filters(pairs)
     known = {**versions(), "matplotlib": metadata.version("matplotlib")}
     return _fill(
         _PAGE,
-        style=_Html(_STYLE),
+        style=_Html(_STYLE + "\n".join(rules)),
         verdict="passed" if report.n_passed == len(pairs) else "failed",
         good=report.n_passed,
         count=len(pairs),
@@ -85,10 +87,26 @@ def report_page(
         seed=report.seed,
         versions=", ".join(f"{name} {version}" for name, version in known.items()),
         command=f"{command} {shared}",
-        rows=_join(_fill(_ROW, mark=_MARKS[result.verdict], **_texts(result)) for _, result in pairs),
+        filters=filters,
         claims=_join(_claim(entry, result) for entry, result in pairs),
         runs=_join(_experiment(run, shared) for run in runs),
     )
+
+
+def _filters(pairs: list[tuple[Claim, ClaimResult]]) -> tuple[_Html, list[_Html]]:
+    """Radio buttons that leave the claims of one subject, or of one verdict, and the style that hides the rest."""
+    groups = {
+        "subject": dict.fromkeys(entry.subject for entry, _ in pairs),
+        "verdict": dict.fromkeys(result.verdict for _, result in pairs),
+    }
+    parts, rules = [], []
+    for group, values in groups.items():
+        if len(values) > 1:
+            buttons = [_fill(_RADIO, group=group, value="all", checked=_Html(" checked"))]
+            buttons += [_fill(_RADIO, group=group, value=_anchor(value), checked=_Html("")) for value in values]
+            rules += [_fill(_RULE, group=group, value=_anchor(value)) for value in values]
+            parts.append(_fill(_FILTER, legend=group.capitalize(), buttons=_join(buttons)))
+    return _join(parts), rules
 
 
 _MARKS = {"passed": "✓", "failed": "✗", "blind": "!", "vacuous": "?"}
@@ -154,7 +172,8 @@ def _claim(entry: Claim, result: ClaimResult) -> _Html:
         _CLAIM,
         mark=_MARKS[result.verdict],
         statement=capitalised(entry.statement),
-        formula=_fill(_FORMULA, tex=entry.tex) if entry.tex else _Html(""),
+        formula=_fill("<p>$svg</p>", svg=_Html(formula_svg(entry.tex))) if entry.tex else _Html(""),
+        subject=_anchor(entry.subject),
         hypotheses=_fill("<ul>$items</ul>", items=hypotheses) if hypotheses else "none",
         controlled=entry.control,
         caught=caught,
@@ -260,24 +279,13 @@ $meanings
 <dt>Versions</dt><dd>$versions</dd>
 <dt>To repeat</dt><dd><code>$command</code></dd>
 </dl>
-<nav aria-label="Sections"><a href="#summary">Summary</a> <a href="#claims">Claims</a>
-<a href="#experiments">Experiments</a></nav>
+<nav aria-label="Sections"><a href="#claims">Claims</a> <a href="#experiments">Experiments</a></nav>
 </header>
 <main>
-<section id="summary" aria-labelledby="summary-title">
-<h2 id="summary-title">Summary</h2>
-<table class="summary">
-<caption>Every claim. The ratio is measured over bound; ~ is a tolerance.</caption>
-<thead><tr><th scope="col">Claim</th><th scope="col" class="wide">Measured</th><th scope="col" class="wide">Bound</th>
-<th scope="col">Ratio</th><th scope="col" class="wide">Control</th><th scope="col" class="wide">Held</th>
-<th scope="col">Verdict</th></tr></thead>
-<tbody>
-$rows
-</tbody>
-</table>
-</section>
 <section id="claims" aria-labelledby="claims-title">
 <h2 id="claims-title">Claims</h2>
+<p>Each opens to its formula, hypotheses and control. The ratio is measured over bound; a tolerance (~) has none.</p>
+$filters
 $claims
 </section>
 <section id="experiments" aria-labelledby="experiments-title">
@@ -289,13 +297,9 @@ $runs
 </html>
 """
 
-_ROW = """<tr><th scope="row"><a href="#$anchor">$id</a></th><td class="wide">$measured</td>
-<td class="wide">$about$bound</td><td>$ratio</td><td class="wide">$control</td><td class="wide">$held</td>
-<td class="$verdict">$mark $verdict</td></tr>"""
-
-_CLAIM = """<article id="$anchor" class="card">
-<h3>$id <span class="$verdict">$mark $verdict</span></h3>
-<p>$statement.</p>
+_CLAIM = """<details id="$anchor" class="card subject-$subject verdict-$verdict">
+<summary><h3>$id <span class="$verdict">$mark $verdict</span></h3>
+<span class="brief">measured $measured, $about$bound at most, ratio $ratio</span> <span>$statement.</span></summary>
 $formula
 <dl class="numbers">
 <div><dt>Measured</dt><dd>$measured</dd></div>
@@ -312,9 +316,15 @@ $notes
 $source
 <dt>To repeat</dt><dd><code>$command</code> ($seconds s)</dd>
 </dl>
-</article>"""
+</details>"""
 
-_FORMULA = "<details><summary>Formula (TeX)</summary><code>$tex</code></details>"
+_FILTER = """<fieldset><legend>$legend</legend>
+$buttons
+</fieldset>"""
+
+_RADIO = """<input type="radio" name="$group" id="$group-$value"$checked><label for="$group-$value">$value</label>"""
+
+_RULE = "section:has(#$group-$value:checked) .card:not(.$group-$value) { display: none; }"
 
 _EXPERIMENT = """<article id="$anchor" class="card">
 <h3>$name</h3>
@@ -326,7 +336,10 @@ $body
 _FIGURE = """<figure tabindex="0"><img src="data:image/png;base64,$data" alt="$alt">
 <figcaption>$name.png</figcaption></figure>"""
 
-_OUTCOME = """$figures
+_OUTCOME = """<div class="figures">
+$figures
+</div>
+<details><summary>Numbers</summary>
 <table>
 <caption>Numbers</caption>
 <thead><tr><th scope="col">Quantity</th><th scope="col">Value</th></tr></thead>
@@ -334,6 +347,7 @@ _OUTCOME = """$figures
 $numbers
 </tbody>
 </table>
+</details>
 <dl class="facts">
 <dt>Parameters</dt><dd>$parameters</dd>
 <dt>Run</dt><dd>$size, seed $seed, $seconds s</dd>
@@ -355,7 +369,7 @@ a { color: var(--link); } nav a { display: inline-block; padding: .4rem .8rem .4
 code { font: .9em ui-monospace, monospace; }
 .lead { font-size: 1.15rem; font-weight: 600; }
 .passed { color: var(--good); } .failed, .blind, .vacuous, .reason { color: var(--bad); } .quiet { color: var(--soft); }
-.meanings { padding-left: 0; list-style: none; color: var(--soft); } .card span { white-space: nowrap; }
+.meanings { padding-left: 0; list-style: none; color: var(--soft); } h3 span { white-space: nowrap; }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: .4rem; padding: 1rem; margin: 1rem 0; }
 .card p { margin: .3rem 0; }
 dl { margin: .6rem 0; } dd { margin: 0; } dt { color: var(--soft); }
@@ -366,7 +380,13 @@ dd > ul { margin: 0; padding: 0; list-style: none; }
 table { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums; }
 caption { text-align: left; color: var(--soft); padding: .3rem 0; }
 th, td { text-align: left; vertical-align: top; padding: .3rem .6rem .3rem 0; border-bottom: 1px solid var(--line); }
-th, td { overflow-wrap: break-word; } th { font-weight: 500; } .summary td { white-space: nowrap; }
+th, td { overflow-wrap: break-word; } th { font-weight: 500; }
+summary h3 { display: inline; } summary .brief { font-variant-numeric: tabular-nums; }
+details.card { padding: .35rem .8rem; margin: .3rem 0; } details.card[open] { padding-bottom: 1rem; }
+details.card > summary > span:last-child { display: block; }
+fieldset { display: inline-block; border: 1px solid var(--line); border-radius: .4rem; margin: 0 .6rem .6rem 0; }
+label { padding: .2rem .8rem .2rem .2rem; } svg { max-width: 100%; overflow: visible; }
+.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(26rem, 100%), 1fr)); gap: 0 1rem; }
 figure { margin: .8rem 0; } figcaption { color: var(--soft); }
 img { max-width: 100%; height: auto; background: #fff; border-radius: .3rem; padding: .3rem; }
 summary { cursor: pointer; color: var(--soft); }

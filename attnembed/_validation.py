@@ -188,7 +188,8 @@ def as_float_dtype(name: str, value: Any) -> np.dtype[Any]:
         dtype = None
     if dtype not in (np.float32, np.float64):
         raise InputTypeError(name, "must be float32 or float64", got=shown(value))
-    return np.dtype(dtype)
+    found: np.dtype[Any] = np.dtype(dtype)
+    return found
 
 
 def check_names(others: Mapping[str, Any], known: str) -> None:

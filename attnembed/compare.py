@@ -29,7 +29,7 @@ from attnembed.errors import InputError, InputTypeError, RunFailedError
 from attnembed.fit import check_metric
 from attnembed.optim import Adam, Optimizer, check_optimizer
 from attnembed.results import Record, uninterrupted
-from attnembed.structured.model import StructuredModel
+from attnembed.structured.base import StructuredModel
 from attnembed.structured.training import Metric, StructuredResult, score_of, train_structured
 
 __all__ = ["Arm", "Budget", "Comparison", "Trial", "compare_arms", "standard_error"]

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from attnembed._typing import Floats
 
-__all__ = ["Rows", "margin_enclosure", "rounding_constant"]
+__all__ = ["Rows", "combination_above", "margin_enclosure", "rounding_constant"]
 
 Indices = NDArray[np.intp]
 
@@ -67,13 +67,22 @@ def margin_enclosure(rows: Rows, p: Floats, dual: Floats) -> tuple[float, float]
     return low, high
 
 
+def combination_above(rows: Floats, weights: Floats) -> float:
+    """||D^T w|| / sum w, rounded up, for a matrix D (m, d) and weights w >= 0: no unit x has a larger margin."""
+    support = np.flatnonzero(weights > 0)
+    u, parts = weights[support], np.ascontiguousarray(rows[support].T)
+    combination = _exact_products((parts,), u)
+    slack = 2 * _UNIT * _norm_above(combination) + 16 * parts.size * _TINY
+    return _up(_up(_norm_above(combination) + slack) / (math.fsum(u) * (1 - 2 * _UNIT)))
+
+
 def _low(rows: Rows, p: Floats, *, exact: bool) -> float:
     """min_k d_k.p / ||p||, rounded down."""
     d = rows.shape[1]
-    length = _norm_above(p)
+    p_norm = _norm_above(p)
     values = rows.price(p)
     # The sizes themselves carry a relative error of gamma_{d+2} at most; forming a row, one more.
-    slack = rounding_constant(2 * d + 8) * rows.sizes * length + 2 * d * _TINY
+    slack = rounding_constant(2 * d + 8) * rows.sizes * p_norm + 2 * d * _TINY
     if exact:
         least = (values + slack).min()
         critical = np.flatnonzero(values - slack <= least)
@@ -82,8 +91,8 @@ def _low(rows: Rows, p: Floats, *, exact: bool) -> float:
             slack[critical] = 16 * d * _TINY  # of products whose error underflows
     bound = float((values - slack).min())
     bound -= 4 * _UNIT * abs(bound) + _TINY
-    # A negative bound over too large a length would be too large.
-    return _down(bound / length) if bound >= 0 else _down(bound / _norm_below(p))
+    # A negative bound over too large a norm would be too large.
+    return _down(bound / p_norm) if bound >= 0 else _down(bound / _norm_below(p))
 
 
 def _high(rows: Rows, dual: Floats, *, exact: bool) -> float:

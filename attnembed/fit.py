@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypedDict, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +29,7 @@ from attnembed.errors import InputError, InputTypeError
 from attnembed.optim import OptimizerState
 from attnembed.results import Record, Status
 
-__all__ = ["EpochState", "Fitted", "NotFiniteError", "Trainee", "as_score", "check_metric", "fit"]
+__all__ = ["EpochState", "FitOptions", "Fitted", "NotFiniteError", "Trainee", "as_score", "check_metric", "fit"]
 
 Row = dict[str, float]
 End = tuple[Status, str]
@@ -52,6 +52,18 @@ class EpochState(Record):
     seconds: float
     loss: float
     validation_score: float
+
+
+class FitOptions(TypedDict, total=False):
+    """The options that every training has, by the same names: those of `fit`."""
+
+    n_epochs: int
+    batch_size: int | None
+    patience: int | None
+    checkpoint: PathLike | None
+    checkpoint_every: int
+    resume: bool
+    rng: RNGLike
 
 
 class NotFiniteError(ArithmeticError):

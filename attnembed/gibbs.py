@@ -16,11 +16,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit, log_expit
 
 from attnembed._typing import Floats, Ints
+from attnembed._validation import freeze
 from attnembed.results import Record
 
-__all__ = ["AnchoredSoftmax", "Segments", "log_partition", "mode", "probabilities"]
+__all__ = ["AnchoredSoftmax", "Segments", "cross_entropy", "log_partition", "mode", "probabilities"]
 
 
 # exp(x) is zero below about -745; a difference of scores beyond this cannot be told from minus infinity.
@@ -40,7 +42,7 @@ class Segments(Record):
     @cached_property
     def ids(self) -> Ints:
         """The segment of each position, (N,)."""
-        return np.repeat(np.arange(len(self)), np.diff(self.indptr))
+        return freeze(np.repeat(np.arange(len(self)), np.diff(self.indptr)))
 
     def __len__(self) -> int:
         return len(self.indptr) - 1
@@ -72,7 +74,8 @@ def log_partition(scores: Floats, segments: Segments, multiplicity: Floats) -> F
     array([1000.693147])
     """
     top = segments.max(scores)
-    return top + np.log(segments.sum(multiplicity * np.exp(scores - segments.spread(top))))
+    value: Floats = top + np.log(segments.sum(multiplicity * np.exp(scores - segments.spread(top))))
+    return value
 
 
 def probabilities(scores: Floats, segments: Segments, multiplicity: Floats) -> Floats:
@@ -82,7 +85,8 @@ def probabilities(scores: Floats, segments: Segments, multiplicity: Floats) -> F
     array([0.25, 0.75, 1.  ])
     """
     weight = multiplicity * np.exp(scores - segments.spread(segments.max(scores)))
-    return weight / segments.spread(segments.sum(weight))
+    value: Floats = weight / segments.spread(segments.sum(weight))
+    return value
 
 
 def mode(scores: Floats, segments: Segments) -> Ints:
@@ -139,7 +143,8 @@ class AnchoredSoftmax:
     @property
     def centred(self) -> Floats:
         """g_k - f_i, (N,), with the anchor's entry free of cancellation."""
-        return self._difference - self.segments.spread(self._delta)
+        value: Floats = self._difference - self.segments.spread(self._delta)
+        return value
 
     def sensitivity(self, log_weight: Floats | None = None) -> tuple[Floats, float]:
         """w_i a_k (g_k - f_i) for segment weights w_i = e^{log_weight_i}, as (array, log_scale).
@@ -158,3 +163,51 @@ class AnchoredSoftmax:
         power = np.where(active, exponent - log_scale, _LOWEST_EXPONENT - 1)
         term = self._multiplicity * np.exp(power) * self._difference / self.segments.spread(self._partition)
         return term - self.probability * self.segments.spread(self.segments.sum(term)), log_scale
+
+
+def cross_entropy(logits: Floats, labels: NDArray[np.integer[Any]]) -> tuple[Floats, Floats]:
+    """-log softmax(u)_y = log(1 + r), r = sum over k != y of e^{u_k - u_y}, and its gradient softmax(u) - onehot(y).
+
+    Neither is the difference of nearly equal numbers: the loss is log1p of the rivals' mass, and the gradient at y is
+    minus the sum of the others, so that both keep their digits however certain the label is (docs/numerics.md).
+
+    Parameters
+    ----------
+    logits : (..., K) u, finite or -inf; that of the label finite
+    labels : (...) y in 0..K-1
+
+    Returns
+    -------
+    losses (...) >= 0 and gradient (..., K), not summed and not averaged. In single precision the losses are of double
+    precision where a rival's mass is below its range.
+
+    >>> loss, gradient = cross_entropy(np.array([[40.0, 0.0]]), np.array([0]))
+    >>> float(loss[0]), gradient[0].tolist()
+    (4.248354255291589e-18, [-4.248354255291589e-18, 4.248354255291589e-18])
+    """
+    k = logits.shape[-1]
+    rows, own = logits.reshape(-1, k), labels.reshape(-1)
+    index = np.arange(len(own))
+    if k == 2:  # one logistic function
+        lead = rows[index, own] - rows[index, 1 - own]
+        loss = np.asarray(-log_expit(lead))
+        rival = expit(-lead)
+        gradient = np.empty_like(rows, order="C")
+        gradient[index, own] = -rival
+        gradient[index, 1 - own] = rival
+    else:
+        top = rows.max(axis=1)
+        gap = top - rows[index, own]
+        gradient = np.subtract(rows, top[:, None], order="C")
+        np.exp(gradient, out=gradient)
+        weight = gradient[index, own]
+        gradient[index, own] = 0
+        rivals = gradient.sum(axis=1)
+        # Without a gap the weight is 1; with one the rivals weigh at least 1: nothing cancels in either case.
+        loss = gap + np.log1p(rivals + (weight - 1))
+        gradient[index, own] = -rivals
+        gradient /= (rivals + weight)[:, None]
+    if logits.dtype == np.float32 and k > 1 and np.min(loss, initial=1.0) < np.finfo(np.float32).tiny:
+        loss, gradient = cross_entropy(logits.astype(np.float64), labels)
+        return loss, gradient.astype(np.float32)
+    return loss.reshape(labels.shape), gradient.reshape(logits.shape)

@@ -1,11 +1,7 @@
-"""Gradient flow dx/dt = F(x) by scipy.integrate.LSODA, in three clocks.
-
-    time        dx/dt = F                     t from 0
-    log_time    dx/ds = e^s F                 s = log(1 + t)
-    arclength   dx/dr = F / ||F||             the same path, parametrised by its length
+"""Gradient flow dx/dt = F(x) by scipy.integrate.LSODA, in three clocks (`clocks`).
 
 A flow whose solution runs to infinity like log t needs e^100 units of time before its direction shows; in log time it
-takes a few hundred steps. Forces are passed as (array, log_scale), so that no clock underflows.
+takes a few hundred steps.
 
 The state carries one more coordinate than x: the arc length in the first two clocks, log time in the third. The steps
 of LSODA, solve_ivp's own class, are taken one by one: inside solve_ivp a NaN passes for success, and a step that never
@@ -19,68 +15,43 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.integrate import LSODA
 from scipy.optimize import brentq
 
+from attnembed._deprecation import moved
 from attnembed._notebook import CLOCK_LABELS, Curve
 from attnembed._progress import Progress
 from attnembed._typing import Doubles
 from attnembed._validation import (
     as_real_array,
-    check_between,
-    check_choice,
     check_function,
     check_integer,
     check_positive,
     freeze,
 )
+from attnembed.clocks import SYSTEMS, Clock, FlowField, check_clock
 from attnembed.errors import InputError, InputTypeError
 from attnembed.results import Record, Result, Status
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = [
-    "CLOCKS",
-    "Clock",
-    "FlowField",
-    "FlowPath",
-    "FlowPoint",
-    "FlowState",
-    "Trajectory",
-    "check_clock",
-    "direction",
-    "follow",
-    "integrate",
-]
+__all__ = ["FlowPath", "FlowPoint", "FlowState", "Trajectory", "follow", "integrate"]
 
-Clock = Literal["time", "log_time", "arclength"]
-CLOCKS: tuple[Clock, ...] = ("time", "log_time", "arclength")
+Stops = Mapping[str, Callable[[Doubles], float]]
 
 _EPS = float(np.finfo(float).eps)
 _SHORT = 1e-30
-# Squared norms and exponents between which nothing under- or overflows.
-_TINY, _POWER = 1e-200, 300.0
 
 _ADVICE = {
     Status.MAX_ITERATIONS: ": raise rtol or max_nfev, or use clock='log_time'",
     Status.NOT_FINITE: ": the force or its Jacobian is not finite there; rescale the problem",
     Status.FAILED: ": try another clock, or larger tolerances",
 }
-
-
-class FlowField(Protocol):
-    """A force and its Jacobian, each as (array, log_scale): the value is array * exp(log_scale).
-
-    A field without a Jacobian says so by an attribute ``has_jacobian = False``; LSODA then takes differences.
-    """
-
-    def force(self, x: Doubles) -> tuple[Doubles, float]: ...
-    def jacobian(self, x: Doubles) -> tuple[Doubles, float]: ...
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -114,7 +85,7 @@ def follow(
     until: float,
     rtol: float,
     atol: float,
-    stops: Mapping[str, Callable[[Doubles], float]] | None = None,
+    stops: Stops | None = None,
     callback: Callable[[FlowPoint], bool | None] | None = None,
     max_nfev: int = 100_000,
     title: str = "flow",
@@ -133,31 +104,50 @@ def follow(
     >>> bool(abs(end.x[-1, 0] - np.exp(-1)) < 1e-8), end.status.value
     (True, 'reached_end')
     """
-    counted = _Counted(field, max_nfev)
-    system = {"time": _TimeSystem, "log_time": _LogTimeSystem, "arclength": _ArclengthSystem}[clock](counted, x0)
-    # log t = until means log(1 + t) = log(1 + e^until).
-    end = float(np.logaddexp(0.0, until)) if clock == "log_time" else until
-    stops = stops or {}
-    times, states = [0.0], [np.append(x0, 0.0)]
-    # LSODA takes no steps near the smallest floats: a short clock runs in units of its end.
-    unit = end if 0 < end < _SHORT else 1.0
-    rate, jacobian = system.rate, system.jacobian
-    if unit < 1.0:
-        rate = lambda time, y: unit * system.rate(unit * time, y)  # noqa: E731
-        jacobian = lambda time, y: unit * system.jacobian(unit * time, y)  # noqa: E731
-    jac = jacobian if getattr(field, "has_jacobian", True) else None
-    solver = LSODA(rate, 0.0, states[0], end / unit, rtol=max(rtol, 100 * _EPS), atol=atol, jac=jac)
+    run = _Run(field, x0, clock=clock, until=until, rtol=rtol, atol=atol, max_nfev=max_nfev)
+    # Entering the context costs as much as a step of a small flow; only a callback must not run within it.
+    quiet_run = _quiet if callback is None else nullcontext
+    step = run.solver.step if callback is None else _quiet()(run.solver.step)
+    with Progress(title, total=run.end) as progress, quiet_run():
+        status, what = run.steps(stops or {}, callback, step, progress)
+    return run.trajectory(status, what)
 
-    def run(progress: Progress) -> tuple[Status, str]:
+
+class _Run:
+    """One integration: the solver, and the steps that it has taken."""
+
+    def __init__(
+        self, field: FlowField, x0: Doubles, *, clock: Clock, until: float, rtol: float, atol: float, max_nfev: int
+    ) -> None:
+        self.clock = clock
+        self.counted = counted = _Counted(field, max_nfev)
+        self.system = system = SYSTEMS[clock](counted, x0)
+        # log t = until means log(1 + t) = log(1 + e^until).
+        self.end = end = float(np.logaddexp(0.0, until)) if clock == "log_time" else until
+        self.times, self.states = [0.0], [np.append(x0, 0.0)]
+        # LSODA takes no steps near the smallest floats: a short clock runs in units of its end.
+        self.unit = unit = end if 0 < end < _SHORT else 1.0
+        rate, jacobian = system.rate, system.jacobian
+        if unit < 1.0:
+            rate = lambda time, y: unit * system.rate(unit * time, y)  # noqa: E731
+            jacobian = lambda time, y: unit * system.jacobian(unit * time, y)  # noqa: E731
+        jac = jacobian if getattr(field, "has_jacobian", True) else None
+        self.solver = LSODA(rate, 0.0, self.states[0], end / unit, rtol=max(rtol, 100 * _EPS), atol=atol, jac=jac)
+
+    def steps(
+        self,
+        stops: Stops,
+        callback: Callable[[FlowPoint], bool | None] | None,
+        step: Callable[[], object],
+        progress: Progress,
+    ) -> tuple[Status, str]:
         """Take steps until something ends the flow, and say what."""
-        reached = next((name for name, stop in stops.items() if stop(x0) >= 0), None)
+        solver, times, states = self.solver, self.times, self.states
+        reached = next((name for name, stop in stops.items() if stop(states[0][:-1]) >= 0), None)
         while True:
-            progress.update(unit * times[-1])
-            if callback is not None:
-                log_time, arclength = system.observe(unit * np.array(times[-1:]), states[-1][-1:])
-                point = FlowPoint(states[-1][:-1].copy(), float(log_time[0]), float(arclength[0]), counted.nfev)
-                if callback(point):
-                    return Status.STOPPED, "stopped by the callback at"
+            progress.update(self.unit * times[-1])
+            if callback is not None and callback(self._point()):
+                return Status.STOPPED, "stopped by the callback at"
             if reached is not None:
                 beyond = stops[reached](states[-1][:-1]) if len(times) == 1 else 0.0
                 where = f"at the start, which is beyond {reached} by {beyond:.3g}" if beyond else f"where {reached}"
@@ -165,36 +155,38 @@ def follow(
             if solver.status == "finished":
                 return Status.REACHED_END, "reached"
             try:
-                with quiet_step():
-                    solver.step()
+                step()
             except _EvaluationsUsedError:
-                return Status.MAX_ITERATIONS, f"{max_nfev} evaluations used at"
+                return Status.MAX_ITERATIONS, f"{self.counted.max_nfev} evaluations used at"
             if not (math.isfinite(solver.y @ solver.y) or np.isfinite(solver.y).all()):
                 return Status.NOT_FINITE, "the state is not finite after"
             if solver.status == "failed" or solver.t == solver.t_old:
                 return Status.FAILED, "the integrator gave up at"
-            reached, time, y = _first_stop(stops, solver, states[-1])
+            reached, time, y = _first_stop(stops, solver, states[-1]) if stops else (None, solver.t, solver.y)
             times.append(time)
             states.append(y)
 
-    # Entering the context costs as much as a step of a small flow; only a callback must not run within it.
-    quiet_run, quiet_step = (_quiet, nullcontext) if callback is None else (nullcontext, _quiet)
-    with Progress(title, total=end) as progress, quiet_run():
-        status, what = run(progress)
-    path = np.array(states)
-    clocked = unit * np.array(times)
-    log_time, arclength = system.observe(clocked, path[:, -1])
-    readings: dict[str, Doubles] = {"time": clocked, "log_time": log_time, "arclength": arclength}
-    reading = readings[clock][-1]
-    return Trajectory(
-        x=path[:, :-1],
-        log_time=log_time,
-        arclength=arclength,
-        status=status,
-        message=f"{what} {clock} = {reading:.6g}{_ADVICE.get(status, '')}",
-        nfev=counted.nfev,
-        njev=counted.njev,
-    )
+    def _point(self) -> FlowPoint:
+        """The last step, for a callback."""
+        x, z = self.states[-1][:-1].copy(), self.states[-1][-1:]
+        log_time, arclength = self.system.observe(self.unit * np.array(self.times[-1:]), z)
+        return FlowPoint(x, float(log_time[0]), float(arclength[0]), self.counted.nfev)
+
+    def trajectory(self, status: Status, what: str) -> Trajectory:
+        """All steps; ``what`` says how they ended."""
+        path, clocked = np.array(self.states), self.unit * np.array(self.times)
+        log_time, arclength = self.system.observe(clocked, path[:, -1])
+        readings: dict[Clock, Doubles] = {"time": clocked, "log_time": log_time, "arclength": arclength}
+        reading = readings[self.clock][-1]
+        return Trajectory(
+            x=path[:, :-1],
+            log_time=log_time,
+            arclength=arclength,
+            status=status,
+            message=f"{what} {self.clock} = {reading:.6g}{_ADVICE.get(status, '')}",
+            nfev=self.counted.nfev,
+            njev=self.counted.njev,
+        )
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -274,14 +266,6 @@ class _PlainField:
         if array.shape != shape:
             raise InputError(name, f"must return an array of shape {shape}", got=f"shape {array.shape}")
         return array, log_scale
-
-
-def check_clock(clock: Any, until: Any) -> tuple[Clock, float]:
-    """One of the three clocks, and a final value in its range."""
-    check_choice("clock", clock, CLOCKS)
-    if clock == "log_time":
-        return clock, check_between("until", until, -700, 700, hint="for this clock it is log t, not t")
-    return clock, check_positive("until", until)
 
 
 def integrate(
@@ -364,16 +348,6 @@ def integrate(
     )
 
 
-def log_time_of(s: Doubles) -> Doubles:
-    """log t from s = log(1 + t): s + log(1 - e^{-s}), -inf at s = 0.
-
-    >>> log_time_of(np.array([0.0, np.log(2.0), 60.0]))
-    array([-inf,   0.,  60.])
-    """
-    with np.errstate(divide="ignore"):
-        return s + np.log(-np.expm1(-s))
-
-
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Steps without the warnings of LSODA: the status and the message of the result say it instead."""
@@ -382,9 +356,7 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _first_stop(
-    stops: Mapping[str, Callable[[Doubles], float]], solver: LSODA, before: Doubles
-) -> tuple[str | None, float, Doubles]:
+def _first_stop(stops: Stops, solver: LSODA, before: Doubles) -> tuple[str | None, float, Doubles]:
     """Name, time and state of the first stop within the step from ``before``; (None, the step's end) without one."""
     passed = {name: stop for name, stop in stops.items() if stop(solver.y[:-1]) >= 0}
     if not passed:
@@ -392,7 +364,8 @@ def _first_stop(
     ends, inside = {solver.t_old: before, solver.t: solver.y}, solver.dense_output()
 
     def state(time: float) -> Doubles:
-        return ends[time] if time in ends else inside(time)
+        value: Doubles = ends[time] if time in ends else inside(time)
+        return value
 
     def value(time: float, stop: Callable[[Doubles], float]) -> float:
         return stop(state(time)[:-1])
@@ -424,106 +397,5 @@ class _Counted:
         return self.field.jacobian(x)
 
 
-def direction(force: Doubles, log_scale: float) -> tuple[Doubles, float]:
-    """F/||F|| and log ||F||; the norm is taken after scaling, so that it cannot underflow."""
-    largest = float(np.abs(force).max())
-    if largest == 0:
-        return np.zeros_like(force), -np.inf
-    scaled = force / largest
-    norm = float(np.linalg.norm(scaled))
-    return scaled / norm, log_scale + np.log(largest) + np.log(norm)
-
-
-class _System:
-    """The extended system (x, z) in one clock; z is the last coordinate."""
-
-    def __init__(self, field: FlowField, x0: Doubles) -> None:
-        self.field = field
-
-    def _unit(self, x: Doubles) -> tuple[Doubles, float]:
-        """F/||F|| and log ||F||."""
-        return direction(*self.field.force(x))
-
-    def rate(self, time: float, y: Doubles) -> Doubles:
-        raise NotImplementedError
-
-    def jacobian(self, time: float, y: Doubles) -> Doubles:
-        raise NotImplementedError
-
-    def observe(self, times: Doubles, z: Doubles) -> tuple[Doubles, Doubles]:
-        """(log t, arc length) from the clock and the extra coordinate."""
-        raise NotImplementedError
-
-
-class _TimeSystem(_System):
-    """dx/dt = F, dz/dt = ||F||."""
-
-    def log_speed(self, time: float) -> float:
-        return 0.0
-
-    def rate(self, time: float, y: Doubles) -> Doubles:
-        force, log_scale = self.field.force(y[:-1])
-        square, power = float(force @ force), log_scale + self.log_speed(time)
-        out = np.empty(y.size)
-        if _TINY < square < 1.0 / _TINY and abs(power) < _POWER:  # the common case
-            np.multiply(force, math.exp(power), out=out[:-1])
-            out[-1] = math.sqrt(square) * math.exp(power)
-        else:
-            unit, log_norm = direction(force, log_scale)
-            np.multiply(np.append(unit, 1.0), np.exp(log_norm + self.log_speed(time)), out=out)
-        return out
-
-    def jacobian(self, time: float, y: Doubles) -> Doubles:
-        unit, _ = self._unit(y[:-1])
-        jacobian, log_scale = self.field.jacobian(y[:-1])
-        out = np.zeros((y.size, y.size))
-        out[:-1, :-1] = np.exp(log_scale + self.log_speed(time)) * jacobian
-        out[-1, :-1] = unit @ out[:-1, :-1]
-        return out
-
-    def observe(self, times: Doubles, z: Doubles) -> tuple[Doubles, Doubles]:
-        with np.errstate(divide="ignore"):
-            return np.log(times), z
-
-
-class _LogTimeSystem(_TimeSystem):
-    """dx/ds = e^s F, dz/ds = e^s ||F||."""
-
-    def log_speed(self, time: float) -> float:
-        return time
-
-    def observe(self, times: Doubles, z: Doubles) -> tuple[Doubles, Doubles]:
-        return log_time_of(times), z
-
-
-class _ArclengthSystem(_System):
-    """dx/dr = F / ||F||, dz/dr = e^{-z} / (t_0 ||F||) with z = log(1 + t / t_0).
-
-    The unit of time is t_0 = 1 / ||F(x_0)||, so that dz/dr is 1 at the start however small the force is there.
-    """
-
-    def __init__(self, field: FlowField, x0: Doubles) -> None:
-        super().__init__(field, x0)
-        self.log_unit = -self._unit(x0)[1]
-
-    def _log_slowness(self, z: float, log_norm: float) -> float:
-        return -z - log_norm - self.log_unit
-
-    def rate(self, time: float, y: Doubles) -> Doubles:
-        unit, log_norm = self._unit(y[:-1])
-        return np.append(unit, np.exp(self._log_slowness(y[-1], log_norm)))
-
-    def jacobian(self, time: float, y: Doubles) -> Doubles:
-        unit, log_norm = self._unit(y[:-1])
-        jacobian, log_scale = self.field.jacobian(y[:-1])
-        relative = np.exp(log_scale - log_norm) * jacobian
-        along, slowness = unit @ relative, np.exp(self._log_slowness(y[-1], log_norm))
-        out = np.empty((y.size, y.size))
-        out[:-1, :-1] = relative - np.outer(unit, along)
-        out[:-1, -1] = 0.0
-        out[-1, :-1] = -slowness * along
-        out[-1, -1] = -slowness
-        return out
-
-    def observe(self, times: Doubles, z: Doubles) -> tuple[Doubles, Doubles]:
-        return np.where(z > 0, log_time_of(z) + self.log_unit, -np.inf), times
+# These were in this module once.
+__getattr__ = moved(__name__, dict.fromkeys(("CLOCKS", "direction", "log_time_of"), "attnembed.clocks"))

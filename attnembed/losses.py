@@ -1,7 +1,7 @@
 """Losses with their derivatives, each right to a few digits of rounding over the whole range of float64.
 
-The logistic loss of a margin z is l(z) = log(1 + e^{-z}); its derivative is -sigma(-z), sigma the logistic sigmoid. The
-cross-entropy is its form for K labels. What the theory needs of a loss is only that it decreases, is convex and smooth:
+The logistic loss of a margin z is l(z) = log(1 + e^{-z}); its derivative is -sigma(-z), sigma the logistic sigmoid
+(for K labels: `gibbs.cross_entropy`). What the theory needs of a loss is only that it decreases, is convex and smooth:
 a `Loss` is any such function with its derivatives, and every function with a ``loss`` argument takes one, or its name.
 
 >>> float(exponential(0.0)), exponential.derivative(0.0).item(), check_loss("softplus").name
@@ -22,13 +22,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, log_expit
 
+from attnembed._deprecation import moved
 from attnembed._typing import Floats
 from attnembed.errors import InputError, InputTypeError
 
 __all__ = [
     "Loss",
     "check_loss",
-    "cross_entropy",
     "exponential",
     "logistic",
     "logistic_derivative",
@@ -194,7 +194,8 @@ def check_loss(loss: Any) -> Loss:
 
 
 def _logistic(z: ArrayLike) -> Floats:
-    return -log_expit(np.asarray(z))
+    value: Floats = -log_expit(np.asarray(z))
+    return value
 
 
 def logistic_derivative(z: ArrayLike) -> NDArray[np.floating[Any]]:
@@ -203,7 +204,8 @@ def logistic_derivative(z: ArrayLike) -> NDArray[np.floating[Any]]:
     >>> float(logistic_derivative(0.0))
     -0.5
     """
-    return -expit(-np.asarray(z))
+    value: NDArray[np.floating[Any]] = -expit(-np.asarray(z))
+    return value
 
 
 def logistic_second_derivative(z: ArrayLike) -> NDArray[np.floating[Any]]:
@@ -213,7 +215,8 @@ def logistic_second_derivative(z: ArrayLike) -> NDArray[np.floating[Any]]:
     0.25
     """
     z = np.asarray(z)
-    return expit(z) * expit(-z)
+    value: NDArray[np.floating[Any]] = expit(z) * expit(-z)
+    return value
 
 
 def logistic_inverse(loss: ArrayLike) -> NDArray[np.floating[Any]]:
@@ -225,7 +228,8 @@ def logistic_inverse(loss: ArrayLike) -> NDArray[np.floating[Any]]:
     3.0
     """
     x = np.asarray(loss, dtype=float)
-    return -(x + np.log(-np.expm1(-x)))
+    value: NDArray[np.floating[Any]] = -(x + np.log(-np.expm1(-x)))
+    return value
 
 
 def _logistic_increase(z: Floats, drop: Floats) -> Floats:
@@ -359,12 +363,14 @@ def smoothed_squared_hinge(width: float = 0.5) -> Loss:
 def _hinge(w: float, z: ArrayLike) -> Floats:
     x = np.maximum(1 - np.asarray(z, dtype=float), 0.0)
     far = np.maximum(x, w)
-    return np.where(x <= w, np.minimum(x, w) ** 3 / (6 * w), far * (far - w) / 2 + w * w / 6)
+    value: Floats = np.where(x <= w, np.minimum(x, w) ** 3 / (6 * w), far * (far - w) / 2 + w * w / 6)
+    return value
 
 
 def _hinge_derivative(w: float, z: ArrayLike) -> Floats:
     x = np.maximum(1 - np.asarray(z, dtype=float), 0.0)
-    return -np.where(x <= w, np.minimum(x, w) ** 2 / (2 * w), x - w / 2)
+    value: Floats = -np.where(x <= w, np.minimum(x, w) ** 2 / (2 * w), x - w / 2)
+    return value
 
 
 def _hinge_second(w: float, z: ArrayLike) -> Floats:
@@ -389,7 +395,8 @@ def _hinge_increase(w: float, z: Floats, drop: Floats) -> Floats:
     beyond = left - inside
     cubic = inside * (3 * start * (start + inside) + inside**2) / (6 * w)
     edge = np.maximum(a, w)
-    return cubic + beyond * (edge - w / 2) + beyond**2 / 2
+    value: Floats = cubic + beyond * (edge - w / 2) + beyond**2 / 2
+    return value
 
 
 def _positive(name: str, value: Any) -> float:
@@ -408,52 +415,5 @@ _NAMED: dict[str, Callable[[], Loss]] = {
 }
 
 
-# --- K labels ----------------------------------------------------------------------------------------------------
-
-
-def cross_entropy(logits: Floats, labels: NDArray[np.integer[Any]]) -> tuple[Floats, Floats]:
-    """-log softmax(u)_y = log(1 + r), r = sum over k != y of e^{u_k - u_y}, and its gradient softmax(u) - onehot(y).
-
-    Neither is the difference of nearly equal numbers: the loss is log1p of the rivals' mass, and the gradient at y is
-    minus the sum of the others, so that both keep their digits however certain the label is (docs/numerics.md).
-
-    Parameters
-    ----------
-    logits : (..., K) u, finite or -inf; that of the label finite
-    labels : (...) y in 0..K-1
-
-    Returns
-    -------
-    losses (...) >= 0 and gradient (..., K), not summed and not averaged. In single precision the losses are of double
-    precision where a rival's mass is below its range.
-
-    >>> loss, gradient = cross_entropy(np.array([[40.0, 0.0]]), np.array([0]))
-    >>> float(loss[0]), gradient[0].tolist()
-    (4.248354255291589e-18, [-4.248354255291589e-18, 4.248354255291589e-18])
-    """
-    k = logits.shape[-1]
-    rows, own = logits.reshape(-1, k), labels.reshape(-1)
-    index = np.arange(len(own))
-    if k == 2:  # one logistic function
-        lead = rows[index, own] - rows[index, 1 - own]
-        loss = np.asarray(logistic(lead))
-        rival = expit(-lead)
-        gradient = np.empty_like(rows, order="C")
-        gradient[index, own] = -rival
-        gradient[index, 1 - own] = rival
-    else:
-        top = rows.max(axis=1)
-        gap = top - rows[index, own]
-        gradient = np.subtract(rows, top[:, None], order="C")
-        np.exp(gradient, out=gradient)
-        weight = gradient[index, own]
-        gradient[index, own] = 0
-        rivals = gradient.sum(axis=1)
-        # Without a gap the weight is 1; with one the rivals weigh at least 1: nothing cancels in either case.
-        loss = gap + np.log1p(rivals + (weight - 1))
-        gradient[index, own] = -rivals
-        gradient /= (rivals + weight)[:, None]
-    if logits.dtype == np.float32 and k > 1 and np.min(loss, initial=1.0) < np.finfo(np.float32).tiny:
-        loss, gradient = cross_entropy(logits.astype(np.float64), labels)
-        return loss, gradient.astype(np.float32)
-    return loss.reshape(labels.shape), gradient.reshape(logits.shape)
+# That of K labels was in this module once.
+__getattr__ = moved(__name__, {"cross_entropy": "attnembed.gibbs"})

@@ -29,7 +29,7 @@ TRIES = 3  # exchanges without progress before only rows may leave
 FACTORS = 60
 CORRECTIONS = 6
 STEPS = 16  # of Newton
-ROUNDED = 1e-14  # ||R'u|| <= this sum(u) for rows of length 1 is 0 to rounding
+ROUNDED = 1e-14  # ||R'u|| <= this sum(u) for rows of norm 1 is 0 to rounding
 
 
 def shortest(rows: Floats, target: Floats) -> tuple[Floats, Floats] | None:
@@ -37,7 +37,7 @@ def shortest(rows: Floats, target: Floats) -> tuple[Floats, Floats] | None:
 
     Parameters
     ----------
-    rows : (k, d) of length 1
+    rows : (k, d) of norm 1
     target : (k,) positive
 
     >>> shortest(np.array([[1.0, 0.0], [0.6, 0.8]]), np.array([1.0, 0.1]))
@@ -122,13 +122,13 @@ def combination_to_zero(rows: Floats) -> Floats | None:
         if failed:
             return None
         step = lapack.dpotrs(factor, -slope, lower=1)[0]
-        along, decrease, length = rows @ step, float(slope @ step), 1.0
+        along, decrease, share = rows @ step, float(slope @ step), 1.0
         while True:
-            moved = left - length * along
+            moved = left - share * along
             new = 0.5 * float((np.maximum(moved, 0.0) ** 2).sum())
-            if new <= value + 1e-4 * length * decrease or length < 1e-8:
+            if new <= value + 1e-4 * share * decrease or share < 1e-8:
                 break
-            length *= 0.5
-        q, value = q + length * step, new
+            share *= 0.5
+        q, value = q + share * step, new
         left = 1.0 - rows @ q
     return None

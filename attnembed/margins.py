@@ -4,28 +4,28 @@ The dual of this least-distance program is one non-negative least-squares proble
 *Solving Least Squares Problems*, 1974, chapter 23): u = argmin_{u >= 0} ||D^T u||^2 + (1 - sum u)^2 has residual
 r^2 = 1 - sum u, and p = D^T u / r^2; r = 0 says that 0 is a convex combination of the rows, so that there is no p.
 It is solved on a working set of rows, which gains the most violated rows of D and loses those without weight, round by
-round, until no row is violated. Rows are scaled to length 1 and p to length 1, so units and unequal rows do not matter.
+round, until no row is violated. Rows are scaled to norm 1 and p to norm 1, so units and unequal rows do not matter.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from fractions import Fraction
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.linalg import qr, solve_triangular
 from scipy.optimize import nnls
 
-from attnembed._frozen import KeepsFrozen
 from attnembed._typing import Floats
-from attnembed._validation import as_integer_array, as_real_array, check_choice, check_shape, freeze
-from attnembed.enclosures import Rows, margin_enclosure
+from attnembed._validation import as_real_array, check_choice, check_shape, freeze
+from attnembed.enclosures import margin_enclosure
 from attnembed.errors import InputError, NotSeparableError
 from attnembed.margin_norms import NORMS, Norm, dual_norm, solve_linear
 from attnembed.margin_norms import norm as vector_norm
 from attnembed.margin_pivoting import combination_to_zero, shortest
+from attnembed.margin_rows import DenseRows, Indices, PairRows, WorkingRows, largest, row_norms
 from attnembed.results import Result, Status
 
 if TYPE_CHECKING:
@@ -34,19 +34,19 @@ if TYPE_CHECKING:
 __all__ = ["MarginResult", "kkt_residual", "max_margin", "max_margin_pairs"]
 
 
-Indices = NDArray[np.intp]
-
 EPS = float(np.finfo(np.float64).eps)
-ROUNDING = 64 * EPS  # what is smaller than this, for rows and p of length 1, cannot be told from 0
+ROUNDING = 64 * EPS  # what is smaller than this, for rows and p of norm 1, cannot be told from 0
 CERTIFIED = 1e-12  # the KKT residual asked for, beside what rounding explains
 LOOSEST = 1e-6  # and the largest that counts as a certificate, whatever rounding explains
 MAX_ROUNDS = 200
 NEAR_FRACTION = 1e-9  # of weights that are small fractions but for rounding
 GROWTH = (2.5, 1.8)  # of ||p|| in round 2 and later, with which there may be no p at all; if not, some time is lost
 PIVOTED = 160  # rows from which block pivoting is faster than nnls by more than its overhead
+WIDE = 160  # columns from which fewer rows are enough
+PIVOTED_IF_WIDE = 64
 PATIENCE = 5  # rounds without growth of ||p||, which rounding alone makes possible
 EXCHANGES = 50  # of rows, where nnls missed the support; a few are enough
-LENGTHS = (1e-140, 1e140)  # rows whose squares neither underflow nor overflow, with room for the dual
+NORM_RANGE = (1e-140, 1e140)  # rows whose squares neither underflow nor overflow, with room for the dual
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -89,77 +89,9 @@ class MarginResult(Result):
         return margin_enclosure(self._rows, self.p, self.dual)
 
     @property
-    def _rows(self) -> _Rows:
-        return self.__dict__["_given"]
-
-
-class _Rows(Rows, Protocol):
-    """The rows of D, which need not exist as a matrix: D p, some of the rows, and their lengths (or bounds of them)."""
-
-    name: str
-
-    def choose(self, index: Indices, depth: Floats, count: int) -> Indices:
-        """At most ``count`` of the violated rows, by their depth."""
-        ...
-
-
-def _own(array: Floats) -> Floats:
-    """The array, read-only; a copy where its owner could change it: the result reads the rows again (`enclosure`)."""
-    return array if array.flags.owndata and not array.flags.writeable else freeze(array.copy())
-
-
-class _DenseRows(KeepsFrozen):
-    name = "differences"
-
-    def __init__(self, differences: ArrayLike) -> None:
-        self.matrix = _own(as_real_array(self.name, differences, ndim=2, dtype=np.float64))
-        self.shape = (len(self.matrix), self.matrix.shape[1])
-        self.sizes = freeze(_lengths(self.matrix))
-
-    def price(self, p: Floats) -> Floats:
-        return self.matrix @ p
-
-    def take(self, index: Indices) -> Floats:
-        return self.matrix[index]
-
-    def choose(self, index: Indices, depth: Floats, count: int) -> Indices:
-        return index[_largest(depth, count)]
-
-    def exact(self, index: Indices) -> tuple[Floats, ...]:
-        return (self.matrix[index],)
-
-
-class _PairRows(KeepsFrozen):
-    name = "pairs"
-
-    def __init__(self, E: ArrayLike, pairs: ArrayLike) -> None:
-        self.E = _own(as_real_array("E", E, ndim=2, dtype=np.float64))
-        pairs = as_integer_array(self.name, pairs, ndim=2)
-        check_shape(self.name, pairs, (len(pairs), 2), "each row names two rows of `E`")
-        outside = (pairs < 0) | (pairs >= len(self.E))
-        if outside.any():
-            raise InputError(self.name, f"must name rows of `E`, 0..{len(self.E) - 1}", got=pairs[outside][0])
-        self.first, self.second = freeze(pairs[:, 0].copy()), freeze(pairs[:, 1].copy())
-        self.shape = (len(pairs), self.E.shape[1])
-        lengths = _lengths(self.E)
-        self.sizes: Floats = freeze(lengths[self.first] + lengths[self.second])
-
-    def price(self, p: Floats) -> Floats:
-        scores = self.E @ p
-        return scores[self.first] - scores[self.second]
-
-    def take(self, index: Indices) -> Floats:
-        return self.E[self.first[index]] - self.E[self.second[index]]
-
-    def choose(self, index: Indices, depth: Floats, count: int) -> Indices:
-        """The deepest of each second token: pairs that share both of theirs with others depend on each other."""
-        order = index[np.argsort(-depth)]
-        first = np.unique(self.second[order], return_index=True)[1]
-        first.sort()
-        return order[first[:count]]
-
-    def exact(self, index: Indices) -> tuple[Floats, ...]:
-        return self.E[self.first[index]], -self.E[self.second[index]]
+    def _rows(self) -> WorkingRows:
+        given: WorkingRows = self.__dict__["_given"]
+        return given
 
 
 def max_margin(differences: ArrayLike, *, norm: Norm = "l2") -> MarginResult:
@@ -167,7 +99,7 @@ def max_margin(differences: ArrayLike, *, norm: Norm = "l2") -> MarginResult:
 
     Parameters
     ----------
-    differences : (m, d) rows d_k = E_{s*} - E_s in any unit; they may repeat, depend on each other and differ in length
+    differences : (m, d) rows d_k = E_{s*} - E_s in any unit; they may repeat, depend on each other and differ in norm
     norm : of p. "l2" belongs to gradient flow, "linf" to sign descent and "l1" to coordinate descent; in the last two
         p need not be unique, and ``dual`` has sum(dual) = ||p|| and dual norm ||D^T dual||_* = 1
 
@@ -175,7 +107,7 @@ def max_margin(differences: ArrayLike, *, norm: Norm = "l2") -> MarginResult:
     -------
     MarginResult
         ``success`` is False where double precision can certify neither a solution nor that there is none: where the
-        margin is positive, but below about 1e-7 of the length of the rows.
+        margin is positive, but below about 1e-7 of the norm of the rows.
 
     Raises
     ------
@@ -183,7 +115,7 @@ def max_margin(differences: ArrayLike, *, norm: Norm = "l2") -> MarginResult:
         if 0 is a convex combination of the rows, to rounding; its weights (m,) are the ``certificate``.
     InputError
         unless ``differences`` is a finite real matrix with at least one row and one column, and rows that are zero or
-        of length 1e-140 to 1e140.
+        of norm 1e-140 to 1e140.
 
     Source: the max-margin problem of [WSOM25], Section 4; docs/derivations/max-margin.md.
 
@@ -191,7 +123,7 @@ def max_margin(differences: ArrayLike, *, norm: Norm = "l2") -> MarginResult:
     >>> result.p.round(12) + 0.0, round(result.margin, 12), result.support
     (array([0.5, 0. ]), 2.0, array([0, 1]))
     """
-    rows = _DenseRows(differences)
+    rows = DenseRows(differences)
     return _solve(rows) if check_choice("norm", norm, NORMS) == "l2" else _solve_linear(rows, norm)
 
 
@@ -211,7 +143,7 @@ def max_margin_pairs(E: ArrayLike, pairs: ArrayLike) -> MarginResult:
     >>> max_margin_pairs(np.eye(3), [[0, 1], [0, 2]]).p.round(12)
     array([ 0.66666667, -0.33333333, -0.33333333])
     """
-    return _solve(_PairRows(E, pairs))
+    return _solve(PairRows(E, pairs))
 
 
 def kkt_residual(differences: ArrayLike, p: ArrayLike, dual: ArrayLike) -> float:
@@ -226,7 +158,7 @@ def kkt_residual(differences: ArrayLike, p: ArrayLike, dual: ArrayLike) -> float
     - duality gap: | ||p||^2 - (2 sum dual - ||D^T dual||^2) | / ||p||^2.
 
     It is 0 at the minimiser only, and inf if p or the dual is 0. Rounding leaves about 1e-16 s ||p||, that is 1e-16
-    over the margin in units of the rows' length.
+    over the margin in units of the rows' norm.
 
     Raises
     ------
@@ -244,7 +176,7 @@ def kkt_residual(differences: ArrayLike, p: ArrayLike, dual: ArrayLike) -> float
     dual = as_real_array("dual", dual, ndim=1, dtype=np.float64)
     check_shape("p", p, D.shape[1:], "one entry per column of `differences`")
     check_shape("dual", dual, D.shape[:1], "one entry per row of `differences`")
-    return _residual(D @ p, _lengths(D), D.T @ dual, p, dual)
+    return _residual(D @ p, row_norms(D), D.T @ dual, p, dual)
 
 
 def _residual(values: Floats, sizes: Floats, combination: Floats, p: Floats, dual: Floats) -> float:
@@ -264,67 +196,67 @@ def _residual(values: Floats, sizes: Floats, combination: Floats, p: Floats, dua
     return float(np.max(parts))  # max() would lose a NaN
 
 
-def _solve(rows: _Rows) -> MarginResult:
+def _solve(rows: WorkingRows) -> MarginResult:
     """Constraint generation: solve on a working set, price every row, add the most violated, drop the idle."""
     m, d = rows.shape
     if m == 0 or d == 0:
         raise InputError(rows.name, "must have at least one row and one column", got=f"{m} rows with {d} columns")
-    _check_lengths(rows)
+    _check_norms(rows)
     batch = min(max(d // 4, 64), 256)
     # Before there is a solution, the rows that reach least along the mean of a sample are the ones to try.
     sample = np.arange(0, m, 1 + m // (4 * d))
     p = rows.take(sample).mean(axis=0)
     values = rows.price(p)
-    work = _largest(-values / rows.sizes, batch)
+    work = largest(-values / rows.sizes, batch)
     dual, dropped = np.zeros(m), np.zeros(m, dtype=bool)
-    length, rounds, stalled, trouble = 0.0, 0, 0, ""
+    p_norm, rounds, stalled, trouble = 0.0, 0, 0, ""
     suspect = m <= 10 * d and m > d
     while not trouble:
         block = rows.take(work)
-        lengths = _lengths(block)
-        if not lengths.all():
-            raise _not_separable(rows, work, lengths == 0.0)
-        unit = 1.0 / length if length else float(lengths.min())  # p / unit is then of length 1 or more
+        norms = row_norms(block)
+        if not norms.all():
+            raise _not_separable(rows, work, norms == 0.0)
+        unit = 1.0 / p_norm if p_norm else float(norms.min())  # p / unit is then of norm 1 or more
         try:
-            u, q = _least_distance(block / lengths[:, None], unit / lengths)
+            u, q = _least_distance(block / norms[:, None], unit / norms)
         except RuntimeError:
             trouble = "scipy.optimize.nnls did not converge"
             break
         if q is None:
-            raise _not_separable(rows, work, u / lengths)
-        p, previous, length = q / unit, length, float(np.linalg.norm(q)) / unit
+            raise _not_separable(rows, work, u / norms)
+        p, previous, p_norm = q / unit, p_norm, float(np.linalg.norm(q)) / unit
         dual = np.zeros(m)
-        dual[work] = u / (unit * lengths)
+        dual[work] = u / (unit * norms)
         values = rows.price(p)
         depth = (1.0 - values) / rows.sizes
         depth[work] = 0.0
-        violated = np.flatnonzero(depth > ROUNDING * length)
+        violated = np.flatnonzero(depth > ROUNDING * p_norm)
         rounds += 1
         if violated.size == 0:
             break
-        if suspect and rounds > 1 and length > GROWTH[rounds > 2] * previous:
+        if suspect and rounds > 1 and p_norm > GROWTH[rounds > 2] * previous:
             suspect = False
             _raise_if_combined(rows, work, depth)
         # Rows without weight go, but only once: nearly opposite rows would come and go for hundreds of rounds.
         kept = (u > 0.0) | dropped[work]
         dropped[work[~kept]] = True
         work = np.union1d(work[kept], rows.choose(violated, depth[violated], batch))
-        stalled = 0 if length > previous * (1.0 + CERTIFIED) else stalled + 1
+        stalled = 0 if p_norm > previous * (1.0 + CERTIFIED) else stalled + 1
         if stalled == PATIENCE or rounds == MAX_ROUNDS:
             trouble = f"{violated.size} rows are still violated"
     return _certified(rows, p, values, dual, rounds, trouble)
 
 
-def _raise_if_combined(rows: _Rows, work: Indices, depth: Floats) -> None:
-    """NotSeparableError where 0 is a combination of the rows that a p of growing length leaves furthest behind."""
-    work = np.union1d(work, _largest(depth, 3 * rows.shape[1]))
+def _raise_if_combined(rows: WorkingRows, work: Indices, depth: Floats) -> None:
+    """NotSeparableError where 0 is a combination of the rows that a p of growing norm leaves furthest behind."""
+    work = np.union1d(work, largest(depth, 3 * rows.shape[1]))
     block = rows.take(work)
-    lengths = _lengths(block)
-    if lengths.all() and (weights := combination_to_zero(block / lengths[:, None])) is not None:
-        raise _not_separable(rows, work, weights / lengths)
+    norms = row_norms(block)
+    if norms.all() and (weights := combination_to_zero(block / norms[:, None])) is not None:
+        raise _not_separable(rows, work, weights / norms)
 
 
-def _solve_linear(rows: _DenseRows, name: Norm) -> MarginResult:
+def _solve_linear(rows: DenseRows, name: Norm) -> MarginResult:
     """The program in another norm. Whether there is a solution at all does not depend on the norm."""
     euclidean = _solve(rows)  # raises unless the rows are separable
     D = rows.matrix
@@ -353,20 +285,13 @@ def _solve_linear(rows: _DenseRows, name: Norm) -> MarginResult:
     )
 
 
-def _largest(values: Floats, count: int) -> Indices:
-    """Where the ``count`` largest values are, in order of place."""
-    if count >= values.size:
-        return np.arange(values.size)
-    return np.sort(np.argpartition(values, -count)[-count:])
-
-
 def _least_distance(rows: Floats, target: Floats) -> tuple[Floats, Floats | None]:
     """u >= 0 and the shortest q = rows^T u with rows q >= target; or u with rows^T u ~ 0 and None, if there is none.
 
     The rows have norm 1, so that ||rows^T u|| / sum(u) bounds their margin from above, whatever u is.
     """
     k, d = rows.shape
-    if k >= PIVOTED and (found := shortest(rows, target)) is not None:
+    if k >= (PIVOTED_IF_WIDE if d >= WIDE else PIVOTED) and (found := shortest(rows, target)) is not None:
         return found
     system = np.zeros((d + 1, k + 1))
     system[:d, :k], system[d, :k], system[d, k] = rows.T, target, 1.0
@@ -409,25 +334,25 @@ def _tight(rows: Floats, target: Floats, support: Indices) -> tuple[Floats, Floa
     return None
 
 
-def _certified(rows: _Rows, p: Floats, values: Floats, dual: Floats, rounds: int, trouble: str) -> MarginResult:
+def _certified(rows: WorkingRows, p: Floats, values: Floats, dual: Floats, rounds: int, trouble: str) -> MarginResult:
     """The result with its KKT residual; a success only if the residual is no more than rounding explains."""
     support = np.flatnonzero(dual)
-    length = float(np.linalg.norm(p))
+    p_norm = float(np.linalg.norm(p))
     residual = _residual(values, rows.sizes, rows.take(support).T @ dual[support], p, dual)
-    cancellation = float(dual @ rows.sizes) / length  # sum ||dual_k d_k|| / ||p||, 1 over the relative margin
+    cancellation = float(dual @ rows.sizes) / p_norm  # sum ||dual_k d_k|| / ||p||, 1 over the relative margin
     if residual <= min(CERTIFIED + ROUNDING * cancellation, LOOSEST):
         status = Status.CONVERGED
         message = f"certified: KKT residual {residual:.1e}, {support.size} of {dual.size} rows in the support"
     else:
         status = Status.MAX_ITERATIONS if trouble else Status.FAILED
-        trouble = trouble or f"the rows cancel to 1/{cancellation:.0e} of their length, too close to rounding"
+        trouble = trouble or f"the rows cancel to 1/{cancellation:.0e} of their norm, too close to rounding"
         message = f"not certified: KKT residual {residual:.1e} after round {rounds}; {trouble}"
     result = MarginResult(
         status=status,
         message=message,
         p=freeze(p),
-        direction=freeze(p / length),
-        margin=1.0 / length,
+        direction=freeze(p / p_norm),
+        margin=1.0 / p_norm,
         dual=freeze(dual),
         support=freeze(support),
         kkt_residual=residual,
@@ -437,7 +362,7 @@ def _certified(rows: _Rows, p: Floats, values: Floats, dual: Floats, rounds: int
     return result
 
 
-def _not_separable(rows: _Rows, work: Indices, weights: ArrayLike) -> NotSeparableError:
+def _not_separable(rows: WorkingRows, work: Indices, weights: ArrayLike) -> NotSeparableError:
     """The error with the weights spread over all rows, and how close to 0 their combination really is."""
     block = rows.take(work)
     w: Floats = np.asarray(weights, dtype=np.float64)
@@ -450,10 +375,10 @@ def _not_separable(rows: _Rows, work: Indices, weights: ArrayLike) -> NotSeparab
     rounded = ", to rounding" if simple is None else ""
     what = (
         f"no p has D p >= 1{rounded}: 0 is in the convex hull of {np.count_nonzero(w)} of the {w.size} rows, "
-        f"||D^T w|| = {distance:.1e} where the rows have length {size:.1e}"
+        f"||D^T w|| = {distance:.1e} where the rows have norm {size:.1e}"
     )
     if simple is None:  # no p has a larger margin than ||D^T w||, which is known to the rounding of its terms
-        what += f", so that such a p would have length {1 / (distance + EPS * size):.0e} or more"
+        what += f", so that such a p would have norm {1 / (distance + EPS * size):.0e} or more"
     return NotSeparableError(f"{what}; the weights w are in `certificate`", freeze(certificate))
 
 
@@ -475,14 +400,9 @@ def _simple_weights(block: Floats, weights: Floats) -> Floats | None:
     return simple
 
 
-def _lengths(matrix: Floats) -> Floats:
-    """Euclidean norms of the rows, without a copy of the matrix."""
-    return np.sqrt(np.einsum("ij,ij->i", matrix, matrix))
-
-
-def _check_lengths(rows: _Rows) -> None:
+def _check_norms(rows: WorkingRows) -> None:
     """Zero rows are not separable; rows whose squares underflow or overflow cannot be used."""
-    odd = np.flatnonzero(~((rows.sizes > LENGTHS[0]) & (rows.sizes < LENGTHS[1])))
+    odd = np.flatnonzero(~((rows.sizes > NORM_RANGE[0]) & (rows.sizes < NORM_RANGE[1])))
     if odd.size == 0:
         return
     zero = odd[~rows.take(odd).any(axis=1)]
@@ -491,7 +411,7 @@ def _check_lengths(rows: _Rows) -> None:
     largest = np.abs(rows.take(odd[:1])).max()
     raise InputError(
         rows.name,
-        f"must have rows of length {LENGTHS[0]:g} to {LENGTHS[1]:g}, or 0",
+        f"must have rows of norm {NORM_RANGE[0]:g} to {NORM_RANGE[1]:g}, or 0",
         got=f"entries up to {largest:.3g} in row {odd[0]}",
         hint="scale all rows by one number",
     )

@@ -38,9 +38,9 @@ __all__ = [
 ]
 
 
-# Blocks of this many entries keep parameter, gradient, moments and scratch (5 x 128 kB) in the cache: the elementwise
-# chain then reads main memory once, and the scratch is small however large the parameters are.
-_BLOCK = 16384
+# Blocks of this many entries keep parameter, gradient, moments and scratch (5 x 128 kB in single precision) in the
+# cache: the elementwise chain then reads main memory once, and the scratch is small however large the parameters are.
+_BLOCK = 32768
 
 # By item size, the smallest and the largest root whose square a float holds with all its digits, and with room to add.
 _SQUARED = {

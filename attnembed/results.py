@@ -21,7 +21,11 @@ R = TypeVar("R", bound="Result")
 
 
 class Status(enum.Enum):
-    """How a computation ended. Only the first three count as success."""
+    """How a computation ended. Only the first three count as success.
+
+    >>> Status.CONVERGED.ok, Status("interrupted").ok
+    (True, False)
+    """
 
     CONVERGED = "converged"
     REACHED_END = "reached_end"

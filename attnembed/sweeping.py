@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass
@@ -32,6 +32,7 @@ from attnembed._cells import (
 )
 from attnembed._files import PathLike
 from attnembed._progress import Progress
+from attnembed._store import LineStore
 from attnembed._validation import RNGLike, as_path, check_flag, check_integer
 from attnembed._workers import WorkersGoneError, check_executor, check_sendable, interrupts_deferred
 from attnembed._workers import own_processes as _processes
@@ -196,30 +197,15 @@ def sweep(
             if executor is None:
                 executor = stack.enter_context(_processes(get_threads() if workers is None else workers))
             todo = tasks(function, cells, root)
-
-            def missing() -> Iterator[tuple[Task, tuple[Function, str, int]]]:
-                """The cells to compute; those of the store are passed to ``done`` on the way."""
-                for task in todo:
-                    if task.text not in known:
-                        yield task, (function, task.text, task.seed)
-                    else:
-                        done[task.index] = _result(task, known.pop(task.text))
-                        if progress.total is not None:
-                            progress.total -= 1  # the time left is that of the cells still to be computed
-
             fresh = failed = 0
-            batches = stack.enter_context(closing(_run_all(executor, _run, missing(), max_pending)))
+            missing = _missing(function, todo, known, done, progress)
+            batches = stack.enter_context(closing(_run_all(executor, _run, missing, max_pending)))
             for batch in batches:
                 lines = [(task, _received(executor, task, result, error)) for task, result, error in batch]
                 results = [_result(task, json.loads(line)) for task, line in lines]
                 with interrupts_deferred() if log is not None else nullcontext():  # what is stored is in the result
                     if log is not None:
-                        for _, line in lines:
-                            log.append(line)
-                        if callback is not None:
-                            log.sync()
-                        else:
-                            log.sync_within(_WINDOW)
+                        _write(log, lines, at_once=callback is not None)
                     done.update({task.index: result for (task, _), result in zip(lines, results)})
                 stop = [callback(result) for result in results] if callback is not None else []
                 fresh, failed = fresh + len(results), failed + sum(result.error is not None for result in results)
@@ -289,6 +275,33 @@ def _summary(end: tuple[Status, str], results: list[CellResult], *, kept: bool) 
 
 
 # --- the work ----------------------------------------------------------------------------------------------------
+
+
+def _missing(
+    function: Function,
+    todo: Iterator[Task],
+    known: dict[str, dict[str, Any]],
+    done: dict[int, CellResult],
+    progress: Progress,
+) -> Iterator[tuple[Task, tuple[Function, str, int]]]:
+    """The cells to compute; those of the store are passed to ``done`` on the way."""
+    for task in todo:
+        if task.text not in known:
+            yield task, (function, task.text, task.seed)
+        else:
+            done[task.index] = _result(task, known.pop(task.text))
+            if progress.total is not None:
+                progress.total -= 1  # the time left is that of the cells still to be computed
+
+
+def _write(log: LineStore, lines: Sequence[tuple[Task, str]], *, at_once: bool) -> None:
+    """Append the lines of cells to the store, on the disk at once or a moment later."""
+    for _, line in lines:
+        log.append(line)
+    if at_once:
+        log.sync()
+    else:
+        log.sync_within(_WINDOW)
 
 
 def _received(executor: Executor, task: Task, result: Any, error: BaseException | None) -> str:

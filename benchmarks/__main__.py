@@ -11,18 +11,24 @@ from pathlib import Path
 from benchmarks.runner import Row, machine, markdown, measure_against, progress, refresh, write_json
 
 SUITES = ("start", "tiny", "passes", "flow", "margin", "chain", "long", "network", "text")
+ON_REQUEST = ("agreement", "chunking")  # minutes, and no times to compare: run only where they are named
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--suite", action="append", choices=SUITES, help="may be repeated; default: all")
+    parser.add_argument(
+        "--suite",
+        action="append",
+        choices=(*SUITES, *ON_REQUEST),
+        help=f"may be repeated; default: {', '.join(SUITES)}",
+    )
     parser.add_argument(
         "--against", type=Path, metavar="PATH", help="another checkout, whose package is measured in the same rounds"
     )
     parser.add_argument("--quick", action="store_true", help="small sizes and few rounds, a minute or two")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all rows and the machine")
-    parser.add_argument("--docs", action="store_true", help="refresh the tables and figures of docs/performance.md")
+    parser.add_argument("--docs", action="store_true", help="refresh the tables and figures of the page")
     parser.add_argument("--data", type=Path, default=os.environ.get("ATTNEMBED_DATA"), help="folder of real data")
     options = parser.parse_args()
 
@@ -41,13 +47,14 @@ def main() -> None:
         arguments = {"data": options.data} if "data" in inspect.signature(module.run).parameters else {}
         found = module.run(options.quick, **arguments)
         rows += found
-        text = markdown([row for row in found if "axis" not in row])
+        table, page = getattr(module, "markdown", markdown), getattr(module, "PAGE", PAGE)
+        text = table([row for row in found if "axis" not in row])
         if any("axis" in row for row in found):
             text += "\n" + scaling(found, PAGE.parent / "figures" / f"{suite}-scaling.png" if options.docs else None)
         print(text, flush=True)
         if options.docs:
-            refresh(PAGE, suite, f"{machine()}\n\n{text}")
-            progress(f"{suite}: wrote {PAGE.name}")
+            refresh(page, suite, f"{machine()}\n\n{text}")
+            progress(f"{suite}: wrote {page.name}")
     if options.json:
         write_json(options.json, rows)
 
@@ -66,17 +73,17 @@ def scaling(rows: list[Row], figure: Path | None) -> str:
         name = "nonzero counts (n)" if axis == "n" else f"V d (by {axis})"
         lines.append(f"| {name} | {x[0]:.3g} | {x[-1]:.3g} | {1e3 * y[0]:.3g} | {1e3 * y[-1]:.3g} | {slope:.2f} |")
     if figure is not None:
-        import matplotlib
+        from attnembed.plotting import new_figure, plot_line, style
 
-        matplotlib.use("agg")
-        import matplotlib.pyplot as plt
-
-        canvas, ax = plt.subplots(figsize=(5, 3.6), layout="constrained")
-        for axis, (x, y) in series.items():
-            ax.loglog(x, 1e3 * y, "o-", label="nonzero counts, n varied" if axis == "n" else f"V d, {axis} varied")
-        ax.set(xlabel="size", ylabel="ms")
-        ax.legend()
-        canvas.savefig(figure, dpi=150)
+        with style():
+            canvas, axes = new_figure(panel=(5.6, 4.0))
+            ax = axes[0, 0]
+            for k, (axis, (x, y)) in enumerate(series.items()):
+                label = "nonzero counts, n varied" if axis == "n" else f"V d, {axis} varied"
+                plot_line(ax, x, 1e3 * y, label, index=k, marker="o")
+            ax.set(xscale="log", yscale="log", xlabel="size (log)", ylabel="median of the repetitions, ms (log)")
+            ax.legend()
+            canvas.savefig(figure, dpi=150)
         lines.append(f"\n![Time against size, both axes logarithmic](figures/{figure.name})")
     return "\n".join(lines) + "\n"
 

@@ -13,17 +13,20 @@ PACKAGE = Path(__file__).parents[1] / "attnembed"
 
 # Each layer may import itself and the layers before it.
 LAYERS = (
-    ("errors", "_declared", "_deprecation", "_lazy", "_moved", "_typing", "_version"),
-    ("_validation", "_frozen", "_notebook", "_sparse", "results"),
+    ("errors", "_declared", "_deprecation", "_lazy", "_moved", "_options", "_typing", "_version"),
+    ("_validation", "_frozen", "_notebook", "_sparse", "results", "gradients"),
     ("_archives", "_cells", "_files", "_identity", "_progress", "_sources", "_store", "_workers", "threads"),
     ("formulas", "losses", "gibbs", "reference", "plotting"),
     (
         "enclosures",
+        "infeasibility",
         "margin_norms",
         "margin_pivoting",
+        "margin_rows",
         "margins",
         "optim",
         "schedules",
+        "clocks",
         "integration",
         "flow",
         "gradcheck",
@@ -69,7 +72,7 @@ def violations(module: str, names: set[str]) -> list[str]:
             [top, part] for part in ("model", "training", "flow", "passes", "one_step")
         ):
             wrong.append(f"{module} predicts with {name}, which it is compared with")
-        if ".theory" in module and target in ("flow", "integration", "fit"):
+        if ".theory" in module and target in ("flow", "clocks", "integration", "fit"):
             wrong.append(f"{module} predicts with {target}, which it is compared with")
     return wrong
 
@@ -130,3 +133,53 @@ def test_only_plotting_imports_matplotlib(path: Path) -> None:
         if not line.startswith("    ")
     )
     assert not (uses and imports) or path.name == "plotting.py"
+
+
+# --- sizes --------------------------------------------------------------------------------------------------------
+
+FILE_LINES, FUNCTION_LINES, PARAMETERS = 450, 60, 12
+
+
+def code_lines(lines: list[str], function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """The lines of a function without its docstring, blank lines and comments."""
+    first = function.body[0]
+    described = ast.get_docstring(function, clean=False) is not None
+    text = set(range(first.lineno, (first.end_lineno or 0) + 1)) if described else set()
+    rest = [lines[i - 1].strip() for i in range(function.lineno, (function.end_lineno or 0) + 1) if i not in text]
+    return sum(bool(line) and not line.startswith("#") for line in rest)
+
+
+def too_large(source: str) -> list[str]:
+    """What of a module goes beyond the limits."""
+    lines = source.splitlines()
+    found = [f"{len(lines)} lines"] if len(lines) > FILE_LINES else []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            arguments = node.args
+            count = len(arguments.posonlyargs) + len(arguments.args) + len(arguments.kwonlyargs)
+            count += (arguments.vararg is not None) + (arguments.kwarg is not None)
+            found += [f"{node.name} has {count} parameters"] if count > PARAMETERS else []
+            length = code_lines(lines, node)
+            found += [f"{node.name} has {length} lines of code"] if length > FUNCTION_LINES else []
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=str)
+def test_files_functions_and_signatures_are_short(path: Path) -> None:
+    assert too_large((PACKAGE / path).read_text(encoding="utf-8")) == []
+
+
+def test_what_is_too_large_is_found() -> None:
+    many = ", ".join(f"x{i}" for i in range(PARAMETERS))
+    body = "    # a comment\n\n" + "    x0 = 1\n" * (FUNCTION_LINES - 2)
+    text = '    """A docstring\n\n    of several lines.\n    """\n'
+    for source, found in (
+        (f"def f({many}): ...", []),
+        (f"def f({many}, *rest): ...", [f"f has {PARAMETERS + 1} parameters"]),
+        (f"class A:\n    def f(self, *, {many}): ...", [f"f has {PARAMETERS + 1} parameters"]),
+        (f"def f(x0):\n{text}{body}    return x0\n", []),
+        (f"def f(x0):\n{text}{body}    x0 = 2\n    return x0\n", [f"f has {FUNCTION_LINES + 1} lines of code"]),
+        ("\n" * FILE_LINES, []),
+        ("\n" * (FILE_LINES + 1), [f"{FILE_LINES + 1} lines"]),
+    ):
+        assert too_large(source) == found

@@ -73,6 +73,11 @@ EXPECTED: dict[str, Callable[[Numbers], bool]] = {
         and x["share of starts that end in one"] > 0.99
         and x["largest relative distance of a flow from its asymptote"] < 1e-6
     ),
+    "13_three_geometries": lambda x: (
+        0.995 < x["least share of the own margin that a flow reaches"] <= 1 + 1e-9
+        and x["largest share that a flow of another geometry reaches"] < 0.96
+        and x["degrees between the nearest two directions"] > 10
+    ),
     "14_normalised_steps": lambda x: (
         x["largest error of a predicted contraction below the limit"] < 1e-5
         and 0.01 < x["shortfall 5 % above the limit"] < 0.2

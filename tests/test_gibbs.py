@@ -15,7 +15,7 @@ from scipy.special import logsumexp, softmax
 
 from attnembed.gibbs import AnchoredSoftmax, Segments, log_partition, mode, probabilities
 from attnembed.gradcheck import check_gradient
-from tests.strategies import generators, reals
+from attnembed.testing import generators, reals
 
 Floats = np.ndarray[Any, Any]
 ONE = Segments(np.array([0, 4]))

@@ -14,7 +14,8 @@ from attnembed import reference as ref
 from attnembed.errors import InputError, InputTypeError
 from attnembed.gradcheck import check_gradient, check_gradient_complex_step
 from attnembed.results import Status
-from tests.strategies import AttentionProblem, attention_problems, generators, reals
+from attnembed.testing import generators, reals
+from tests.plain import AttentionProblem, attention_problems
 
 SCALES = [1e-6, 1.0, 1e6]
 

@@ -24,6 +24,7 @@ import attnembed as ae
 from attnembed._identity import fingerprint
 from attnembed.errors import InputTypeError
 from attnembed.optim import Adam, Cosine
+from attnembed.structured import layers
 from tests import identity_cases
 from tests.identity_cases import Options, Power, cases, even, scaled, uses_globals
 
@@ -270,3 +271,9 @@ def test_two_processes_of_the_user_agree_about_the_script(tmp_path: Path) -> Non
     )
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False, timeout=120)
     assert done.stdout == "1\n", done.stderr
+
+
+def test_layers_that_have_moved_are_the_same() -> None:
+    """A checkpoint from before they had a package of their own is still that of the run."""
+    network = layers.Sequential((layers.Conv2D(1, 2, 3), layers.ReLU(), layers.Embedding(3, 2)))
+    assert fingerprint(network) == "66452ed3f02923948d8f8d5202ac0e7981cc858be45c1123951623805d4c7b50"

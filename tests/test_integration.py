@@ -11,8 +11,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import attnembed as ae
 from attnembed import integration
+from attnembed.clocks import CLOCKS, Clock, log_time_of
 from attnembed.errors import InputError
-from attnembed.integration import CLOCKS, Clock, FlowPoint, Trajectory, follow, log_time_of
+from attnembed.integration import FlowPoint, Trajectory, follow
 from attnembed.results import Status
 
 Array = np.ndarray[Any, Any]

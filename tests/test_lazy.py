@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import re
 import subprocess
 import sys
 import types
@@ -16,7 +17,7 @@ import attnembed as ae
 import attnembed.attention.theory
 from attnembed._declared import EXPERIMENT_MODULES, declared
 
-PACKAGES = ("attnembed", "attnembed.attention.theory")
+PACKAGES = ("attnembed", "attnembed.attention", "attnembed.attention.theory", "attnembed.structured")
 HEAVY = ("numpy", "scipy", "matplotlib", "attnembed.evidence", "attnembed.attention", "attnembed.structured")
 
 
@@ -157,6 +158,29 @@ def test_old_modules_are_the_new_ones_with_a_warning(old: str, new: str, name: s
     first, second = run(code).splitlines()
     assert first == "True function function"
     assert second == f"DeprecationWarning <string> {old} is deprecated and will be removed; use {new}"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "name"),
+    [
+        ("attnembed.structured.networks", "attnembed.structured.layers", "Conv2D"),
+        ("attnembed.structured.networks", "attnembed.structured.layers", "EmbeddingSum"),
+        ("attnembed.structured.model", "attnembed.structured.base", "StructuredGrads"),
+        ("attnembed.losses", "attnembed.gibbs", "cross_entropy"),
+        ("attnembed.integration", "attnembed.clocks", "direction"),
+        ("attnembed.flow", "attnembed.clocks", "log_time_of"),
+        ("attnembed.flow", "attnembed.integration", "Trajectory"),
+    ],
+)
+def test_names_that_have_moved_give_a_warning(old: str, new: str, name: str) -> None:
+    message = rf"{re.escape(old)}\.{name} is deprecated and will be removed; use {re.escape(new)}\.{name}$"
+    with pytest.warns(DeprecationWarning, match=message) as seen:
+        found = getattr(importlib.import_module(old), name)
+    assert found is getattr(importlib.import_module(new), name)
+    assert len(seen) == 1
+    assert seen[0].filename == __file__
+    with pytest.raises(AttributeError, match="no attribute 'no_such_name'"):
+        _ = importlib.import_module(old).no_such_name
 
 
 def test_what_was_never_there_is_not_found_under_an_old_name() -> None:

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
+from attnembed.gibbs import cross_entropy
 from attnembed.losses import (
-    cross_entropy,
     logistic,
     logistic_derivative,
     logistic_inverse,

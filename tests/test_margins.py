@@ -21,7 +21,7 @@ from attnembed import margins
 from attnembed.errors import InputError, InputTypeError, NotSeparableError
 from attnembed.margins import kkt_residual, max_margin, max_margin_pairs
 from attnembed.results import Status
-from tests.strategies import generators
+from attnembed.testing import generators
 
 Array = NDArray[np.float64]
 
@@ -388,7 +388,7 @@ def test_what_is_infeasible_to_rounding_is_told_from_what_is_infeasible() -> Non
     determinant = a * d - b * c
     p = (d - b) / determinant, (a - c) / determinant
     assert (a * p[0] + b * p[1], c * p[0] + d * p[1]) == (1, 1)
-    stated = float(re.search(r"such a p would have length (\S+) or more", str(caught.value))[1])
+    stated = float(re.search(r"such a p would have norm (\S+) or more", str(caught.value))[1])
     assert 1e15 < stated <= 1.1 * float(p[0] ** 2 + p[1] ** 2) ** 0.5
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ast
+import json
 from pathlib import Path
 
 import pytest
 
-from tools.mutants import Check, Outcome, Sandbox, examine, table
+from tools.mutants import Check, Outcome, Sandbox, checks_of, examine, failing, main, table
+from tools.mutation_reach import Reach, first_lines
 from tools.mutation_rules import Mutant, chosen, mutants_of
-from tools.mutation_targets import EQUIVALENT, TARGETS
+from tools.mutation_targets import EQUIVALENT, TARGETS, Target
 
 PACKAGE = Path(__file__).parents[1] / "attnembed"
 
@@ -19,6 +21,8 @@ TOY = '''"""A toy."""
 def area(a: float, b: float) -> float:
     """a * b, once 1 + 1."""
     if a < 0 or b < 0:
+        return 0.0
+    if a > 9 + 1:
         raise ValueError("not below " + "0")
     return a * b
 
@@ -48,6 +52,8 @@ def test_each_mutant_is_one_change_of_one_expression() -> None:
         assert sum(a != b for a, b in zip(before, after)) == 1, mutant.name
     # What is said to the caller is no value.
     assert not any("not below" in mutant.before for mutant in mutants)
+    # Nor is what is refused.
+    assert not any("9" in mutant.before for mutant in mutants)
     assert not any("1 + 1" in mutant.before for mutant in mutants)
 
 
@@ -96,7 +102,9 @@ def test_caught_and_survived(tmp_path: Path) -> None:
     )
     sandbox = Sandbox(copy, root, ("toy", "see.py"))
     checks = [Check("claims", ("{python}", "see.py", "claim")), Check("tests", ("{python}", "see.py", "test"))]
-    assert [sandbox.fails(check) for check in checks] == [None, None]
+    assert failing([*checks, *checks], sandbox, 2) == []
+    wrong = Check("tests", ("{python}", "-c", "print('wrong'); exit(1)"))
+    assert failing([*checks, wrong, wrong], sandbox, 2) == ["wrong"]
 
     def outcome(**wanted: str) -> Outcome:
         (mutant,) = only(**wanted)
@@ -135,3 +143,48 @@ def test_the_list_fits_the_package() -> None:
     assert set(EQUIVALENT) <= names
     with pytest.raises(ValueError, match="has no function 'nothing'"):
         mutants_of(TOY, "toy.py", ("nothing",))
+
+
+def test_a_mutant_is_shown_to_the_claims_that_call_its_function() -> None:
+    lines = first_lines(TOY)
+    assert lines == {"area": 4, "margin": 13, "Box.turned": 18}
+    calls = {
+        "toy/slow": ["toy.py", 4],
+        "toy/fast": ["toy.py", 4],
+        "toy/near": ["toy.py", 4],
+        "toy/other": ["toy.py", 13],
+    }
+    seconds = {"toy/slow": 3.0, "toy/fast": 1.0, "toy/near": 2.0, "toy/other": 0.1}
+    reach = Reach(
+        {id: {"passed": id != "toy/other", "seconds": seconds[id], "calls": [at]} for id, at in calls.items()}
+    )
+    assert reach.not_passed == ["toy/other"]
+    assert reach.claims(TOY, "toy.py", "area") == ["toy/fast", "toy/near", "toy/slow"]
+    (mutant,) = only(before="a * b", after="a / b")
+
+    class Toy(Target):
+        subject = "toy"
+
+    target = Toy("toy.py", ("area",), ("near", "other"), ("tests/test_toy.py",))
+    claims, tests = checks_of(mutant, target, reach, 2)
+    assert claims.command[3:] == ("toy", "2", "toy/near", "toy/fast", "toy/slow")
+    assert tests.command[-1] == "tests/test_toy.py"
+    # A function that no claim calls is left to the tests.
+    (extreme,) = only(rule="extreme")
+    assert [check.name for check in checks_of(extreme, target, Reach({}), 2)] == ["tests"]
+
+
+def test_a_file_of_a_run_makes_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [
+        Outcome("toy.py:area: x [sign: a -> b]", "toy.py", "claims", "toy/area", 2.0),
+        Outcome("toy.py:area: y [sign: a -> b]", "toy.py", "tests", "FAILED", 4.0),
+        Outcome(next(iter(EQUIVALENT)), "toy.py", "", "", 3.0),
+        Outcome("toy.py:area: z [sign: a -> b]", "toy.py", "", "", 3.0),
+    ]
+    file = tmp_path / "run.json"
+    file.write_text(json.dumps({"outcomes": [row.to_dict() for row in rows]}))
+    assert main(["--table", str(file)]) == 0
+    printed = capsys.readouterr().out
+    assert "| all | 4 | 1 | 1 | 1 | 1 |" in printed
+    assert "Of 3 mutants that do not mean the same the claims alone catch 1 (33 %)." in printed
+    assert "Survived:\n- `toy.py:area: z [sign: a -> b]`" in printed

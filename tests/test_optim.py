@@ -28,7 +28,7 @@ from attnembed.optim import (
     state_arrays,
     state_from_arrays,
 )
-from tests.strategies import generators
+from attnembed.testing import generators
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 

@@ -22,7 +22,7 @@ from attnembed.attention.diagnosis import diagnose
 from attnembed.attention.training import TrainState
 from attnembed.gradcheck import check_gradient
 from attnembed.results import Result
-from attnembed.structured.model import StructuredModel
+from attnembed.structured.base import StructuredModel
 
 ARRAYS = re.compile(r"Array|Vector|Floats|Ints|Indices|csr_|csc_|recarray|Signs")
 # Not results: layers and their layout, the state that an optimiser moves, and exact numbers of the oracles.

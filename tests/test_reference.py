@@ -14,14 +14,8 @@ from scipy.special import logsumexp, softmax
 
 from attnembed import reference as ref
 from attnembed.errors import InputError
-from tests.strategies import (
-    AttentionProblem,
-    attention_problems,
-    balanced_problems,
-    chain_potentials,
-    grid_potentials,
-    reals,
-)
+from attnembed.testing import grid_potentials, potentials, reals
+from tests.plain import AttentionProblem, attention_problems, balanced_problems
 
 
 def example(norm: float) -> AttentionProblem:
@@ -323,7 +317,7 @@ def test_a_hand_worked_chain():
     assert (chain.labeling.tolist(), chain.score) == ([1, 0], 5.0)
 
 
-@given(chain_potentials())
+@given(potentials())
 def test_the_partition_function_is_a_product_of_matrices(potentials):
     unary, pairwise = potentials
     message = unary[0]
@@ -336,7 +330,7 @@ def test_the_partition_function_is_a_product_of_matrices(potentials):
     assert_allclose(reversed_chain.score, chain.score, rtol=1e-15)
 
 
-@given(chain_potentials(length=(2, 4), labels=(2, 3)))
+@given(potentials(length=(2, 4), n_labels=(2, 3)))
 def test_marginals_are_consistent_and_the_gradient_of_the_log_partition(potentials):
     unary, pairwise = potentials
     chain = ref.enumerate_chain(unary, pairwise)
@@ -354,7 +348,7 @@ def test_marginals_are_consistent_and_the_gradient_of_the_log_partition(potentia
     assert_allclose(derivative(0 * U, W), chain.edge[:, 1, 0].sum(), rtol=0, atol=1e-7)
 
 
-@given(chain_potentials(), st.integers(0, 4))
+@given(potentials(), st.integers(0, 4))
 def test_without_pairwise_potentials_a_chain_is_a_product_of_softmaxes(potentials, best):
     unary, pairwise = potentials
     chain = ref.enumerate_chain(unary, 0 * pairwise)
@@ -365,7 +359,7 @@ def test_without_pairwise_potentials_a_chain_is_a_product_of_softmaxes(potential
     assert math.fsum(unary[positions, chain.labeling]) == math.fsum(unary.max(axis=1)) == chain.score
 
 
-@given(chain_potentials(elements=st.integers(-1, 1).map(float)))
+@given(potentials(generic=False))
 def test_of_equal_scores_the_first_labeling_wins(potentials):
     unary, pairwise = potentials
     chain = ref.enumerate_chain(unary, pairwise)
@@ -396,7 +390,7 @@ def test_forbidden_labels_have_probability_zero():
     assert np.isnan(nothing.edge).all()
 
 
-@given(chain_potentials(length=(2, 4), labels=(2, 3)))
+@given(potentials(length=(2, 4), n_labels=(2, 3)))
 def test_a_grid_of_one_row_or_one_column_is_a_chain(potentials):
     unary, pairwise = potentials
     chain, other = ref.enumerate_chain(unary, pairwise), np.full_like(pairwise, 7.0)

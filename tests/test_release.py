@@ -69,7 +69,8 @@ def risks(source: str) -> list[str]:
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_nothing_runs_the_content_of_a_file(path: Path) -> None:
-    admitted = ["pickle"] if path.name == "letters.py" else []  # its unpickler refuses every name but those of arrays
+    reader = path.parts[-2:] == ("structured", "letters.py")
+    admitted = ["pickle"] if reader else []  # its unpickler refuses every name but those of arrays
     assert risks(path.read_text(encoding="utf-8")) == admitted
 
 

@@ -194,7 +194,7 @@ def test_the_page_is_well_formed_self_contained_and_accessible(written: tuple[Wr
         ((' alt="', ' title="'), "barriers"),
         ((' scope="row"', ""), "barriers"),
         (('id="claims"', 'id="claim"'), "barriers"),
-        (('id="claims"', 'id="summary"'), "barriers"),
+        (('id="claims"', 'id="experiments"'), "barriers"),
     ],
 )
 def test_a_broken_page_is_caught(written: tuple[WrittenReport, str], change: tuple[str, str], where: str) -> None:
@@ -205,8 +205,8 @@ def test_a_broken_page_is_caught(written: tuple[WrittenReport, str], change: tup
 def test_everything_is_escaped(written: tuple[WrittenReport, str]) -> None:
     text, page = written[1], Page(written[1])
     assert "<script" not in text
-    # Statement, formula, source, hypothesis and control of four claims; summaries of three experiments.
-    assert page.text.count(HOSTILE) >= 4 * 5 + 3
+    # Statement, source, hypothesis and control of four claims; summaries of three experiments.
+    assert page.text.count(HOSTILE) >= 4 * 4 + 3
     assert HOSTILE in page.all("img")[0]["alt"]
 
 
@@ -358,20 +358,34 @@ def test_every_registered_claim_and_experiment_has_its_place() -> None:
     runs = [module.ExperimentRun(entry.name, entry.summary, "not run", "no data") for entry in experiments()]
     page = Page(page_module.report_page(report, claims(), runs, ["--seed", "0"], "attnembed report --out x", 1.0))
     assert page.problems == page.outside == page.barriers == []
+    formulas = {svg.get("aria-label") for svg in page.all("svg")}
     for entry in claims():
         plain = entry.reference.replace("\n", " ")
         for phrase in (
             entry.id,
             entry.statement[1:],
-            entry.tex,
             entry.control,
             entry.derivation,
             plain,
             *map(str, entry.hypotheses),
         ):
             assert phrase in page.text
+        assert entry.tex in formulas
     for run in runs:
         assert run.summary[1:] in page.text
+
+
+def test_claims_are_filtered_by_subject_and_verdict(written: tuple[WrittenReport, str]) -> None:
+    page = Page(written[1])
+    buttons = {(one["name"], one["id"]): "checked" in one for one in page.all("input")}
+    verdicts = {("verdict", f"verdict-{name}") for name in ("passed", "failed", "blind", "vacuous")}
+    assert set(buttons) == {("verdict", "verdict-all"), *verdicts}  # one subject only: nothing to choose
+    assert [name for name, checked in buttons.items() if checked] == [("verdict", "verdict-all")]
+    assert {label["for"] for label in page.all("label")} == {name for _, name in buttons}
+    cards = [one for one in page.all("details") if "card" in one.get("class", "").split()]
+    for _, name in verdicts:
+        assert f"section:has(#{name}:checked) .card:not(.{name}) {{ display: none; }}" in written[1]
+        assert sum(name in one["class"].split() for one in cards) == 1
 
 
 def test_the_callback_hears_of_each_part(small: Callable[..., None], tmp_path: Path) -> None:

@@ -388,6 +388,7 @@ WRITERS: dict[str, Callable[[Path], Any]] = {
     "model": lambda path: ae.AttentionModel.random(100, 10, rng=0).save(path),
     "checkpoint": lambda path: ae.train(MODEL, DATA, n_epochs=2, checkpoint=path, rng=0),
     "parameters": CRF.save,
+    "network": CRF.network.save,
     "structured checkpoint": lambda path: ae.train_structured(CRF, CHAINS, n_epochs=1, checkpoint=path, rng=0),
     "tokenizer": ae.Tokenizer().fit([" ".join(f"word{k}" for k in range(500))]).save,
     "cache": lambda path: count_reviews(REVIEW_FILE, ae.Tokenizer(), cache=path),

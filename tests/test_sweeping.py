@@ -30,7 +30,7 @@ from attnembed.sweeping import CellResult, sweep
 from tests import sweep_cells
 from tests.sweep_cells import draw
 
-GRID = {"x": [1, 2, 3], "y": [0.5, 1.5]}
+GRID: dict[str, list[Any]] = {"x": [1, 2, 3], "y": [0.5, 1.5]}
 
 
 class Now(Executor):

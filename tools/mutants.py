@@ -1,19 +1,21 @@
 """How much the checks see: apply small changes of meaning, run the claims, then the nearest tests, print what survives.
 
-    python -m tools.mutants [--module NAME ...] [--jobs N] [--per-function N] [--match TEXT]
-                            [--all-claims] [--list] [--json FILE]
+    python -m tools.mutants [--module NAME ...] [--match TEXT] [--per-function N] [--sample N] [--jobs N]
+                            [--instances N] [--seconds S] [--claims-only] [--again FILE] [--list] [--json FILE]
+    python -m tools.mutants --table FILE
 
 The package is copied into a temporary folder and changed there. A mutant is *caught* by the first check that fails on
-it, crashes or takes too long: the nearest claims first, one after another (with --all-claims the others of the
-subject too), then the nearest tests. What no check catches *survives*,
-unless `tools.mutation_targets` says in a sentence why it means the same. docs/evidence.md has the table of the last
-run.
+it, crashes or takes too long: the claims that call its function, the nearest first and then the fast ones
+(`tools.mutation_reach` finds them), and then the nearest tests. What no check catches *survives*, unless
+`tools.mutation_targets` says in a sentence why it means the same. With --json the run is written to a file as it
+goes, and goes on from there if it is started again; --table prints what docs/evidence.md shows of such a file.
 """
 
 from __future__ import annotations
 
 import argparse
 import compileall
+import hashlib
 import json
 import os
 import shutil
@@ -23,36 +25,32 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from queue import Queue
+from queue import Empty, Queue
+from typing import Any
 
-from tools.mutation_rules import Mutant, chosen, mutants_of
-from tools.mutation_targets import EQUIVALENT, NOT_RUN, TARGETS, Target
+from tools.mutation_reach import Reach
+from tools.mutation_rules import Mutant, checksum, chosen, mutants_of
+from tools.mutation_table import Outcome, read_outcomes, summary, table
+from tools.mutation_targets import TARGETS, Target
 
-__all__ = ["Check", "Outcome", "Sandbox", "examine", "main"]
+__all__ = ["Check", "Outcome", "Sandbox", "examine", "main", "table"]
 
 ROOT = Path(__file__).parents[1]
-PARTS = ("attnembed", "tests", "docs", "examples", "pyproject.toml", "README.md")
+PACKAGE = "attnembed"
+PARTS = (PACKAGE, "tests", "tools", "docs", "examples", "pyproject.toml", "README.md")
 
-# Claims by name first, then the others of the subject, until one fails; few instances where there may be many.
+# Claims one after another, until one fails.
 _CLAIMS = """
-import inspect, sys
+import sys
 from attnembed.evidence import claims, verify
-subject, first, skipped = sys.argv[1], sys.argv[2].split(","), sys.argv[3].split(",")
-few = {"instances": 2} if "instances" in inspect.signature(verify).parameters else {}
-ids = [entry.id for entry in claims(subject)]
-order = [f"{subject}/{name}" for name in first if name]
-unknown = set(order) - set(ids)
-if unknown:
-    print("no claim", *unknown)
-    sys.exit(3)
-if skipped != ["*"]:
-    order += [id for id in ids if id not in order and id.partition("/")[2] not in skipped]
-for id in order:
-    if not verify(subject, ids=[id], **few).passed:
+entries = {entry.id: entry for entry in claims(sys.argv[1])}
+for id in sys.argv[3:]:
+    if not verify([entries[id]], instances=int(sys.argv[2])).passed:
         print(id)
         sys.exit(1)
 """
@@ -65,21 +63,6 @@ class Check:
     name: str
     command: tuple[str, ...]
     timeout: float = 240.0
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a mutant: ``caught_by`` names a check, or is "" for a survivor; ``detail`` is its last line."""
-
-    mutant: Mutant
-    caught_by: str
-    detail: str
-    seconds: float
-
-    @property
-    def reason(self) -> str:
-        """Why a survivor means the same as the original, if somebody has said so."""
-        return EQUIVALENT.get(self.mutant.name, "") if not self.caught_by else ""
 
 
 class Sandbox:
@@ -97,7 +80,7 @@ class Sandbox:
         compileall.compile_dir(folder, quiet=2)
 
     @contextmanager
-    def changed(self, mutant: Mutant, package: str = "attnembed") -> Iterator[None]:
+    def changed(self, mutant: Mutant, package: str = PACKAGE) -> Iterator[None]:
         """The copy with one mutant in it."""
         path = self.folder / package / mutant.module
         original = path.read_bytes()
@@ -144,57 +127,70 @@ class Sandbox:
         return None if code == 0 else (failures or lines or [f"exit code {code}"])[-1].strip()
 
 
-def examine(mutant: Mutant, checks: Iterable[Check], sandbox: Sandbox, package: str = "attnembed") -> Outcome:
+def examine(mutant: Mutant, checks: Iterable[Check], sandbox: Sandbox, package: str = PACKAGE) -> Outcome:
     """Run the checks on a mutant until one fails."""
     start = time.perf_counter()
     with sandbox.changed(mutant, package):
         for check in checks:
             said = sandbox.fails(check)
             if said is not None:
-                return Outcome(mutant, check.name, said, time.perf_counter() - start)
-    return Outcome(mutant, "", "", time.perf_counter() - start)
+                return Outcome(mutant.name, mutant.module, check.name, said, time.perf_counter() - start)
+    return Outcome(mutant.name, mutant.module, "", "", time.perf_counter() - start)
 
 
-def checks_of(target: Target, all_claims: bool = False) -> tuple[Check, ...]:
-    """The claims nearest to the target (then the others of its subject), and its examples and tests."""
-    source = f"attnembed/{target.module}"
-    tests = ("{python}", "-m", "pytest", "-x", "-p", "no:cacheprovider", "--doctest-modules", source, *target.tests)
-    return claims_check(target.subject, target.claims, NOT_RUN if all_claims else ("*",)), Check("tests", tests)
-
-
-def claims_check(subject: str, first: Sequence[str], skipped: Sequence[str]) -> Check:
-    """The claims of a subject one after another, those named ``first`` and then those not ``skipped`` ("*": all)."""
-    return Check("claims", ("{python}", "-c", _CLAIMS, subject, ",".join(first), ",".join(skipped)))
+def checks_of(mutant: Mutant, target: Target, reach: Reach, instances: int, tests: bool = True) -> list[Check]:
+    """The claims that call the mutant's function, those of the target first, and its examples and nearest tests."""
+    near = [f"{target.subject}/{name}" for name in target.claims]
+    reached = reach.claims(mutant.original, mutant.module, mutant.function)
+    ids = [id for id in near if id in reached] + [id for id in reached if id not in near]
+    checks = []
+    # Claims of one subject are found without importing the other's.
+    for subject in dict.fromkeys(id.partition("/")[0] for id in ids):
+        own = [id for id in ids if id.startswith(f"{subject}/")]
+        command = ("{python}", "-c", _CLAIMS, subject, str(instances), *own)
+        checks.append(Check("claims", command, 30 + 3 * sum(map(reach.seconds, own))))
+    if tests:
+        source = f"attnembed/{target.module}"
+        options = ("-x", "-p", "no:cacheprovider", "--doctest-modules")
+        checks.append(Check("tests", ("{python}", "-m", "pytest", *options, source, *target.tests), 120.0))
+    return checks
 
 
 def collect(modules: Sequence[str], per_function: int, match: str) -> list[tuple[Mutant, Target]]:
-    """The mutants of the targets whose module contains one of the names, in the order of the list."""
+    """The mutants of the targets whose module contains one of the names, in an order as good as chance."""
     found = []
     for target in TARGETS:
         if modules and not any(name in target.module for name in modules):
             continue
-        source = (ROOT / "attnembed" / target.module).read_text(encoding="utf-8")
+        source = (ROOT / PACKAGE / target.module).read_text(encoding="utf-8")
         own = mutants_of(source, target.module, target.functions)
         picked = own if match else chosen(own, per_function)
         found += [(mutant, target) for mutant in picked if match in mutant.name]
-    return found
+    return sorted(found, key=lambda pair: checksum(pair[0]))
 
 
-def run(work: Sequence[tuple[Mutant, Target]], root: Path, jobs: int, say: Callable[[Outcome], None]) -> list[Outcome]:
-    """Examine every mutant, ``jobs`` at a time, each worker in a copy of ``root``; in the order of ``work``."""
+Work = Sequence[tuple[Mutant, Sequence[Check]]]
+
+
+def run(work: Work, root: Path, jobs: int, say: Callable[[Outcome], None], seconds: float = float("inf")) -> None:
+    """Examine every mutant, ``jobs`` at a time, each worker in a copy of ``root``; none is begun after ``seconds``."""
     queue: Queue[int] = Queue()
     for k in range(len(work)):
         queue.put(k)
-    outcomes: dict[int, Outcome] = {}
     errors: list[BaseException] = []
+    start, lock = time.perf_counter(), threading.Lock()
 
     def worker(folder: Path) -> None:
         try:
             sandbox = Sandbox(folder, root)
-            while not queue.empty() and not errors:
-                k = queue.get()
-                outcomes[k] = examine(*work[k], sandbox)
-                say(outcomes[k])
+            while not errors and time.perf_counter() - start < seconds:
+                try:
+                    k = queue.get_nowait()
+                except Empty:
+                    return
+                outcome = examine(*work[k], sandbox)
+                with lock:
+                    say(outcome)
         except BaseException as error:
             errors.append(error)
 
@@ -209,70 +205,118 @@ def run(work: Sequence[tuple[Mutant, Target]], root: Path, jobs: int, say: Calla
             thread.join()
     if errors:
         raise errors[0]
-    return [outcomes[k] for k in sorted(outcomes)]
 
 
-def table(outcomes: Sequence[Outcome]) -> str:
-    """How many mutants of each module were caught, and by what, in Markdown."""
-    rows = [
-        "| module | mutants | caught by claims | by tests | mean the same | survived |",
-        "|---|---|---|---|---|---|",
-    ]
-    for module in [*dict.fromkeys(outcome.mutant.module for outcome in outcomes), ""]:
-        own = [outcome for outcome in outcomes if module in ("", outcome.mutant.module)]
-        claims = sum(outcome.caught_by == "claims" for outcome in own)
-        tests = sum(outcome.caught_by == "tests" for outcome in own)
-        same = sum(bool(outcome.reason) for outcome in own)
-        name = f"`{module}`" if module else "all"
-        rows.append(f"| {name} | {len(own)} | {claims} | {tests} | {same} | {len(own) - claims - tests - same} |")
-    return "\n".join(rows)
+def measured_reach(sandbox: Sandbox, jobs: int, instances: int) -> dict[str, Any]:
+    """What `tools.mutation_reach` writes about the copy of the package."""
+    file = sandbox.folder / "reach.json"
+    command = ("{python}", "-m", "tools.mutation_reach", str(jobs), str(instances), str(file))
+    said = sandbox.fails(Check("reach", command, timeout=1200.0))
+    if said is not None:
+        raise RuntimeError(f"the claims cannot be measured on the package as it is: {said}")
+    return dict(json.loads(file.read_text(encoding="utf-8")))
+
+
+def failing(checks: Iterable[Check], sandbox: Sandbox, jobs: int) -> list[str]:
+    """What the checks that fail on the package as it is say, each once: they would seem to catch every mutant."""
+    every = list({check.command: check for check in checks}.values())
+    with ThreadPoolExecutor(jobs) as pool:
+        return [said for said in pool.map(sandbox.fails, every) if said is not None]
+
+
+def digest(folder: Path) -> str:
+    """A checksum of the files that the outcomes depend on."""
+    found = hashlib.sha256()
+    for part in (PACKAGE, "tests"):
+        for path in sorted((folder / part).rglob("*.py")):
+            found.update(path.read_bytes())
+    return found.hexdigest()
+
+
+def _write(file: Path, state: Mapping[str, Any]) -> None:
+    temporary = file.with_name(f"{file.name}.part")
+    temporary.write_text(json.dumps(state, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    temporary.replace(file)
+
+
+def _started(file: Path | None, sandbox: Sandbox, jobs: int, instances: int) -> dict[str, Any]:
+    """What an earlier run of the same code with as many instances has found, or a new beginning."""
+    key = {"digest": digest(sandbox.folder), "instances": instances}
+    if file is not None and file.is_file():
+        found = dict(json.loads(file.read_text(encoding="utf-8")))
+        if {name: found.get(name) for name in key} == key:
+            return found
+    return {**key, "reach": measured_reach(sandbox, jobs, instances), "outcomes": []}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tools.mutants", description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--module", nargs="+", default=[], metavar="NAME", help="only modules with NAME in their path")
+    parser.add_argument("--match", default="", metavar="TEXT", help="only mutants, of all, with TEXT in their name")
+    parser.add_argument("--per-function", type=int, default=2, metavar="N", help="mutants of a function (default 2)")
+    parser.add_argument("--sample", type=int, metavar="N", help="only the first N in the order of their checksums")
+    parser.add_argument("--jobs", type=int, default=2, metavar="N", help="mutants at a time (default 2)")
+    parser.add_argument("--instances", type=int, default=2, metavar="N", help="instances of each claim (default 2)")
+    parser.add_argument("--seconds", type=float, default=float("inf"), metavar="S", help="begin none after S seconds")
+    parser.add_argument("--claims-only", action="store_true", help="no tests: what the claims do not see survives")
+    parser.add_argument("--again", type=Path, metavar="FILE", help="only those that no claim caught in such a file")
+    parser.add_argument("--list", action="store_true", help="print the names of the mutants and stop")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="keep what became of each in FILE, and go on from it")
+    parser.add_argument("--table", type=Path, metavar="FILE", help="print the tables of such a file and stop")
+    return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code 0 if nothing survives, 1 if something does, 2 if the checks fail on the package as it is."""
-    parser = argparse.ArgumentParser(prog="python -m tools.mutants", description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--module", nargs="+", default=[], metavar="NAME", help="only modules with NAME in their path")
-    parser.add_argument("--jobs", type=int, default=2, metavar="N", help="mutants at a time (default 2)")
-    parser.add_argument("--per-function", type=int, default=2, metavar="N", help="mutants of a function (default 2)")
-    parser.add_argument("--match", default="", metavar="TEXT", help="only mutants, of all, with TEXT in their name")
-    parser.add_argument("--all-claims", action="store_true", help="all claims of the subject, not only the nearest")
-    parser.add_argument("--list", action="store_true", help="print the names of the mutants and stop")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write what became of each")
-    options = parser.parse_args(arguments)
-    work = collect(options.module, options.per_function, options.match)
+    """Exit code 0 if nothing survives, 1 if something does, 2 if claims or tests fail on the package as it is."""
+    options = _parser().parse_args(arguments)
+    if options.table:
+        print(summary(read_outcomes(options.table)))
+        return 0
+    work = collect(options.module, options.per_function, options.match)[: options.sample]
+    if options.again:
+        left = {outcome.mutant for outcome in read_outcomes(options.again) if outcome.caught_by != "claims"}
+        work = [pair for pair in work if pair[0].name in left]
     if options.list:
         print(*(mutant.name for mutant, _ in work), f"{len(work)} mutants", sep="\n")
         return 0
-
-    def say(outcome: Outcome) -> None:
-        verdict = outcome.caught_by or ("the same" if outcome.reason else "SURVIVED")
-        print(f"{verdict:<9} {outcome.seconds:6.1f} s  {outcome.mutant.name}", flush=True)
-        if outcome.caught_by:
-            print(f"{'':<9}           {outcome.detail[:140]}", flush=True)
-
+    jobs = max(1, options.jobs)
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         # What is copied now is what is examined, whatever happens to the working tree meanwhile.
         sandbox = Sandbox(Path(folder))
-        skipped = NOT_RUN if options.all_claims else ("*",)
-        named: dict[str, list[str]] = {}
-        for _, target in work:
-            named.setdefault(target.subject, []).extend(target.claims)
-        for subject, names in named.items():
-            said = sandbox.fails(claims_check(subject, tuple(dict.fromkeys(names)), skipped))
-            if said is not None:
-                print(f"a claim fails on the package as it is: {said}", file=sys.stderr)
-                return 2
-        checks = [(mutant, checks_of(target, options.all_claims)) for mutant, target in work]
-        outcomes = run(checks, Path(folder), max(1, options.jobs), say)
-    if options.json:
-        rows = [
-            {"mutant": o.mutant.name, "caught_by": o.caught_by, "detail": o.detail, "same": o.reason} for o in outcomes
+        state = _started(options.json, sandbox, jobs, options.instances)
+        reach = Reach(state["reach"])
+        if reach.not_passed:
+            print("these claims do not pass on the package as it is:", *reach.not_passed, sep="\n", file=sys.stderr)
+            return 2
+
+        def say(outcome: Outcome) -> None:
+            verdict = outcome.caught_by or ("the same" if outcome.reason else "SURVIVED")
+            print(f"{verdict:<9} {outcome.seconds:6.1f} s  {outcome.mutant}", flush=True)
+            if outcome.caught_by:
+                print(f"{'':<9}           {outcome.detail[:140]}", flush=True)
+            state["outcomes"].append(outcome.to_dict())
+            if options.json:
+                _write(options.json, state)
+
+        known = {row["mutant"] for row in state["outcomes"]}
+        todo = [
+            (mutant, checks_of(mutant, target, reach, options.instances, not options.claims_only))
+            for mutant, target in work
+            if mutant.name not in known
         ]
-        options.json.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    survivors = [outcome for outcome in outcomes if not outcome.caught_by and not outcome.reason]
-    print("", table(outcomes), "", sep="\n")
-    print(f"{len(survivors)} of {len(outcomes)} mutants survived", *(o.mutant.name for o in survivors), sep="\n")
-    return int(bool(survivors))
+        if not state.get("tests_pass"):
+            wrong = failing((check for _, checks in todo for check in checks if check.name == "tests"), sandbox, jobs)
+            if wrong:
+                print("these tests fail on the package as it is:", *wrong, sep="\n", file=sys.stderr)
+                return 2
+            state["tests_pass"] = not options.claims_only and not options.module and not options.match
+        run(todo, Path(folder), jobs, say, options.seconds)
+    names = {mutant.name for mutant, _ in work}
+    outcomes = [Outcome(**row) for row in state["outcomes"] if row["mutant"] in names]
+    print("", summary(outcomes), "", sep="\n")
+    if len(outcomes) < len(work):
+        print(f"{len(work) - len(outcomes)} mutants are left; the same command with --json goes on")
+    return int(any(outcome.survived for outcome in outcomes))
 
 
 if __name__ == "__main__":

@@ -2,8 +2,9 @@
 
 The rules exchange signs, products and quotients, minima and maxima, the sense and the strictness of inequalities, axes
 and branches; they drop a term, a factor, a transposition, an absolute value or a root, and change a constant by a
-tenth. Messages, annotations and docstrings are left alone. A mutant is named after its module, its function and the
-text of its line, not the number of the line, so that it keeps its name when the file changes elsewhere.
+tenth. Messages, annotations, docstrings and the conditions under which an input is refused are left alone: they are no
+results. A mutant is named after its module, its function and the text of its line, not the number of the line, so that
+it keeps its name when the file changes elsewhere.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Mutant", "chosen", "mutants_of"]
+__all__ = ["Mutant", "checksum", "chosen", "mutants_of"]
 
 # The holder of a node, the field and the index at which it holds it, and the node.
 _Site = tuple[ast.AST, str, int | None, Any]
@@ -96,11 +97,11 @@ def chosen(mutants: list[Mutant], count: int) -> list[Mutant]:
     """
     picked = []
     for function in dict.fromkeys(mutant.function for mutant in mutants):
-        own = sorted((m for m in mutants if m.function == function), key=_checksum)
+        own = sorted((m for m in mutants if m.function == function), key=checksum)
         rank: Counter[str] = Counter()
         order = []
         for mutant in own:
-            order.append((rank[mutant.rule], _checksum(mutant)))
+            order.append((rank[mutant.rule], checksum(mutant)))
             rank[mutant.rule] += 1
         best = sorted(range(len(own)), key=order.__getitem__)[:count]
         picked += [own[k] for k in best]
@@ -108,7 +109,8 @@ def chosen(mutants: list[Mutant], count: int) -> list[Mutant]:
     return [mutant for mutant in mutants if mutant.name in names]
 
 
-def _checksum(mutant: Mutant) -> int:
+def checksum(mutant: Mutant) -> int:
+    """Of the name: a number as good as chance, and always the same."""
     return zlib.crc32(mutant.name.encode())
 
 
@@ -150,7 +152,8 @@ def _sites(function: ast.FunctionDef) -> Iterator[_Site]:
             continue
         yield holder, field, index, node
         quiet = {ast.AnnAssign: ("value",), ast.FunctionDef: ("body",)}
-        push(node, quiet.get(type(node), node._fields))
+        refuses = isinstance(node, ast.If) and isinstance(node.body[-1], ast.Raise)
+        push(node, ("orelse",) if refuses else quiet.get(type(node), node._fields))
 
 
 def _put(holder: ast.AST, field: str, index: int | None, node: ast.AST) -> None:

@@ -183,8 +183,8 @@ class TokenDataset(KeepsFrozen, Shown):
                [1., 0., 1.]])
         """
         chosen = as_integer_array("indices", indices, ndim=1)
-        outside = (chosen < 0) | (chosen >= self.n_samples)
-        if outside.any() or not chosen.size:
+        if not (chosen.size and chosen.min() >= 0 and chosen.max() < self.n_samples):
+            outside = (chosen < 0) | (chosen >= self.n_samples)
             got = chosen[outside][0] if chosen.size else "none"
             raise InputError("indices", f"must be in 0..{self.n_samples - 1}, at least one", got=got)
         return TokenDataset._trusted(self.counts[chosen], self.labels[chosen], self.vocab)
@@ -215,7 +215,10 @@ class TokenDataset(KeepsFrozen, Shown):
     @cached_property
     def counts_csc(self) -> sp.csc_array:
         """The counts by token: the second orientation that the passes read."""
-        return self.counts.tocsc()
+        counts = self.counts.tocsc()
+        for part in (counts.data, counts.indices, counts.indptr):
+            freeze(part)
+        return counts
 
     @cached_property
     def counts_transposed(self) -> sp.csc_array:
@@ -434,7 +437,8 @@ def _check_probs(name: str, value: ArrayLike) -> Doubles:
     if (probs < 0).any() or not abs(probs.sum() - 1) <= 1e-8:
         got = f"sum {probs.sum():.6g}, smallest {probs.min(initial=1.0):.6g}"
         raise InputError(name, "must be probabilities: >= 0, with sum 1", got=got, hint="divide by the sum")
-    return probs / probs.sum()
+    found: Doubles = probs / probs.sum()
+    return found
 
 
 def _flip(labels: Doubles, share: float, rng: np.random.Generator) -> Doubles:

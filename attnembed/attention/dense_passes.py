@@ -28,6 +28,8 @@ Vector = NDArray[Any]
 _ENTRIES = 8192
 # While scores and values span no more than this, neither e^u nor 1/Z nor sigma leaves the range of float64.
 _SPAN = 600.0
+# Vectors with a square below this span no more than 200, and no entry is beyond 100.
+_SHORT = 1e4
 # A gradient of a smaller square is left to the general form, which keeps it from underflowing.
 _TINY = 1e-140
 # A gradient of no more than this share of its terms is rounding.
@@ -49,27 +51,28 @@ def dense_gradients(
     """(L, A (V,), B (V,), grad_p L, grad_v L); None: the general form says what is wrong, or tiny."""
     with np.errstate(over="ignore", invalid="ignore"):  # NaN and inf do not get past the tests
         u, g = E.dot(p), E.dot(v)
-    if (e := _exponentials(u, g)) is None:
-        return None
-    counts, share, _ = data.dense_counts
-    weight = counts * e
-    values = g[weight.argmax(axis=1)]
-    moments = g - values[:, None]
-    moments *= counts
-    Z = counts.dot(e)
-    delta = moments.dot(e)
-    delta /= Z
-    loss, _, A, B = _factors(e, counts, moments, values, Z, delta, data.labels, share)
-    with np.errstate(over="ignore", invalid="ignore"):
+        if (e := _exponentials(u, g)) is None:
+            return None
+        counts, share, _ = data.dense_counts
+        weight = counts * e
+        values = g[weight.argmax(axis=1)]
+        moments = g - values[:, None]
+        moments *= counts
+        Z = counts.dot(e)
+        delta = moments.dot(e)
+        delta /= Z
+        loss, _, A, B = _factors(e, counts, moments, values, Z, delta, data.labels, share)
         grad_p, grad_v = B.dot(E), A.dot(E)
-        size = abs(float(grad_p.dot(grad_v))) + float(B.dot(B))
+        size = abs(grad_p.dot(grad_v)) + B.dot(B)
     if not _TINY < size < math.inf:
         return None
     return loss, A, B, np.negative(grad_p, out=grad_p), np.negative(grad_v, out=grad_v)
 
 
 def _exponentials(u: Vector, g: Vector) -> Vector | None:
-    """exp(u - max u); None where scores and values span too much. In Python's floats, which overflow without a word."""
+    """e^u up to a factor; None where scores and values span too much. In Python's floats, which overflow silently."""
+    if u.dot(u) < _SHORT and g.dot(g) < _SHORT:  # the common case, in a third of the time
+        return np.exp(u)
     top = float(u.max())
     if not top - float(u.min()) + max(float(g.max()), -float(g.min())) <= _SPAN:
         return None
@@ -82,7 +85,9 @@ def _factors(
 ) -> tuple[float, Vector, Vector, Vector]:
     """(L, f, A, B) from e^u, N, M, g_m, Z, delta, the labels and y/n."""
     f = values + delta
-    small = np.exp(-y * f)  # at most e^600
+    small = y * f
+    np.negative(small, out=small)
+    np.exp(small, out=small)  # at most e^600
     r = small + 1.0
     r *= Z
     np.divide(small, r, out=r)
@@ -93,7 +98,8 @@ def _factors(
     r *= delta
     B -= r.dot(counts)
     B *= e
-    return float(np.log1p(small).sum()) / len(y), f, A, B
+    np.log1p(small, out=small)
+    return float(np.add.reduce(small)) / len(y), f, A, B
 
 
 class DensePasses:
@@ -108,7 +114,9 @@ class DensePasses:
 
     def sums(self, u: Vector, g: Vector) -> tuple[float, Vector, Vector, Vector] | None:
         """(L, f (n,), A (V,), B (V,)) for scores u and values g (V,); None where they span too much."""
-        if (e := _exponentials(u, g)) is None:
+        with np.errstate(over="ignore"):
+            e = _exponentials(u, g)
+        if e is None:
             return None
         if self._values is None or not np.array_equal(self._values, g):
             self._anchor(e, g.copy())
@@ -149,15 +157,27 @@ class DenseField(DensePasses):
         room = (_SPAN - float(span)) / 2.0
         # |x|^2 up to which the scores stay within the span, whatever the direction of x; no x is where they do not.
         self._within = -1.0 if room <= 0 else (room / longest) ** 2 if longest > 0 else math.inf
-        self._largest_value = float(np.abs(values).max())
+        self._largest_value, self._inverse = float(np.abs(values).max()), 1.0 / data.n_samples
         n, V = self.counts.shape
-        self._buffers = tuple(np.empty(size) for size in (V, n, n, V, V))
+        sums, weights = np.empty(3 * n), np.empty(2 * n)
+        self._buffers = np.empty(V), sums, weights, np.empty(V), np.empty(V)
+        self._parts = sums[:n], sums[n : 2 * n], sums[2 * n :], weights[:n], weights[n:]
         self._anchor(np.exp(self._from_top), values)
-        self._signed_values = self.labels * self._anchor_values
 
     def _anchor(self, e: Vector, g: Vector) -> None:
+        """Stack what a force multiplies: on the way in N, y M and N less what an anchor may take, back -N and y M."""
         super()._anchor(e, g)
+        n = len(self.counts)
         self._signed_values = self.labels * self._anchor_values
+        signed = self.labels[:, None] * self._moments
+        spare = self.counts.copy()
+        spare[self._rows, self._mode] -= self._most
+        inwards, back = np.concatenate([self.counts, signed, spare]), np.concatenate([-self.counts, signed])
+        # One product is faster than three, where BLAS keeps to one thread for it.
+        count = 1 if inwards.size <= _ENTRIES else 3
+        rows = [slice(3 * n * k // count, 3 * n * (k + 1) // count) for k in range(count)]
+        self._inwards = [(inwards[part], self._buffers[1][part]) for part in rows]
+        self._back = [back] if count == 1 else [back[:n], back[n:]]
 
     def _weights(self, x: Vector, out: Vector) -> bool:
         """e^u (V,) up to a factor; False where it would leave the range."""
@@ -173,28 +193,36 @@ class DenseField(DensePasses):
 
     def force(self, x: Vector) -> Vector | None:
         """-grad_p L (r,)."""
-        e, r, Z, B, C = self._buffers
+        e, _, weights, B, C = self._buffers
+        Z, delta, spare, shift, r = self._parts
         if not self._weights(x, e):
             return None
-        np.dot(self.counts, e, out=Z)
-        self._renew(e, Z)
-        delta = self._moments.dot(e)
-        delta /= Z
-        np.multiply(self.labels, delta, out=r)
-        r += self._signed_values
+        for matrix, out in self._inwards:
+            np.dot(matrix, e, out=out)
+        if spare[spare.argmax()] > 0.0:  # an anchor has lost its attention
+            assert self._values is not None
+            self._anchor(e, self._values)
+            for matrix, out in self._inwards:
+                np.dot(matrix, e, out=out)
+        delta /= Z  # times y, as the values are
+        np.add(delta, self._signed_values, out=r)
         np.exp(r, out=r)
         r += 1.0
         r *= Z
-        np.divide(self.share, r, out=r)
-        np.dot(r, self._moments, out=B)
-        r *= delta
-        np.dot(r, self.counts, out=C)
-        B -= C
+        np.divide(self._inverse, r, out=r)
+        np.multiply(r, delta, out=shift)
+        if len(self._back) == 1:
+            np.dot(weights, self._back[0], out=B)
+        else:
+            np.dot(shift, self._back[0], out=B)
+            np.dot(r, self._back[1], out=C)
+            B += C
         B *= e
         # At a point of rest only rounding is left, which late in the flow, times t, would keep an integrator busy.
-        terms = float(np.abs(r, out=r).dot(Z))
-        if terms > _TINY and B.dot(B) <= (_NOTHING * terms) ** 2:
-            B.fill(0.0)
+        if (square := B.dot(B)) <= (2.0 * _NOTHING * self._largest_value) ** 2:
+            terms = float(np.abs(shift, out=shift).dot(Z))
+            if terms > _TINY and square <= (_NOTHING * terms) ** 2:
+                B.fill(0.0)
         return np.asarray(self._transposed.dot(B))
 
     def jacobian(self, x: Vector) -> Vector | None:
@@ -215,7 +243,8 @@ class DenseField(DensePasses):
         # Half of a symmetric sum: its mirror image is added.
         half = (self._transposed * (c @ slope / 2)) @ R
         half -= G.T @ (c[:, None] * mean + (np.abs(c) * (1.0 - sigma) / 2)[:, None] * G)
-        return half + half.T
+        value: Vector | None = half + half.T
+        return value
 
     def observe(self, path: Vector, top: NDArray[np.integer[Any]], gamma: Vector) -> Vector | None:
         """(L - L*, least attention on a top token) at the points (k, r) of a path, (2, k); see `passes.loss_gap`."""

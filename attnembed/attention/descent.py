@@ -21,8 +21,8 @@ from attnembed._validation import check_integer, check_positive, freeze
 from attnembed.attention.data import TokenDataset
 from attnembed.attention.flow import _ClsField
 from attnembed.attention.model import AttentionModel
+from attnembed.clocks import direction
 from attnembed.errors import InputError
-from attnembed.integration import direction
 from attnembed.losses import Loss, check_loss, logistic
 from attnembed.results import Record, Result, Status
 

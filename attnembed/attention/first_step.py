@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from attnembed._validation import check_positive, freeze
 from attnembed.attention.data import TokenDataset
 from attnembed.attention.model import AttentionModel
 from attnembed.attention.parameters import check_model
-from attnembed.attention.theory.one_step import bound, predict
+from attnembed.attention.theory.one_step import OneStepPrediction, bound, predict
 from attnembed.errors import InputError
 from attnembed.losses import Loss, check_loss, logistic
 from attnembed.results import Record
@@ -25,7 +26,7 @@ __all__ = ["OneStepResult", "one_step"]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class OneStepResult(Record):
-    """A step, what the theory says of it, and the distance between the two.
+    """A step, what the theory says of it, and the distance between the two, each computed when it is first asked for.
 
     Attributes
     ----------
@@ -39,12 +40,46 @@ class OneStepResult(Record):
     """
 
     model: AttentionModel
-    predicted_E: Floats
-    error: Floats
-    bound: Floats
-    slope: float
-    measured_slope: float
     step_size: float
+    _start: AttentionModel
+    _data: TokenDataset
+    _loss: Loss
+
+    @cached_property
+    def predicted_E(self) -> Floats:
+        return self._prediction.E
+
+    @cached_property
+    def error(self) -> Floats:
+        return freeze(_row_norms(self.model.E - self.predicted_E))
+
+    @cached_property
+    def bound(self) -> Floats:
+        return bound(*self._parameters, self._data, self.step_size, self._loss).embedding
+
+    @cached_property
+    def slope(self) -> float:
+        return self._prediction.slope
+
+    @cached_property
+    def measured_slope(self) -> float:
+        alpha = self._data.signed_frequency
+        moved = self.model.token_values - self._start.E @ self._start.v
+        return float(moved @ alpha / (alpha @ alpha)) if alpha.any() else float("nan")
+
+    @cached_property
+    def _parameters(self) -> tuple[Floats, Floats, Floats]:
+        E, p, v = (np.asarray(x, dtype=np.float64) for x in (self._start.E, self._start.p, self._start.v))
+        return E, p, v
+
+    @cached_property
+    def _prediction(self) -> OneStepPrediction:
+        # The model and the data have been checked, and so have the model's scores.
+        return predict(*self._parameters, self._data, self.step_size, self._loss)
+
+    def _shown(self) -> list[tuple[str, Any]]:
+        names = ("step_size", "slope", "measured_slope", "error", "bound", "predicted_E", "model")
+        return [(name, getattr(self, name)) for name in names]
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the error of every token against its bound, on new axes where none are given; returns the axes."""
@@ -53,8 +88,9 @@ class OneStepResult(Record):
         return plotting.plot_bounds(self.error, self.bound, ax=ax)
 
 
-def _lengths(rows: Floats) -> Floats:
-    return np.sqrt(np.einsum("sk,sk->s", rows, rows))
+def _row_norms(rows: Floats) -> Floats:
+    value: Floats = np.sqrt(np.einsum("sk,sk->s", rows, rows))
+    return value
 
 
 def one_step(
@@ -78,7 +114,8 @@ def one_step(
     (array([ 0.5, -0.5,  0. ]), 0.0)
     """
     eta = check_positive("step_size", step_size)
-    check_model(model)
+    if type(model) is not AttentionModel:  # which has been checked
+        check_model(model)
     kind = check_loss(loss)
     A, B = model.loss_and_grads(data, loss=kind)[1].E_factors
     with np.errstate(over="ignore", invalid="ignore"):
@@ -89,18 +126,4 @@ def one_step(
     if not np.isfinite(E).all():
         expected = f"must leave the embeddings finite in {E.dtype}"
         raise InputError("step_size", expected, got=f"{eta:g}", hint="take a smaller step")
-    after = model.replace(E=E)
-    # The model and the data have been checked, and so have the model's scores.
-    E0, p0, v0 = (np.asarray(x, dtype=np.float64) for x in (model.E, model.p, model.v))
-    prediction = predict(E0, p0, v0, data, eta, kind)
-    alpha = data.signed_frequency
-    moved = after.token_values - model.E @ model.v
-    return OneStepResult(
-        model=after,
-        predicted_E=freeze(prediction.E),
-        error=freeze(_lengths(after.E - prediction.E)),
-        bound=freeze(bound(E0, p0, v0, data, eta, kind).embedding),
-        slope=prediction.slope,
-        measured_slope=float(moved @ alpha / (alpha @ alpha)) if alpha.any() else float("nan"),
-        step_size=eta,
-    )
+    return OneStepResult(model._with_embeddings(E), eta, model, data, kind)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from attnembed._notebook import CLOCK_LABELS, Curve
+from attnembed._options import with_options
 from attnembed._typing import Doubles
 from attnembed._validation import check_choice, check_function, check_integer, check_positive, check_share, freeze
 from attnembed.attention.data import TokenDataset, check_data
@@ -21,9 +22,10 @@ from attnembed.attention.parameters import check_model, check_scores, check_size
 from attnembed.attention.passes import AnchoredPass, TokenPasses, loss_gap
 from attnembed.attention.selection import TokenValues, select, top_tokens
 from attnembed.attention.theory.rates import asymptotics
+from attnembed.clocks import CLOCKS, Clock, check_clock
 from attnembed.errors import InputError
 from attnembed.gibbs import probabilities
-from attnembed.integration import CLOCKS, Clock, FlowPath, FlowPoint, FlowState, Trajectory, check_clock, follow
+from attnembed.integration import FlowPath, FlowPoint, FlowState, Trajectory, follow
 from attnembed.losses import Loss, check_loss, logistic
 from attnembed.results import Status
 
@@ -88,6 +90,18 @@ class FlowResult(FlowPath):
         ]
 
 
+class FlowOptions(TypedDict, total=False):
+    """The options of `gradient_flow` that say how accurate it is and where it ends early."""
+
+    score_step: float
+    rtol: float
+    atol: float
+    stop_attention: float | None
+    stop_norm: float | None
+    max_nfev: int
+
+
+@with_options(FlowOptions, score_step=0.1, rtol=1e-8, atol=1e-10, stop_attention=None, stop_norm=None, max_nfev=20_000)
 def gradient_flow(
     model: AttentionModel,
     data: TokenDataset,
@@ -96,13 +110,8 @@ def gradient_flow(
     until: float = 40.0,
     loss: Loss | str = logistic,
     geometry: Geometry = "l2",
-    score_step: float = 0.1,
-    rtol: float = 1e-8,
-    atol: float = 1e-10,
-    stop_attention: float | None = None,
-    stop_norm: float | None = None,
     callback: Callable[[FlowState], bool | None] | None = None,
-    max_nfev: int = 20_000,
+    **options: Unpack[FlowOptions],
 ) -> FlowResult:
     """Follow dp/dt = -grad_p L from the model's p, or steepest descent in another geometry.
 
@@ -150,50 +159,30 @@ def gradient_flow(
     if not euclidean and clock == "time":
         raise InputError("clock", f"must be 'arclength' for geometry={geometry!r}", got=repr(clock))
     clock, until = check_clock("arclength" if clock == "log_time" and not euclidean else clock, until)
-    score_step = check_positive("score_step", score_step)
-    rtol, atol = check_positive("rtol", rtol), check_positive("atol", atol)
-    if stop_attention is not None:
-        check_share("stop_attention", stop_attention, closed="neither")
-    if stop_norm is not None:
-        check_positive("stop_norm", stop_norm)
-    max_nfev = check_integer("max_nfev", max_nfev, minimum=1)
-
+    options = _checked(options)
     field = _ClsField(model, data, kind, span=euclidean)
     if euclidean and clock == "arclength" and not np.any(field.force(np.zeros(field.rank))[0]):
         raise InputError(
             "model", "must have a nonzero gradient in p for clock='arclength'", got="zero", hint="use clock='log_time'"
         )
 
-    stops: dict[str, Callable[[Doubles], float]] = {}
-    if stop_norm is not None:
-        stops[f"||p|| = {stop_norm:g}"] = lambda x: float(np.linalg.norm(field.lift(x)) - stop_norm)
-    if stop_attention is not None:
-        stops[f"top attention = {stop_attention:g}"] = lambda x: field.observe(x)[1] - stop_attention
-
-    report = None
-    if callback is not None:
-        listener = callback
-
-        def report(point: FlowPoint) -> bool | None:
-            return listener(FlowState(field.lift(point.x), point.log_time, point.arclength, point.nfev))
-
+    start = np.zeros(field.rank) if euclidean else field.start
+    ending: dict[str, Any] = {
+        "until": until,
+        "stops": _stops(field, options["stop_norm"], options["stop_attention"]),
+        "callback": _listening(field, callback),
+        "max_nfev": options["max_nfev"],
+    }
     if euclidean:
-        run = follow(
-            field, np.zeros(field.rank), clock=clock, until=until, rtol=rtol, atol=atol, stops=stops,
-            callback=report, max_nfev=max_nfev, title="gradient flow",
-        )  # fmt: skip
+        ending |= {"rtol": options["rtol"], "atol": options["atol"], "title": "gradient flow"}
+        run = follow(field, start, clock=clock, **ending)
     else:
-        run = follow_geometry(
-            field, field.start, shape, until=until, score_step=score_step, stops=stops, callback=report,
-            max_nfev=max_nfev,
-        )  # fmt: skip
+        run = follow_geometry(field, start, shape, score_step=options["score_step"], **ending)
     gaps, attention = field.observe_path(run.x)
     path = field.lift(run.x)
+    end = model.replace(p=path[-1])
     status, message = _judge(field, run)
-    end, level = model.replace(p=path[-1]), float(attention[-1])
-    message += f"; attention on the top token is at least {_floor(level, field.missing(run.x[-1]))} in every sequence"
-    if level < 0.5:
-        message += f": {_what_was_selected(end, data, kind)}"
+    message += _attained(field, run, end, float(attention[-1]), kind)
     return FlowResult(
         status=status,
         message=message,
@@ -210,6 +199,42 @@ def gradient_flow(
         nfev=run.nfev,
         njev=run.njev,
     )
+
+
+def _checked(options: FlowOptions) -> FlowOptions:
+    positive = {name: check_positive(name, options[name]) for name in ("score_step", "rtol", "atol")}
+    if (share := options["stop_attention"]) is not None:
+        check_share("stop_attention", share, closed="neither")
+    if (norm := options["stop_norm"]) is not None:
+        check_positive("stop_norm", norm)
+    check_integer("max_nfev", options["max_nfev"], minimum=1)
+    return cast(FlowOptions, {**options, **positive})
+
+
+def _stops(field: _ClsField, norm: float | None, attention: float | None) -> dict[str, Callable[[Doubles], float]]:
+    """What ends the flow before its time, by the text of the message."""
+    stops: dict[str, Callable[[Doubles], float]] = {}
+    if norm is not None:
+        stops[f"||p|| = {norm:g}"] = lambda x: float(np.linalg.norm(field.lift(x)) - norm)
+    if attention is not None:
+        stops[f"top attention = {attention:g}"] = lambda x: field.observe(x)[1] - attention
+    return stops
+
+
+def _listening(
+    field: _ClsField, callback: Callable[[FlowState], bool | None] | None
+) -> Callable[[FlowPoint], bool | None] | None:
+    """The callback, called with p instead of its coordinates."""
+    if callback is None:
+        return None
+    return lambda point: callback(FlowState(field.lift(point.x), point.log_time, point.arclength, point.nfev))
+
+
+def _attained(field: _ClsField, run: Trajectory, end: AttentionModel, level: float, loss: Loss) -> str:
+    """What the message says of the attention at the end of a flow, where the least of the top tokens has ``level``."""
+    floor = _floor(level, field.missing(run.x[-1]))
+    text = f"; attention on the top token is at least {floor} in every sequence"
+    return text if level >= 0.5 else f"{text}: {_what_was_selected(end, field.data, loss)}"
 
 
 def _floor(attention: float, missing: float) -> str:
@@ -303,7 +328,8 @@ class _ClsField:
 
     # A thousand small products: BLAS would wake its threads for each of them, these two loops never do.
     def _scores(self, x: Doubles) -> Doubles:
-        return self.scores + np.vecdot(self.embeddings, x)
+        value: Doubles = self.scores + np.vecdot(self.embeddings, x)
+        return value
 
     def force(self, x: Doubles) -> tuple[Doubles, float]:
         if self._dense is not None and (force := self._dense.force(x)) is not None:

@@ -106,14 +106,14 @@ def follow_geometry(
             if not np.isfinite(x).all():
                 status, message = Status.NOT_FINITE, "the step is not finite after"
                 break
-            length = float(np.linalg.norm(x, q))
-            if length <= _RESTS * h:
+            norm = float(np.linalg.norm(x, q))
+            if norm <= _RESTS * h:
                 status, message = Status.CONVERGED, "p rests at a stationary point, at"
                 break
             share, reached = _first_stop(stops, points[-1], x)
             points.append(stepper.take(x, share))
-            lengths.append(until if share == 1 and length >= left * (1 - 1e-9) else lengths[-1] + share * length)
-            log_times.append(float(np.logaddexp(log_times[-1], np.log(share * length) - log_speed)))
+            lengths.append(until if share == 1 and norm >= left * (1 - 1e-9) else lengths[-1] + share * norm)
+            log_times.append(float(np.logaddexp(log_times[-1], np.log(share * norm) - log_speed)))
     advice = ": raise score_step or max_nfev" if status is Status.MAX_ITERATIONS else ""
     return Trajectory(
         x=np.array(points),
@@ -211,7 +211,8 @@ def _into_cross_polytope(x: Doubles) -> Doubles:
     falling = np.sort(sizes)[::-1]
     excess = (np.cumsum(falling) - 1) / np.arange(1, x.size + 1)
     threshold = excess[np.flatnonzero(falling > excess)[-1]]
-    return np.sign(x) * np.maximum(sizes - threshold, 0.0)
+    value: Doubles = np.sign(x) * np.maximum(sizes - threshold, 0.0)
+    return value
 
 
 class _Mirror:

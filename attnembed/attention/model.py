@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import ArrayLike
 
-from attnembed._files import Member, read_checked, write_npz
+from attnembed._deprecation import moved
+from attnembed._files import Member, PathLike, read_checked, write_npz
 from attnembed._frozen import KeepsFrozen
 from attnembed._sparse import with_values
 from attnembed._typing import Floats
@@ -33,18 +34,24 @@ from attnembed.attention.passes import AnchoredPass, TokenSums, token_sums
 from attnembed.attention.products import embedding_product, embedding_transpose_product, rank_two, two_columns
 from attnembed.errors import DataFileError, InputError
 from attnembed.gibbs import probabilities
+from attnembed.gradients import Gradients
 from attnembed.losses import Loss, check_loss, logistic
-from attnembed.results import Record, Shown
+from attnembed.results import Shown
 
-__all__ = ["AttentionModel", "Gradients"]
+__all__ = ["AttentionGradients", "AttentionModel"]
 
 
-_TYPES = (np.float32, np.float64)
-_ARCHIVE = {"E": Member(_TYPES, ("V", "d")), "p": Member(_TYPES, ("d",)), "v": Member(_TYPES, ("d",))}
+FLOATS = (np.float32, np.float64)
+# What a file of the model holds.
+MEMBERS = {"E": Member(FLOATS, ("V", "d")), "p": Member(FLOATS, ("d",)), "v": Member(FLOATS, ("d",))}
+
+Model = TypeVar("Model")
+# Entries of E up to which setting up its gradient takes more time than forming it.
+_FEW = 4096
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Gradients(Record):
+class AttentionGradients(Gradients):
     """Gradients of the loss in E, p and v, the first kept as a matrix of rank two.
 
     ``E_factors`` = (A, B), each (V,), with grad_E L = -(A v^T + B p^T); ``E`` (V, d) is formed when first asked for.
@@ -58,15 +65,28 @@ class Gradients(Record):
     log_scale: float
     _directions: tuple[Floats, Floats]
 
+    def _names(self) -> tuple[str, ...]:
+        return "E", "p", "v"
+
     @cached_property
     def E(self) -> Floats:
         """grad_E L = -(A v^T + B p^T), (V, d)."""
+        if self.E_factors[0].size * self.p.size <= _FEW:
+            return self._small_E()
         return self.write_E(np.empty((self.E_factors[0].size, self.p.size), dtype=self.p.dtype))
 
     def write_E(self, out: Floats) -> Floats:
         """The same, written into ``out`` (V, d); a loop that passes its own array saves the allocation."""
         check_shape("out", out, (self.E_factors[0].size, self.p.size))
+        if out.size <= _FEW:
+            out[...] = self._small_E()
+            return out
         return rank_two(-two_columns(*self.E_factors), two_columns(*self._directions).T, out)
+
+    def _small_E(self) -> Floats:
+        v, p = self._directions
+        out: Floats = np.array(self.E_factors).T.dot(np.array((-v, -p)))
+        return out
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -157,12 +177,14 @@ class AttentionModel(KeepsFrozen, Shown):
         """A model with some of E, p, v exchanged."""
         check_names(others, "E, p and v")
         if p is None and v is None and type(E) is np.ndarray and E.dtype == self.E.dtype and E.shape == self.E.shape:
-            model = AttentionModel.__new__(AttentionModel)  # the others have been checked and are read-only
-            fields = ("E", freeze(np.array(as_real_array("E", E, ndim=2), order="C"))), ("p", self.p), ("v", self.v)
-            for name, value in fields:
-                object.__setattr__(model, name, value)
-            return model
+            return self._with_embeddings(np.array(as_real_array("E", E, ndim=2), order="C"))
         return AttentionModel(self.E if E is None else E, self.p if p is None else p, self.v if v is None else v)
+
+    def _with_embeddings(self, E: Floats) -> AttentionModel:
+        """The model with E, an array of the same shape and type, finite, which is not copied but made read-only."""
+        model = AttentionModel.__new__(AttentionModel)  # p and v have been checked and are read-only
+        vars(model).update(E=freeze(E), p=self.p, v=self.v)
+        return model
 
     def output(self, data: TokenDataset) -> Floats:
         """f_i, (n,), between the smallest and the largest value g_s in the sequence."""
@@ -178,7 +200,7 @@ class AttentionModel(KeepsFrozen, Shown):
         """L = mean_i l(y_i f_i), l(z) = log(1 + e^{-z}) or another ``loss``: a `losses.Loss` or the name of one."""
         return self._sums(data, loss).loss
 
-    def loss_and_grads(self, data: TokenDataset, *, loss: Loss | str = logistic) -> tuple[float, Gradients]:
+    def loss_and_grads(self, data: TokenDataset, *, loss: Loss | str = logistic) -> tuple[float, AttentionGradients]:
         """The loss and its exact gradients in E (as two factors), p and v; see `passes` for the formulas.
 
         ``loss`` is a `losses.Loss`, or the name of one; logistic by default.
@@ -197,7 +219,7 @@ class AttentionModel(KeepsFrozen, Shown):
                 value, A, B, grad_p, grad_v = found
                 for array in (A, B, grad_p, grad_v):
                     array.flags.writeable = False
-                return value, Gradients(grad_p, grad_v, (A, B), grad_p, 0.0, (self.v, self.p))
+                return value, AttentionGradients(grad_p, grad_v, (A, B), grad_p, 0.0, (self.v, self.p))
         sums = self._sums(data, loss)
         A, B = (freeze(factor.astype(self.E.dtype, copy=False)) for factor in (sums.A, sums.B))
         peak = float(np.abs(sums.scaled_B).max()) or 1.0  # float32 would lose a small B
@@ -208,7 +230,8 @@ class AttentionModel(KeepsFrozen, Shown):
             suspect = not math.isfinite(grad_p @ grad_v)  # one product instead of two scans
         if suspect:
             self._finite("gradients", grad_p, grad_v)
-        return sums.loss, Gradients(grad_p, grad_v, (A, B), scaled, sums.log_scale + np.log(peak), (self.v, self.p))
+        log_scale = sums.log_scale + np.log(peak)
+        return sums.loss, AttentionGradients(grad_p, grad_v, (A, B), scaled, log_scale, (self.v, self.p))
 
     def hessian_p(self, data: TokenDataset, *, loss: Loss | str = logistic) -> Floats:
         """Second derivative of the loss in p, (d, d), symmetric."""
@@ -240,20 +263,14 @@ class AttentionModel(KeepsFrozen, Shown):
         """Share of sequences with y_i f_i > 0, in [0, 1]; an output of exactly 0 counts as wrong."""
         return float(np.mean(self.output(data) * data.labels > 0))
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: PathLike) -> None:
         """Write E, p and v to an npz archive (no pickle), atomically."""
         write_npz(path, E=self.E, p=self.p, v=self.v)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> AttentionModel:
+    def load(cls, path: PathLike) -> AttentionModel:
         """Read a model written by `save`; anything malformed raises DataFileError."""
-        arrays = read_checked(path, _ARCHIVE)
-        if len({array.dtype for array in arrays.values()}) > 1:
-            raise DataFileError(path, "must hold E, p and v of one type")
-        try:
-            return cls(**arrays)
-        except InputError as error:
-            raise DataFileError(path, f"does not hold a model: {error}") from error
+        return read_parameters(path, MEMBERS, cls)
 
     def _check(self, data: TokenDataset) -> None:
         check_data(data, self.vocab_size)
@@ -289,3 +306,19 @@ class AttentionModel(KeepsFrozen, Shown):
 
     def __repr__(self) -> str:
         return f"AttentionModel(vocab_size={self.vocab_size}, dim={self.dim}, dtype={self.E.dtype})"
+
+
+def read_parameters(path: PathLike, members: Mapping[str, Member], build: Callable[..., Model]) -> Model:
+    """The model of the arrays in a file, which must be of one type; anything malformed raises DataFileError."""
+    arrays = read_checked(path, members)
+    if len({array.dtype for array in arrays.values()}) > 1:
+        *names, last = members
+        raise DataFileError(path, f"must hold {', '.join(names)} and {last} of one type")
+    try:
+        return build(**arrays)
+    except InputError as error:
+        raise DataFileError(path, f"does not hold a model: {error}") from error
+
+
+# It had this name once.
+__getattr__ = moved(__name__, {"Gradients": f"{__name__}:AttentionGradients"})

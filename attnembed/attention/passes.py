@@ -61,7 +61,8 @@ class TokenSums(Record):
     @property
     def B(self) -> Floats:
         """B_s = sum_i c_i a_is (g_s - f_i), (V,)."""
-        return self.scaled_B * np.exp(self.log_scale)
+        value: Floats = self.scaled_B * np.exp(self.log_scale)
+        return value
 
 
 def token_sums(data: TokenDataset, token_scores: Floats, token_values: Floats, loss: Loss = logistic) -> TokenSums:
@@ -223,7 +224,8 @@ class AnchoredPass:
         G = with_values(counts, self.slope) @ E
         mean_E = with_values(counts, self.softmax.probability) @ E
         half = G.T @ (self._curvature[:, None] / 2 * G + y * mean_E) - (E.T * (self.scaled_B / 2)) @ E
-        return half + half.T
+        value: Floats = half + half.T
+        return value
 
     def scaled_hessian_vector(self, E: Floats, x: Floats) -> Floats:
         """(Hess_p L) x / exp(log_scale), (d,), at the cost of one sparse pass."""
@@ -239,7 +241,8 @@ class AnchoredPass:
     def _curvature(self) -> Floats:
         """k_i = l''/(-l') at y_i f_i times the factor that turns G_i / exp(log_scale) into grad f_i, (n,)."""
         # A sequence whose weight is e^700 below the largest contributes nothing; the clip keeps 0 * inf out.
-        return self.loss.curvature(self.margins) * np.exp(np.minimum(self.log_scale - self._log_weight, 700.0))
+        value: Floats = self.loss.curvature(self.margins) * np.exp(np.minimum(self.log_scale - self._log_weight, 700.0))
+        return value
 
 
 def loss_gap(

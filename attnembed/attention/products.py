@@ -68,7 +68,8 @@ def embedding_transpose_product(E: Floats, F: Floats) -> Floats:
             total += partial.sum(axis=0)
         return total
 
-    return np.sum(threads.share(task, _even_parts(len(E), E.nbytes)), axis=0)
+    value: Floats = np.sum(threads.share(task, _even_parts(len(E), E.nbytes)), axis=0)
+    return value
 
 
 def rank_two(F: Floats, X: Floats, out: Floats | None = None) -> Floats:
@@ -96,10 +97,12 @@ def count_product(matrix: sp.csc_array, W: Floats) -> Floats:
     # CSR form of the same product gathers and takes 1.4 times as long. Hence the two orientations of the counts.
     count = _thread_count(12 * matrix.nnz)
     if count == 1:
-        return matrix @ W
+        value: Floats = matrix @ W
+        return value
     inner = np.searchsorted(matrix.indptr, np.linspace(0, matrix.nnz, count + 1)[1:-1])
     parts = _parts(np.r_[0, inner, matrix.shape[1]])
-    return np.sum(threads.share(lambda part: _columns(matrix, part) @ W[part], parts), axis=0)
+    value = np.sum(threads.share(lambda part: _columns(matrix, part) @ W[part], parts), axis=0)
+    return value
 
 
 def _columns(matrix: sp.csc_array, part: slice) -> sp.csc_array:

@@ -1,15 +1,14 @@
-"""Parts of a data set: minibatches, and a random share of each class."""
+"""A random share of each class of a data set."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from attnembed._typing import Ints
 from attnembed._validation import RNGLike, as_rng, check_share
 from attnembed.attention.data import TokenDataset, check_data
 from attnembed.errors import InputError
 
-__all__ = ["rows_of", "split_dataset"]
+__all__ = ["split_dataset"]
 
 
 def split_dataset(data: TokenDataset, share: float, *, rng: RNGLike = None) -> tuple[TokenDataset, TokenDataset]:
@@ -33,9 +32,4 @@ def split_dataset(data: TokenDataset, share: float, *, rng: RNGLike = None) -> t
         if rows.size < 2:
             raise InputError("data", "must have two sequences of each class to split", got=f"{rows.size} of {sign:+g}")
         inside[rng.permutation(rows)[: min(max(round(share * rows.size), 1), rows.size - 1)]] = True
-    return rows_of(data, np.flatnonzero(~inside)), rows_of(data, np.flatnonzero(inside))
-
-
-def rows_of(data: TokenDataset, rows: Ints) -> TokenDataset:
-    """Some sequences of a data set that has been checked; one class is enough for a minibatch."""
-    return TokenDataset._trusted(data.counts[rows], data.labels[rows], data.vocab)
+    return data.subset(np.flatnonzero(~inside)), data.subset(np.flatnonzero(inside))

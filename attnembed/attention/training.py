@@ -10,23 +10,23 @@ import functools
 import numbers
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, ParamSpec
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, ParamSpec, Unpack
 
 import numpy as np
 from scipy.linalg.blas import get_blas_funcs
 
 from attnembed._deprecation import renamed, warn_deprecated
-from attnembed._files import PathLike
 from attnembed._notebook import Curve, history_curves
+from attnembed._options import with_options
 from attnembed._typing import Floats, Ints
-from attnembed._validation import RNGLike, check_share, freeze, shown
+from attnembed._validation import check_share, freeze, shown
 from attnembed.attention.data import TokenDataset, check_data
 from attnembed.attention.model import AttentionModel
 from attnembed.attention.passes import TokenSums, token_sums
 from attnembed.attention.products import embedding_product, embedding_transpose_product, rank_two, two_columns
-from attnembed.attention.splitting import rows_of, split_dataset
+from attnembed.attention.splitting import split_dataset
 from attnembed.errors import InputError, InputTypeError
-from attnembed.fit import EpochState, NotFiniteError, Row, Trainee, as_score, check_metric, fit
+from attnembed.fit import EpochState, FitOptions, NotFiniteError, Row, Trainee, as_score, check_metric, fit
 from attnembed.losses import Loss, check_loss, logistic
 from attnembed.optim import (
     SGD,
@@ -124,6 +124,16 @@ def _with_old_options(function: Callable[P, TrainResult]) -> Callable[P, TrainRe
 
 @renamed(epochs="n_epochs", monitor="metric")
 @_with_old_options
+@with_options(
+    FitOptions,
+    n_epochs=100,
+    batch_size=None,
+    patience=None,
+    checkpoint=None,
+    checkpoint_every=10,
+    resume=True,
+    rng=None,
+)
 def train(
     model: AttentionModel,
     data: TokenDataset,
@@ -131,17 +141,11 @@ def train(
     params: Sequence[str] = ("E", "p"),
     loss: Loss | str = logistic,
     optimizer: Optimizer | None = None,
-    n_epochs: int = 100,
-    batch_size: int | None = None,
     schedule: Schedule | None = None,
     validation: TokenDataset | float | None = None,
     metric: Metric = "accuracy",
-    patience: int | None = None,
     callback: Callable[[TrainState], object] | None = None,
-    checkpoint: PathLike | None = None,
-    checkpoint_every: int = 10,
-    resume: bool = True,
-    rng: RNGLike = None,
+    **options: Unpack[FitOptions],
 ) -> TrainResult:
     """Minimise the mean loss over the chosen parameters, that is the logistic loss unless another is given.
 
@@ -184,16 +188,10 @@ def train(
     if not isinstance(model, AttentionModel):
         raise InputTypeError("model", "must be an AttentionModel", got=type(model).__name__)
     check_data(data, model.vocab_size)
-    names, kind = _check_params(params), check_loss(loss)
+    names, kind, batch_size = _check_params(params), check_loss(loss), options["batch_size"]
     optimizer = Adam(step_size=0.01) if optimizer is None else check_optimizer("optimizer", optimizer)
     schedule, metric = check_schedule("schedule", schedule), check_metric(metric)
-    if isinstance(validation, TokenDataset):
-        check_data(validation, model.vocab_size, "validation")
-    elif validation is not None:
-        if not isinstance(validation, numbers.Real):
-            got = type(validation).__name__
-            raise InputTypeError("validation", "must be a TokenDataset, or a share between 0 and 1", got=got)
-        check_share("validation", validation, closed="neither")
+    _check_validation(validation, model.vocab_size)
 
     def make(rng: np.random.Generator) -> _Descent:
         rest, held = data, validation
@@ -215,15 +213,9 @@ def train(
             # Only where it is another one: a checkpoint from before there was a choice is one of the logistic loss.
             **({} if kind is logistic else {"loss": kind}),
         },
-        n_epochs=n_epochs,
-        batch_size=batch_size,
         validated=validation is not None,
-        patience=patience,
         callback=callback,
-        checkpoint=checkpoint,
-        checkpoint_every=checkpoint_every,
-        resume=resume,
-        rng=rng,
+        **options,
     )
     return TrainResult(
         status=fitted.status,
@@ -278,7 +270,7 @@ class _Descent(Trainee):
             self._step(self.sums)
         else:
             for batch in batches:
-                self._step(self._sums(rows_of(self.data, np.sort(batch))))
+                self._step(self._sums(self.data.subset(np.sort(batch))))
         self.sums = self._sums(self.data)
         return self._row(self.sums)
 
@@ -330,6 +322,16 @@ class _Descent(Trainee):
             rate, keep = self.optimizer.rates("E", eta)
             self.gemm(rate, directions.T, factors.T, keep, E.T, overwrite_c=True)
         self.optimizer.update(self.arrays, grads, self.state, eta)
+
+
+def _check_validation(validation: object, vocab_size: int) -> None:
+    if isinstance(validation, TokenDataset):
+        check_data(validation, vocab_size, "validation")
+    elif validation is not None:
+        if not isinstance(validation, numbers.Real):
+            got = type(validation).__name__
+            raise InputTypeError("validation", "must be a TokenDataset, or a share between 0 and 1", got=got)
+        check_share("validation", validation, closed="neither")
 
 
 def _check_params(params: Sequence[str]) -> tuple[str, ...]:

@@ -19,22 +19,37 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import expit
 
+from attnembed._files import Member, PathLike, write_npz
 from attnembed._frozen import KeepsFrozen
 from attnembed._sparse import with_values
 from attnembed._typing import Floats
 from attnembed._validation import RNGLike, as_real_array, as_rng, check_names, check_positive, check_shape, freeze
 from attnembed.attention.data import TokenDataset, check_data
-from attnembed.attention.model import AttentionModel
+from attnembed.attention.model import FLOATS, MEMBERS, AttentionModel, read_parameters
 from attnembed.attention.parameters import check_scores
 from attnembed.gibbs import AnchoredSoftmax
+from attnembed.gradients import Gradients
 from attnembed.losses import logistic, logistic_derivative
 from attnembed.results import Shown
 
-__all__ = ["TwoLayerModel"]
+__all__ = ["TwoLayerGradients", "TwoLayerModel"]
 
 
 # The h_is are formed for so many entries at a time (1 MB in float64), never for all of the data.
 _BLOCK = 2**17
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class TwoLayerGradients(Gradients):
+    """Gradients of the loss in E (V, d), p (d,), v (d,) and W (d, d)."""
+
+    E: Floats
+    p: Floats
+    v: Floats
+    W: Floats
+
+    def _names(self) -> tuple[str, ...]:
+        return "E", "p", "v", "W"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -50,6 +65,10 @@ class TwoLayerModel(KeepsFrozen, Shown):
     v : (d,) output vector
     W : (d, d) mixing matrix, from the mean embedding of a sequence to its gate
 
+    Attributes
+    ----------
+    one_layer : the `AttentionModel` of E, p and v, which this is at W = 0
+
     Raises
     ------
     InputError
@@ -63,17 +82,14 @@ class TwoLayerModel(KeepsFrozen, Shown):
     (array([ 0.731059, -0.268941]), 1.0)
     """
 
-    E: Floats
-    p: Floats
-    v: Floats
+    one_layer: AttentionModel
     W: Floats
 
     def __init__(self, E: ArrayLike, p: ArrayLike, v: ArrayLike, W: ArrayLike) -> None:
         one_layer = AttentionModel(E, p, v)
         W = as_real_array("W", W, ndim=2, dtype=one_layer.E.dtype)
         check_shape("W", W, 2 * one_layer.p.shape, "E has shape (V, d); W has shape (d, d)")
-        for name in ("E", "p", "v"):
-            object.__setattr__(self, name, getattr(one_layer, name))
+        object.__setattr__(self, "one_layer", one_layer)
         object.__setattr__(self, "W", freeze(np.array(W, order="C")))
 
     @classmethod
@@ -98,14 +114,29 @@ class TwoLayerModel(KeepsFrozen, Shown):
         return cls(base.E, base.p, base.v, scale * rng.standard_normal((dim, dim)))
 
     @property
+    def E(self) -> Floats:
+        """(V, d) token embeddings."""
+        return self.one_layer.E
+
+    @property
+    def p(self) -> Floats:
+        """(d,) embedding of the <cls> token."""
+        return self.one_layer.p
+
+    @property
+    def v(self) -> Floats:
+        """(d,) output vector."""
+        return self.one_layer.v
+
+    @property
     def vocab_size(self) -> int:
         """Number of tokens V."""
-        return int(self.E.shape[0])
+        return self.one_layer.vocab_size
 
     @property
     def dim(self) -> int:
         """Width d."""
-        return int(self.E.shape[1])
+        return self.one_layer.dim
 
     def replace(
         self,
@@ -123,7 +154,8 @@ class TwoLayerModel(KeepsFrozen, Shown):
 
     def output(self, data: TokenDataset) -> Floats:
         """f_i, (n,), between the smallest and the largest value g_is in the sequence."""
-        return self._forward(data).softmax.expectation
+        expectation: Floats = self._forward(data).softmax.expectation
+        return expectation
 
     def loss(self, data: TokenDataset) -> float:
         """L = mean_i log(1 + e^{-y_i f_i}), > 0."""
@@ -133,8 +165,8 @@ class TwoLayerModel(KeepsFrozen, Shown):
         """Share of sequences with y_i f_i > 0, in [0, 1]; an output of exactly 0 counts as wrong."""
         return float(np.mean(self.output(data) * data.labels > 0))
 
-    def loss_and_grads(self, data: TokenDataset) -> tuple[float, dict[str, Floats]]:
-        """The loss and its exact gradients, "E" (V, d), "p" (d,), "v" (d,) and "W" (d, d), as `optim` takes them.
+    def loss_and_grads(self, data: TokenDataset) -> tuple[float, TwoLayerGradients]:
+        """The loss and its exact gradients in E (V, d), p (d,), v (d,) and W (d, d).
 
         With c_i = (y_i/n) sigma(-y_i f_i), sparse (n, V) matrices A_is = c_i a_is, B_is = c_i a_is (g_is - f_i) and
         N_is = n_is / T_i, the rows k_i of K and m_i of M (n, d), and p and v multiplying columns:
@@ -165,7 +197,16 @@ class TwoLayerModel(KeepsFrozen, Shown):
             "W": Q.T @ forward.mean,
         }
         grads = {name: freeze(-x.astype(E.dtype, copy=False)) for name, x in descent.items()}
-        return float(logistic(margins).mean()), grads
+        return float(logistic(margins).mean()), TwoLayerGradients(**grads)
+
+    def save(self, path: PathLike) -> None:
+        """Write E, p, v and W to an npz archive (no pickle), atomically."""
+        write_npz(path, E=self.E, p=self.p, v=self.v, W=self.W)
+
+    @classmethod
+    def load(cls, path: PathLike) -> TwoLayerModel:
+        """Read a model written by `save`; anything malformed raises DataFileError."""
+        return read_parameters(path, {**MEMBERS, "W": Member(FLOATS, ("d", "d"))}, cls)
 
     def _forward(self, data: TokenDataset) -> _Forward:
         check_data(data, self.vocab_size)
@@ -183,6 +224,9 @@ class TwoLayerModel(KeepsFrozen, Shown):
         check_scores(scores_values[:, 0], scores_values[:, 1], self.E.dtype)
         softmax = AnchoredSoftmax(scores_values[:, 0], scores_values[:, 1], data.counts.data, data.segments)
         return _Forward(mean, preactivation, gate, softmax)
+
+    def _shown(self) -> list[tuple[str, Any]]:
+        return [(name, getattr(self, name)) for name in ("E", "p", "v", "W")]
 
     def __repr__(self) -> str:
         return f"TwoLayerModel(vocab_size={self.vocab_size}, dim={self.dim}, dtype={self.E.dtype})"

@@ -61,7 +61,8 @@ def load_function(target: str) -> Callable[..., Any]:
         functions = [key for key in own if callable(getattr(module, key)) and not key.startswith("_")]
         hint = f"it has {', '.join(functions[:8])}" if functions else "it defines none"
         raise InputError("NAME", f"must be a function of {path}", got=repr(name), hint=hint)
-    return function
+    found: Callable[..., Any] = function
+    return found
 
 
 def claims_file(entry: Claim) -> str | None:
@@ -74,7 +75,7 @@ def _load(path: str | os.PathLike[str]) -> _Loaded:
     if str(file) in _files:
         return _files[str(file)]
     if not file.is_file():
-        raise DataFileError(path, "is not there" if not file.exists() else "must be a Python file; it is a folder")
+        raise DataFileError(path, "must be a Python file; it is a folder" if file.exists() else _absent(path))
     if file.suffix != ".py":
         raise DataFileError(path, "must be a Python file, with a name that ends in .py")
     # A name that is taken (a module of the standard library, say) stays what it is.
@@ -110,4 +111,11 @@ def _cannot_import(path: str | os.PathLike[str], file: Path, error: BaseExceptio
         frames = traceback.extract_tb(error.__traceback__)
         line = next((frame.lineno for frame in reversed(frames) if frame.filename == str(file)), None)
     told = f"{type(error).__name__}: {text}" if text else type(error).__name__
-    return DataFileError(path, f"cannot be imported: {told}", line=line)
+    return DataFileError(path, f"cannot be imported: {told}; mend the file until `python {file.name}` runs", line=line)
+
+
+def _absent(path: str | os.PathLike[str]) -> str:
+    """What to do about a file that is not there, which may be a claim of the package."""
+    if any(entry.id == str(path) for entry in claims()):
+        return f"is a claim and no file; use --ids {path}"
+    return "is not there; name a Python file with claims or functions of your own"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from attnembed.errors import InputError, InputTypeError
@@ -13,6 +14,8 @@ __all__ = ["check_problem_parameter", "draw_problem", "problem_parameter"]
 
 # Hypothesis begins with the simplest problem, whatever the seed, and with small ones for a tenth of its examples.
 _DRAWS = 10
+# A strategy whose own conditions reject this many is taken to draw nothing.
+_TRIES = 300
 
 
 class _Drawn(KeyboardInterrupt):
@@ -33,8 +36,15 @@ def problem_parameter(function: Callable[..., Any]) -> tuple[bool, Any]:
         return False, None
     try:
         hint = get_type_hints(function, include_extras=True).get(parameters[0].name)
-    except Exception:  # an annotation that only a checker can read
+    except Exception as error:  # an annotation that only a checker can read
         hint = parameters[0].annotation
+        if "Annotated" in str(hint):  # but not one that names a strategy, which would be ignored
+            raise InputError(
+                parameters[0].name,
+                "must have an annotation that can be read",
+                got=f"{type(error).__name__}: {error}",
+                hint="define the strategy at the top level of its module",
+            ) from None
     strategy = None
     if get_origin(hint) is Annotated:
         hint, *extras = get_args(hint)
@@ -71,9 +81,20 @@ def draw_problem(strategy: Any, seed: int) -> Any:
             hint="install it with: python -m pip install 'attnembed[test]'",
         ) from None
     from hypothesis import HealthCheck, Phase, find, settings
+    from hypothesis import strategies as st
     from hypothesis.errors import NoSuchExample, Unsatisfiable
 
     drawn: list[Any] = []
+    source = testing.problems() if strategy is None else strategy
+    tries = 0
+
+    @st.composite
+    def counted(draw: Any) -> Any:
+        nonlocal tries
+        tries += 1
+        if tries > _TRIES:
+            raise _Drawn
+        return draw(source)
 
     def drawing(problem: Any) -> bool:
         drawn.append(problem)
@@ -88,9 +109,6 @@ def draw_problem(strategy: Any, seed: int) -> Any:
         phases=(Phase.generate,),
         suppress_health_check=list(HealthCheck),
     )
-    try:
-        source = testing.problems() if strategy is None else strategy
-        find(source, drawing, settings=options, random=random.Random(seed))
-    except (_Drawn, NoSuchExample, Unsatisfiable):  # the last two: there are fewer
-        pass
+    with suppress(_Drawn, NoSuchExample, Unsatisfiable):  # the last two: there are fewer
+        find(counted(), drawing, settings=options, random=random.Random(seed))
     return drawn[-1] if drawn else None

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from attnembed.evidence.measurement import by_construction
 from attnembed.evidence.registry import SUBJECTS, Claim, claims
 
-__all__ = ["capitalised", "claims_page"]
+__all__ = ["capitalised", "claims_page", "verdict_texts"]
 
 _HEAD = """# Claims
 
@@ -15,19 +17,69 @@ Every statement below is measured by `attnembed verify`. A claim passes when its
 the measured value is at most its bound, or its tolerance where it is what rounding or finite time may leave. Its
 negative control, the same measurement where the statement does not apply, must exceed that limit; else the claim is
 blind. A claim whose hypotheses do not hold on the instance is vacuous. Neither counts as passed. This page is
-generated: `attnembed list --markdown > docs/claims.md`.
+generated: `attnembed list --markdown > docs/claims.md`, with the verdicts of a run where `--verdicts` names its file.
+
+Of each claim the table has the statement, where it is from and the verdict; below it come the formulas, hypotheses and
+controls. F1 to F8 are the statements about the flow that the derivation pages prove.
+"""
+
+_SOURCES = """## Sources
+
+- [WSOM25] Wu, Shevchenko, Oymak, Mondelli: *Attention with Trained Embeddings Provably Selects Important Tokens*, arXiv
+  2505.17282.
+- [TLTO23] Tarzanagh, Li, Zhang, Oymak: *Max-Margin Token Selection in Attention Mechanism*, arXiv 2306.13596.
+- [VDT24] Vasudeva, Deora, Thrampoulidis, arXiv 2402.05738.
+- [JTA24] Julistiono, Tarzanagh, Azizan, arXiv 2410.14581.
+- [SO19] Shevchenko, Osokin: *Scaling Matters in Deep Structured-Prediction Models*, arXiv 1902.11088.
 """
 
 
-def claims_page() -> str:
-    """The claims as one Markdown page, a section each: statement, formula, hypotheses, control, source."""
+def claims_page(verdicts: Mapping[str, str] | None = None) -> str:
+    """The claims as one Markdown page: a table of all, then a section each with formula, hypotheses and control.
+
+    ``verdicts`` has a text for each id, as `verdict_texts` makes them; without it the table has no such column.
+    """
     parts = [_HEAD]
-    for subject in SUBJECTS:
-        entries = claims(subject)
+    groups = {subject: claims(subject) for subject in SUBJECTS}
+    for subject, entries in groups.items():
+        if entries:
+            parts.append(_table(subject, entries, verdicts))
+    parts.append(_SOURCES)
+    for subject, entries in groups.items():
         if entries:
             parts.append(f"## {subject.capitalize()}\n")
             parts += [_section(entry) for entry in entries]
     return "\n".join(parts)
+
+
+def verdict_texts(report: Mapping[str, Any]) -> dict[str, str]:
+    """The verdicts of a report in plain values, as `attnembed verify --json` writes them, in a few words each."""
+    texts = {}
+    for result in report["results"]:
+        ratio = result["best_ratio"]
+        near = "" if ratio is None else f", within {ratio:.2g} of its bound"
+        skipped = f", {result['skipped']} skipped" if result["skipped"] else ""
+        texts[result["id"]] = f"{result['verdict']}: {result['held']} of {result['instances']}{skipped}{near}"
+    return texts
+
+
+def _table(subject: str, entries: tuple[Claim, ...], verdicts: Mapping[str, str] | None) -> str:
+    heads = ["claim", "statement", "source", *(["verdict"] if verdicts is not None else [])]
+    lines = [f"## All claims: {subject}", "", f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
+    for entry in entries:
+        page = entry.derivation.rpartition("/")[2].removesuffix(".md")
+        proof = f"[{page}]({entry.derivation})" if entry.derivation else ""
+        source = "; ".join(part for part in (entry.reference, proof) if part)
+        cells = [f"[{entry.short_id}](#{_anchor(entry.id)})", f"{capitalised(entry.statement)}.", source]
+        if verdicts is not None:
+            cells.append(verdicts.get(entry.id, "not measured"))
+        lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+    return "\n".join([*lines, ""])
+
+
+def _anchor(id: str) -> str:
+    """That of a heading on GitHub: lower case, hyphens for blanks, no punctuation."""
+    return re.sub(r"[^\w\- ]", "", id.lower()).replace(" ", "-")
 
 
 def _section(entry: Claim) -> str:

@@ -179,7 +179,7 @@ def _measure(entry: Claim, seed: int) -> Measured:
         if entry.takes_problem:
             problem = draw_problem(entry.problems, int(rng.integers(2**32)))
             if problem is None:
-                absent = "no problem was drawn that satisfies the hypotheses of the strategy"
+                absent = "the strategy draws nothing within its hypotheses; let it make them hold by construction"
             else:
                 evidence = entry.measure(problem)
         else:
@@ -187,7 +187,9 @@ def _measure(entry: Claim, seed: int) -> Measured:
     except (Exception, SystemExit) as raised:  # a claim that cannot be measured has failed, and the others still count
         error = _told(raised)
     if not error and not absent and not isinstance(evidence, Evidence):
-        error = f"the measurement must return Evidence; got {type(evidence).__name__}"
+        error = (
+            f"the measurement must return Evidence; got {type(evidence).__name__}; end it with return ae.Evidence(...)"
+        )
     return Measured(
         seed, None if error or absent else evidence, time.perf_counter() - start, error=error, absent=absent
     )

@@ -13,9 +13,10 @@ from attnembed.experiments.tasks import CHAIN_OBJECTIVES, FLOAT, Split, Task
 from attnembed.structured.corpora import Sentence, load_conll2000
 from attnembed.structured.data import ChainDataset
 from attnembed.structured.features import WindowFeatures
+from attnembed.structured.layers import Dense, EmbeddingSum, Layer, Tanh
 from attnembed.structured.metrics import chunk_f1
 from attnembed.structured.model import ChainCRF
-from attnembed.structured.networks import Dense, EmbeddingSum, Layer, Network, Tanh
+from attnembed.structured.networks import Network
 
 __all__ = ["CHUNKS", "test_words"]
 

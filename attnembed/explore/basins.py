@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from itertools import product
+from typing import Any
 
 import numpy as np
 
 from attnembed._progress import Progress
+from attnembed._typing import Doubles
 from attnembed._validation import RNGLike, as_rng
 from attnembed.attention.data import TokenDataset
 from attnembed.attention.flow import gradient_flow
@@ -30,13 +32,12 @@ def _problem(rng: RNGLike) -> tuple[AttentionModel, TokenDataset]:
     return AttentionModel(np.c_[plane, 1e-9 * values], np.zeros(3), [0.0, 0.0, 1e9]), data
 
 
-def basins_page(quick: bool = False, rng: RNGLike = 0) -> str:
-    """Which local optimum the flow ends in: sliders over the two coordinates of the start, or a click in the plane."""
-    model, data = _problem(rng)
-    late = [asymptotics(model, data, tokens) for tokens in local_optima(model, data)]
-    tokens = [int(one.selected[0]) for one in late]
-    ticks = np.linspace(-_REACH, _REACH, 5 if quick else 21)
-    ends, paths = [], []
+def _flows(
+    model: AttentionModel, data: TokenDataset, tokens: list[int], ticks: Doubles
+) -> tuple[list[int], list[dict[str, Any]]]:
+    """From each start of the grid: the place in ``tokens`` of the one that is selected (-1: none), and the path."""
+    ends: list[int] = []
+    paths: list[dict[str, Any]] = []
     with Progress("basins", total=ticks.size**2) as progress:
         for y, x in product(ticks, ticks):
             flow = gradient_flow(model.replace(p=[x, y, 0.0]), data, until=_UNTIL)
@@ -56,6 +57,16 @@ def basins_page(quick: bool = False, rng: RNGLike = 0) -> str:
                 }
             )
             progress.update(len(paths))
+    return ends, paths
+
+
+def basins_page(quick: bool = False, rng: RNGLike = 0) -> str:
+    """Which local optimum the flow ends in: sliders over the two coordinates of the start, or a click in the plane."""
+    model, data = _problem(rng)
+    late = [asymptotics(model, data, tokens) for tokens in local_optima(model, data)]
+    tokens = [int(one.selected[0]) for one in late]
+    ticks = np.linspace(-_REACH, _REACH, 5 if quick else 21)
+    ends, paths = _flows(model, data, tokens, ticks)
     found = np.array(ends).reshape(ticks.size, ticks.size)
     least = min(one.loss_limit for one in late)
     payload = {

@@ -37,27 +37,12 @@ def scaling_page(quick: bool = False, rng: RNGLike = 0) -> str:
     seed = int(generator.integers(2**31))
     factors = 2.0 ** np.linspace(-8, 4, 7 if quick else 25)
     n_epochs = 3 if quick else 16
-    arms: list[dict[str, Any]] = []
+    model = ChainCRF(network, pairwise, pairwise_scale=_START)
     with Progress("scaling", total=2 * n_epochs) as progress:
-        for name, scaling in (("joint", None), ("online scaling", OnlineScaling())):
-            model = ChainCRF(network, pairwise, pairwise_scale=_START)
-            states: list[StructuredState] = []
-
-            def keep(state: StructuredState, states: list[StructuredState] = states) -> None:
-                states.append(state)
-                progress.update(len(arms) * n_epochs + len(states))
-
-            train_structured(
-                model,
-                train,
-                n_epochs=n_epochs,
-                batch_size=10,
-                optimizer=Adam(step_size=0.01),
-                scaling=scaling,
-                callback=keep,
-                rng=seed,
-            )
-            arms.append({"name": name, **_course(states, test, factors)})
+        arms = [
+            {"name": name, **_course(_train(model, train, n_epochs, scaling, seed, progress, done), test, factors)}
+            for name, scaling, done in (("joint", None, 0), ("online scaling", OnlineScaling(), n_epochs))
+        ]
     best = max(max(max(row) for row in arm["score"]) for arm in arms)
     ratios = [v for arm in arms for v in arm["log2_ratio"] if v is not None]
     span = np.log2(factors[[0, -1]])
@@ -91,6 +76,35 @@ def scaling_page(quick: bool = False, rng: RNGLike = 0) -> str:
         payload,
         "scaling",
     )
+
+
+def _train(
+    model: ChainCRF,
+    data: ChainDataset,
+    n_epochs: int,
+    scaling: OnlineScaling | None,
+    seed: int,
+    progress: Progress,
+    done: int,
+) -> list[StructuredState]:
+    """The states after each epoch."""
+    states: list[StructuredState] = []
+
+    def keep(state: StructuredState) -> None:
+        states.append(state)
+        progress.update(done + len(states))
+
+    train_structured(
+        model,
+        data,
+        n_epochs=n_epochs,
+        batch_size=10,
+        optimizer=Adam(step_size=0.01),
+        scaling=scaling,
+        callback=keep,
+        rng=seed,
+    )
+    return states
 
 
 def _course(states: list[StructuredState], test: ChainDataset, factors: Doubles) -> dict[str, Any]:

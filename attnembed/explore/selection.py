@@ -40,18 +40,13 @@ def selection_page(quick: bool = False, rng: RNGLike = 0) -> str:
         for k, size in enumerate(step_sizes):
             runs.append(_run(model, data, float(size), times, shown))
             progress.update(k + 1)
-    check = data.check_assumption()
     top = select(one_step(model, data, 100.0).model, data).top
-    kind = np.full(data.vocab_size, 2)
-    kind[np.setdiff1d(check.important, [-1])] = np.where(
-        data.signed_frequency[np.setdiff1d(check.important, [-1])] > 0, 0, 1
-    )
     payload = {
         "step_sizes": rounded(step_sizes, 3),
         "start": len(step_sizes) * 3 // 4,
         "log_time": rounded(times),
         "frequency": rounded(data.signed_frequency),
-        "kind": kind.tolist(),
+        "kind": _kinds(data).tolist(),
         "sequences": [
             {"label": int(data.labels[i]), "tokens": _tokens(data, i).tolist(), "top": int(top[i])} for i in shown
         ],
@@ -91,6 +86,14 @@ def selection_page(quick: bool = False, rng: RNGLike = 0) -> str:
     )
 
 
+def _kinds(data: TokenDataset) -> Ints:
+    """0 for a positive, 1 for a negative and 2 for an irrelevant token."""
+    important = np.setdiff1d(data.check_assumption().important, [-1])
+    kinds = np.full(data.vocab_size, 2)
+    kinds[important] = np.where(data.signed_frequency[important] > 0, 0, 1)
+    return kinds
+
+
 def _spread_out(data: TokenDataset) -> list[int]:
     """Sequences of both labels, at equal distances."""
     return sorted({int(i) for i in np.linspace(0, data.n_samples - 1, _SHOWN).round()})
@@ -98,7 +101,8 @@ def _spread_out(data: TokenDataset) -> list[int]:
 
 def _tokens(data: TokenDataset, i: int) -> Ints:
     """The token types of a sequence, in the order of their ids."""
-    return data.counts.indices[data.counts.indptr[i] : data.counts.indptr[i + 1]]
+    tokens: Ints = data.counts.indices[data.counts.indptr[i] : data.counts.indptr[i + 1]]
+    return tokens
 
 
 def _run(model: AttentionModel, data: TokenDataset, size: float, times: Doubles, shown: list[int]) -> dict[str, Any]:

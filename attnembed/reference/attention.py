@@ -136,7 +136,8 @@ def attention_hessian_p(E: ArrayLike, p: ArrayLike, v: ArrayLike, tokens: Tokens
 def _softmax(scores: Array) -> Array:
     """Softmax of a vector; the shift is a real constant, so the result stays analytic."""
     weights = np.exp(scores - scores.real.max())
-    return weights / weights.sum()
+    value: Array = weights / weights.sum()
+    return value
 
 
 def _logistic(z: Any) -> Any:

@@ -30,7 +30,7 @@ from attnembed.structured.forward_backward import (
     relative,
 )
 from attnembed.structured.long_chains import Blocks, LogEnds, cut, largest_moved, walk
-from attnembed.structured.packing import Packing
+from attnembed.structured.packing import Packing, short_rows
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -72,6 +72,7 @@ def score(unary: Floats, pairwise: Floats, labels: Ints, packing: Packing) -> Fl
     return total
 
 
+@short_rows
 def decode(unary: Floats, pairwise: Floats, packing: Packing, *, rng: np.random.Generator | None = None) -> Ints:
     """The labeling of largest score, (N,) in packed order; with ``rng`` a sample from P(Y) instead.
 
@@ -89,25 +90,24 @@ def decode(unary: Floats, pairwise: Floats, packing: Packing, *, rng: np.random.
         message = message + rng.gumbel(size=message.shape)
         if blocks is not None:
             message = blocks.gather(message)
-    if blocks is not None:
-        final = blocks.inner.last[blocks.inner.rank_of[blocks.outer.last]]
-        dead = np.flatnonzero(message[:, final].max(axis=0) == -np.inf)
-        if dead.size:
-            raise no_labeling(int(packing.order[dead[0]]))
-        return blocks.scatter(walk(message, pairwise, blocks))
-    offsets, labels, by_right = packing.offsets, np.empty(len(unary), dtype=np.intp), np.ascontiguousarray(pairwise.T)
-    for t in range(len(offsets) - 2, -1, -1):
+    final = packing.last if blocks is None else blocks.inner.last[blocks.inner.rank_of[blocks.outer.last]]
+    dead = np.flatnonzero(message[:, final].max(axis=0) == -np.inf)
+    if dead.size:
+        raise no_labeling(int(packing.order[dead[0]]))
+    return _walk(message, pairwise, packing) if blocks is None else blocks.scatter(walk(message, pairwise, blocks))
+
+
+def _walk(message: Floats, pairwise: Floats, packing: Packing) -> Ints:
+    """Labels (N,), from the last position of each sequence back: the first that maximise message + W[:, next]."""
+    offsets, labels, by_right = packing.offsets.tolist(), np.empty(message.shape[1], dtype=np.intp), pairwise.T.copy()
+    end, follow = offsets[-1], labels[:0]
+    for begin in reversed(offsets[:-1]):
         # Rows, so that the argmax over labels runs along memory.
-        here = np.ascontiguousarray(message[:, offsets[t] : offsets[t + 1]].T)
-        if t + 2 < len(offsets):
-            # The sequences that go on come first; the others end here and take the message as it is.
-            follow = labels[offsets[t + 1] : offsets[t + 2]]
-            here[: len(follow)] += by_right[follow]
-        best = here.argmax(axis=1)
-        labels[offsets[t] : offsets[t + 1]] = best
-        dead = np.flatnonzero(here[np.arange(len(best)), best] == -np.inf)
-        if dead.size:
-            raise no_labeling(int(packing.order[dead[0]]))
+        here = message[:, begin:end].T.copy()
+        # The sequences that go on come first; the others end here and take the message as it is.
+        here[: len(follow)] += by_right[follow]
+        end, follow = begin, labels[begin:end]
+        here.argmax(axis=1, out=follow)
     return labels
 
 

@@ -87,7 +87,7 @@ class Bands:
 
     @property
     def _out_width(self) -> int:
-        return self.width + 2 * self.pad - self.kernel.shape[1] + 1
+        return int(self.width + 2 * self.pad - self.kernel.shape[1] + 1)
 
     def _rows(self, height: int) -> Iterator[tuple[int, slice, slice]]:
         """For each output row, the input rows that it reads and the columns of the band that meet them."""
@@ -143,7 +143,8 @@ class Windows:
         n_in, size, _, n_out = self.kernel.shape
         # The windows are formed again: they are several times as large as x, and reading them from memory costs more.
         parts = [windows.T @ upstream[images].reshape(-1, n_out) for images, windows in self._windows(x)]
-        return np.sum(parts, axis=0).reshape(size, size, n_in, n_out).transpose(2, 0, 1, 3)
+        value: Array = np.sum(parts, axis=0).reshape(size, size, n_in, n_out).transpose(2, 0, 1, 3)
+        return value
 
     def _windows(self, x: Array) -> Iterator[tuple[slice, Array]]:
         """The windows of a few images as the rows of a matrix (windows, size size c)."""

@@ -42,7 +42,7 @@ class WindowFeatures:
     sentence stands a mark of its own. Two templates never share an id.
 
     A score that is linear in the indicators is the sum of 28 rows of a table of ``n_features`` rows: see
-    `networks.EmbeddingSum`.
+    `layers.EmbeddingSum`.
 
     Parameters
     ----------

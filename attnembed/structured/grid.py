@@ -192,7 +192,7 @@ def decode(grid: GridPotentials) -> Ints:
 
 def icm(grid: GridPotentials, max_sweeps: int = 100) -> Ints:
     """`grid_icm` on checked potentials."""
-    y = grid.unary.argmax(axis=3)
+    y: Ints = grid.unary.argmax(axis=3)
     for _ in range(max_sweeps):
         before = y
         for colour in grid.colours():

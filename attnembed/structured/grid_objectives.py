@@ -21,7 +21,7 @@ from scipy.special import entr
 
 from attnembed._typing import Floats, Ints
 from attnembed._validation import check_choice, check_positive
-from attnembed.losses import cross_entropy
+from attnembed.gibbs import cross_entropy
 from attnembed.structured.grid import decode, mean_field
 from attnembed.structured.grid_potentials import GridPotentials, Weights
 from attnembed.structured.objectives import ObjectiveValue

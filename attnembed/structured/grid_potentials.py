@@ -65,7 +65,7 @@ class GridPotentials:
 
     def score(self, y: Ints) -> Floats:
         """F of checked labels, (n,)."""
-        total = np.take_along_axis(self.unary, y[..., None], axis=3).sum(axis=(1, 2, 3))
+        total: Floats = np.take_along_axis(self.unary, y[..., None], axis=3).sum(axis=(1, 2, 3))
         for d in (0, 1):
             first, second = edge_ends(y, d)
             total = total + self.weighted(self.pairwise[d][first, second], d).sum(axis=(1, 2))

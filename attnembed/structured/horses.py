@@ -111,7 +111,8 @@ def _read_image(path: Path) -> Array:
 def _brightness(image: Array) -> Array:
     """Mean of the colours, with 1 for the brightest pixel: some masks hold 0 and 1 of 255."""
     grey = image.mean(axis=2)
-    return grey / (grey.max() or 1.0)
+    value: Array = grey / (grey.max() or 1.0)
+    return value
 
 
 def _resized(image: Array) -> Array:
@@ -125,4 +126,5 @@ def _shares(size: int) -> Array:
     edges = np.linspace(0, size, _SIDE + 1)[:, None]
     pixels = np.arange(size)
     common = np.minimum(edges[1:], pixels + 1) - np.maximum(edges[:-1], pixels)
-    return np.maximum(common, 0) * (_SIDE / size)
+    value: Array = np.maximum(common, 0) * (_SIDE / size)
+    return value

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from attnembed._typing import Floats, Ints
 from attnembed.structured.packing import Packing
 
-__all__ = ["Blocks", "ExpEnds", "LogEnds", "cut", "largest_moved", "walk"]
+__all__ = ["Blocks", "ExpEnds", "LogEnds", "carried", "cut", "largest_moved", "walk"]
 
 
 # A step of a recursion over time costs about as much as this many multiplications, in the interpreter alone.
@@ -194,6 +194,70 @@ def _exp_transfers(factor: Floats, transition: Floats, blocks: Blocks) -> tuple[
     return message[:, :, inner.rank_of], log_scale[:, inner.rank_of]
 
 
+# --- numbers carried along ----------------------------------------------------------------------------------------
+
+
+def carried(
+    start: Floats, gain: Floats, weight: Floats, matrix: Floats, packing: Packing, blocks: Blocks | None, *, right: bool
+) -> Floats:
+    """x_t = start_t + gain_t * (matrix @ (weight * x) at the neighbour before t), (K, N) in packed order.
+
+    The neighbour before t is the left one for ``right`` False, and the right one for ``right`` True, where the numbers
+    come from the end. With ``blocks`` they pass through all blocks side by side: in each, x is affine in what enters.
+    """
+    if blocks is None:
+        return _carried(start.copy(), gain, weight, matrix, packing, right=right)
+    inner, outer = blocks.inner, blocks.outer
+    start, gain, weight = (blocks.gather(x) for x in (start, gain, weight))
+    first, last = inner.rank_of, inner.last[inner.rank_of]  # rows of inner, by row of outer
+    # By the number of the edge between two blocks: where the numbers come from, and where they enter.
+    before, after = (outer.right, outer.left) if right else (outer.left, outer.right)
+    source, entry = (first[before], last[after]) if right else (last[before], first[after])
+    ends = _block_ends(start, gain, weight, matrix, blocks, source, entry, right=right)
+    out = ends[:, -1].copy()
+    for here, left in reversed(outer.steps()) if right else outer.steps():
+        to, of = (left, here) if right else (here, left)
+        out[:, to] += np.einsum("okb,kb->ob", ends[:, :-1, to], out[:, of])
+    start[:, entry] += gain[:, entry] * (matrix @ (weight[:, source] * out[:, before]))
+    return blocks.scatter(_carried(start, gain, weight, matrix, inner, right=right))
+
+
+def _carried(x: Floats, gain: Floats, weight: Floats, matrix: Floats, packing: Packing, *, right: bool) -> Floats:
+    """`carried` in one piece and in place."""
+    for here, left in reversed(packing.steps()) if right else packing.steps():
+        to, of = (left, here) if right else (here, left)
+        x[:, to] += gain[:, to] * (matrix @ (weight[:, of] * x[:, of]))
+    return x
+
+
+def _block_ends(
+    start: Floats,
+    gain: Floats,
+    weight: Floats,
+    matrix: Floats,
+    blocks: Blocks,
+    source: Ints,
+    entry: Ints,
+    *,
+    right: bool,
+) -> Floats:
+    """What leaves each block, (K, K + 1, blocks) by row of outer: per unit of what each label brings in, and alone."""
+    inner, k = blocks.inner, len(matrix)
+    rank = inner.rank[entry]
+    state = np.zeros((k, k + 1, len(inner)))
+    state[:, k] = start[:, inner.last] if right else start[:, : len(inner)]
+    state[:, :k, rank] = gain[:, None, entry] * matrix[:, :, None] * weight[:, source]
+    for here, left in reversed(inner.steps()) if right else inner.steps():
+        to, of = (left, here) if right else (here, left)
+        b = here.stop - here.start
+        moved = (state[:, :, :b] * weight[:, None, of]).reshape(k, -1)
+        now = (matrix @ moved).reshape(k, k + 1, b)
+        now *= gain[:, None, to]
+        now[:, k] += start[:, to]
+        state[:, :, :b] = now
+    return state[:, :, inner.rank_of]
+
+
 # --- sums and maxima of logarithms ------------------------------------------------------------------------------
 
 Reduce = Callable[..., Floats]  # along an axis: a maximum, or the logarithm of a sum of exponentials
@@ -251,7 +315,7 @@ class LogEnds:
 
 def largest_moved(message: Floats, pairwise: Floats) -> Floats:
     """max over k of message[k, i] + W[k, l], as (l, i): K sums and maxima along memory."""
-    out = message[0] + pairwise[0][:, None]
+    out: Floats = message[0] + pairwise[0][:, None]
     rival = np.empty_like(out)
     for k in range(1, len(pairwise)):
         np.add(message[k], pairwise[k][:, None], out=rival)

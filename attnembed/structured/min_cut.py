@@ -230,7 +230,8 @@ class _FlowNetwork:
     def leaving(self, side: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """The arcs that leave the source and a set of pixels."""
         whole = np.concatenate([side, [True, False]])
-        return np.repeat(whole, np.diff(self.starts)) & ~whole[self.heads]
+        value: NDArray[np.bool_] = np.repeat(whole, np.diff(self.starts)) & ~whole[self.heads]
+        return value
 
     def _matrix(self, values: NDArray[Any], *structure: NDArray[np.int32]) -> sp.csr_array:
         heads, starts = structure or (self.heads, self.starts)
@@ -269,7 +270,7 @@ def _exact_spins(
     lowest = min(unit for _, unit in (*fields, *couplings))
     field = sum(values * 2 ** (unit - lowest) for values, unit in fields)
     joint = [q * 2 ** (unit - lowest) for q, unit in couplings]
-    spins = known[0].astype(np.int8)
+    spins: NDArray[np.int8] = known[0].astype(np.int8)
     spins[inside[0]] = np.where(_exact_source_side(inside, field, joint), -1, 1)
     return spins
 

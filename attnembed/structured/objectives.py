@@ -26,7 +26,7 @@ from numpy.typing import ArrayLike, NDArray
 from attnembed._typing import Floats, Ints
 from attnembed._validation import as_array, check_choice, check_positive
 from attnembed.errors import InputError
-from attnembed.losses import cross_entropy
+from attnembed.gibbs import cross_entropy
 from attnembed.structured.chain import ChainBatch, decode, largest, max_sum_dtype
 from attnembed.structured.forward_backward import Posterior, posterior
 from attnembed.structured.packing import Packing
@@ -35,6 +35,7 @@ __all__ = ["CHAIN_OBJECTIVES", "ObjectiveValue", "chain_objective", "loss_augmen
 
 
 _WIDEST_IN_SINGLE = 16.0
+_FEW = 2**16
 
 
 class ObjectiveValue(NamedTuple):
@@ -47,7 +48,8 @@ class ObjectiveValue(NamedTuple):
 
 def nll(unary: Floats, pairwise: Floats, labels: Ints, packing: Packing) -> ObjectiveValue:
     """Negative log-likelihood, log Z - F(Y) >= 0, as the sum of -log P(y_1) and -log P(y_t | y_{t-1})."""
-    _true_potentials(unary, pairwise, labels, packing)
+    if not min(unary.min(), pairwise.min()) > -np.inf:
+        _true_potentials(unary, pairwise, labels, packing)  # for its errors
     n, p = len(packing), posterior(unary, pairwise, packing)
     while True:
         terms = _nll_terms if p.log_node is None else _nll_terms_in_logarithms
@@ -72,21 +74,22 @@ def _nll_terms(p: Posterior, labels: Ints) -> tuple[Floats, Floats, Floats, floa
     own = labels * len(labels) + np.arange(len(labels))  # in arrays (K, N)
     node = p.node.ravel()[own].astype(np.float64)
     others = _others(p.node, own)
-    after = p.after.ravel()[own[n:]].astype(np.float64)
-    pair = p.transition.ravel()[y * k + z] * after
-    with np.errstate(divide="ignore", invalid="ignore"):  # a label too unlikely for this domain
+    after, pairs = p.after.ravel()[own[n:]].astype(np.float64), y * k + z
+    pair = p.transition.ravel()[pairs] * after
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # a label too unlikely for this domain
         likely = node.copy()
         likely[n:] = p.before.ravel()[own[left]] / node[left] * pair
         losses = -np.log(likely)
     certain = _certain(packing.sum(losses), p)
-    first = np.flatnonzero(certain[:n])
-    losses[first] = np.log1p(others[first] / node[first])
-    edges = np.flatnonzero(certain[n:])
+    edges, uncertain = labels[:0], pairs
+    if certain.any():
+        first = np.flatnonzero(certain[:n])
+        losses[first] = np.log1p(others[first] / node[first])
+        edges, uncertain = np.flatnonzero(certain[n:]), pairs[~certain[n:]]
     d_pairwise, rivals = _pair_gradient(p, labels, [(p.before, p.after)], others, edges)
     if edges.size:
         losses[edges + n] = np.log1p(rivals / pair[edges])
-    uncertain = np.flatnonzero(~certain[n:])
-    d_pairwise -= np.bincount((y * k + z)[uncertain], minlength=k * k).reshape(k, k)
+    d_pairwise -= np.bincount(uncertain, minlength=k * k).reshape(k, k)
     return losses, p.node, d_pairwise, float(node.min())
 
 
@@ -113,7 +116,7 @@ def _others(gradient: Floats, own: Ints) -> Floats:
     """Sum of each column of (K, N) without the entry of its label, which becomes minus that sum."""
     flat = gradient.reshape(-1)
     flat[own] = 0
-    total: Floats = gradient.sum(axis=0)
+    total: Floats = np.ones(len(gradient), gradient.dtype) @ gradient  # half the time of a sum along the first axis
     flat[own] = -total
     return total
 
@@ -138,21 +141,22 @@ def _pair_gradient(
     Returned are also, for each of ``edges``, the sum over l of transition[y, l] * after[l] of the first term.
     """
     k, n = len(p.transition), len(p.packing)
+    if not edges.size:
+        return sum((p.pair_sums(*term) for term in terms), start=np.zeros((k, k))), others[:0]
     left, right = p.packing.left[edges], edges + n
     y, z, places = labels[left], labels[right], np.arange(len(edges))
     rows = np.take(np.ascontiguousarray(p.transition.T), y, axis=1)
     rows[z, places] = 0
     out, total, first = np.zeros((k, k)), others[left], None
     for before, after in terms:
-        if edges.size:
-            weights = np.zeros_like(rows)
-            weights[y, places] = own = before[y, left]
-            before[y, left] = 0
-            leaving = rows * (after[:, n:] if len(edges) == len(labels) - n else np.take(after, right, axis=1))
-            rivals = leaving.sum(axis=0)
-            total = total + own * rivals
-            first = rivals if first is None else first
-            out += weights @ leaving.T
+        weights = np.zeros_like(rows)
+        weights[y, places] = own = before[y, left]
+        before[y, left] = 0
+        leaving = rows * (after[:, n:] if len(edges) == len(labels) - n else np.take(after, right, axis=1))
+        rivals = leaving.sum(axis=0)
+        total = total + own * rivals
+        first = rivals if first is None else first
+        out += weights @ leaving.T
         out += p.pair_sums(before, after)
     out -= np.bincount(y * k + z, weights=total, minlength=k * k).reshape(k, k)
     return out, total if first is None else first
@@ -182,7 +186,8 @@ def ssvm(unary: Floats, pairwise: Floats, labels: Ints, packing: Packing) -> Obj
 
 def pseudolikelihood(unary: Floats, pairwise: Floats, labels: Ints, packing: Packing) -> ObjectiveValue:
     """Minus the log of the product of conditionals given the neighbours' labels (Besag 1975)."""
-    _true_potentials(unary, pairwise, labels, packing)
+    if not min(unary.min(), pairwise.min()) > -np.inf:
+        _true_potentials(unary, pairwise, labels, packing)  # for its errors
     left, right, n = packing.left, packing.right, len(packing)
     # The level of a position is taken away first: in single precision it would swallow the pairwise part. What is far
     # below it matters only where a pairwise part as wide makes up for that.
@@ -355,5 +360,11 @@ def _impossible(sequence: int) -> InputError:
 
 def _gather_rows(index: Ints, rows: Floats, k: int) -> Floats:
     """out[j] = sum of the rows whose index is j, (k, ...)."""
+    if k * len(index) <= _FEW:  # making a sparse matrix would take most of the time
+        which = np.zeros((k, len(index)), rows.dtype)
+        which[index, np.arange(len(index))] = 1
+        product: Floats = which @ rows
+        return product
     pick = sp.csr_array((np.ones(len(index), rows.dtype), index, np.arange(len(index) + 1)), shape=(len(index), k))
-    return pick.T @ rows
+    value: Floats = pick.T @ rows
+    return value

@@ -6,19 +6,23 @@ then one matrix product per step on a contiguous block, without padding and with
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, wraps
 from itertools import pairwise
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from attnembed._typing import Ints
+from attnembed._typing import Floats, Ints
 from attnembed._validation import freeze
 from attnembed.results import Record
 
-__all__ = ["Packing"]
+__all__ = ["Packing", "short_rows"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -62,14 +66,19 @@ class Packing(Record):
         return freeze(np.concatenate([[0], np.cumsum(active)]))
 
     @cached_property
+    def _widths(self) -> Ints:
+        """The number of sequences longer than each time, (T,)."""
+        return freeze(self.offsets[1:] - self.offsets[:-1])
+
+    @cached_property
     def time(self) -> Ints:
         """The time of each packed row, (N,)."""
-        return freeze(np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets)))
+        return freeze(np.repeat(np.arange(len(self._widths)), self._widths))
 
     @cached_property
     def rank(self) -> Ints:
         """The rank of each packed row's sequence, (N,)."""
-        return freeze(np.arange(self.offsets[-1]) - self.offsets[self.time])
+        return freeze(np.arange(self.offsets[-1]) - np.repeat(self.offsets[:-1], self._widths))
 
     @cached_property
     def sequence(self) -> Ints:
@@ -89,12 +98,12 @@ class Packing(Record):
     @cached_property
     def left(self) -> Ints:
         """The left neighbours of ``right``, (N-n,)."""
-        return freeze(self.right - np.diff(self.offsets)[self.time[self.right] - 1])
+        return freeze(self.right - np.repeat(self._widths[:-1], self._widths[1:]))
 
     @cached_property
     def last(self) -> Ints:
         """The packed row of each rank's last position, (n,)."""
-        return self.offsets[self.lengths[self.order] - 1] + np.arange(len(self))
+        return freeze(self.offsets[self.lengths[self.order] - 1] + np.arange(len(self)))
 
     def steps(self) -> list[tuple[slice, slice]]:
         """For each time t >= 1: the rows of time t, and those of their left neighbours."""
@@ -116,18 +125,19 @@ class Packing(Record):
         6:7 right of 4:5
         7:8 right of 6:7
         """
-        o, out = self.offsets, []
-        widths = np.diff(o)
-        begins = [0, *(np.flatnonzero(np.diff(widths)) + 1).tolist(), len(widths)]
+        if rows < 2 * int(self.offsets[-1] - self.offsets[-2]):  # the last time is the narrowest
+            return self.steps()
+        o = self.offsets.tolist()
+        widths = self._widths
+        begins = [0, *(np.flatnonzero(widths[1:] != widths[:-1]) + 1).tolist(), len(widths)]
+        out: list[tuple[slice, slice]] = []
         for begin, end in pairwise(begins):  # times of equal width
-            width = int(widths[begin])
+            width = o[begin + 1] - o[begin]
             if begin:
-                out.append(
-                    (slice(int(o[begin]), int(o[begin + 1])), slice(int(o[begin - 1]), int(o[begin - 1]) + width))
-                )
+                out.append((slice(o[begin], o[begin + 1]), slice(o[begin - 1], o[begin - 1] + width)))
             step = width * max(1, rows // width)
-            for first in range(int(o[begin + 1]), int(o[end]), step):
-                last = min(first + step, int(o[end]))
+            for first in range(o[begin + 1], o[end], step):
+                last = min(first + step, o[end])
                 out.append((slice(first, last), slice(first - width, last - width)))
         return out
 
@@ -141,4 +151,28 @@ class Packing(Record):
         pieces = -(-steps // size)
         where = self.sequence * pieces + self.time // size
         total = np.bincount(where, weights=values, minlength=len(self) * pieces).astype(np.float64, copy=False)
-        return total.reshape(len(self), pieces).sum(axis=1)
+        value: NDArray[np.float64] = total.reshape(len(self), pieces).sum(axis=1)
+        return value
+
+
+def short_rows(
+    recursion: Callable[Concatenate[Floats, Floats, Packing, P], T],
+) -> Callable[Concatenate[Floats, Floats, Packing, P], T]:
+    """Let a recursion of (unary, pairwise, packing) run with a NumPy buffer shorter than the rows of a step.
+
+    Rows shorter than about a third of the buffer, which has 8,192 entries by default, are copied to it where they meet
+    a column or a row, which takes as long as the arithmetic; for rows of less than 64 entries that is worth it. The
+    results are the same. The size is that of the calling thread, and is set back afterwards.
+    """
+
+    @wraps(recursion)
+    def run(unary: Floats, pairwise: Floats, packing: Packing, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        if len(packing) < 64:
+            return recursion(unary, pairwise, packing, *args, **kwargs)
+        before = np.setbufsize(256)
+        try:
+            return recursion(unary, pairwise, packing, *args, **kwargs)
+        finally:
+            np.setbufsize(before)
+
+    return run

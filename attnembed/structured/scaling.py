@@ -29,8 +29,10 @@ from attnembed._validation import (
 from attnembed.errors import InputError, InputTypeError
 from attnembed.optim import Optimizer, OptimizerState
 from attnembed.results import Record, Status
+from attnembed.structured.base import StructuredModel
 from attnembed.structured.data import ChainDataset, GridDataset
-from attnembed.structured.model import NETWORK, ChainCRF, StructuredModel
+from attnembed.structured.model import ChainCRF
+from attnembed.structured.storage import NETWORK
 from attnembed.structured.theory import ScaleFit, component_norms, fit_scales
 
 __all__ = [
@@ -301,7 +303,8 @@ def normalised_gradient(upstream: Floats, unit: Floats, n: float, allowed: NDArr
 def _centred(values: Floats, allowed: NDArray[np.bool_] | None) -> Floats:
     """Each matrix less its mean, over the allowed pairs; 0 elsewhere."""
     if allowed is None:
-        return values - values.mean(axis=(-2, -1), keepdims=True)
+        value: Floats = values - values.mean(axis=(-2, -1), keepdims=True)
+        return value
     where = np.broadcast_to(allowed, values.shape)
     return np.where(where, values - values.mean(axis=(-2, -1), keepdims=True, where=where), 0)
 
@@ -322,7 +325,8 @@ def bigram_potentials(data: ChainDataset, n_labels: int, *, smoothing: float = 1
     pairs = data.known_labels[packing.left] * k + data.known_labels[packing.right]
     counts = np.bincount(pairs, minlength=k * k).reshape(k, k) + check_positive("smoothing", smoothing)
     joint = counts / counts.sum()
-    return np.log(joint) - np.log(joint.sum(axis=1, keepdims=True)) - np.log(joint.sum(axis=0))
+    value: Floats = np.log(joint) - np.log(joint.sum(axis=1, keepdims=True)) - np.log(joint.sum(axis=0))
+    return value
 
 
 def suggest_ratio(model: ChainCRF, data: ChainDataset, training: ChainDataset | None = None) -> tuple[float, ScaleFit]:

@@ -15,7 +15,8 @@ from typing import Any
 from attnembed._validation import check_choice, check_integer, check_positive, shown
 from attnembed.errors import InputError, InputTypeError
 from attnembed.optim import Optimizer
-from attnembed.structured.model import NETWORK, StructuredModel
+from attnembed.structured.base import StructuredModel
+from attnembed.structured.storage import NETWORK
 
 __all__ = ["Plan", "Stage", "make_plan", "with_rates"]
 

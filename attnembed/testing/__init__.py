@@ -1,24 +1,25 @@
 """For statements of your own: random problems that shrink to readable ones, and a search for counterexamples.
 
-`datasets`, `models`, `problems`, `potentials`, `networks`, `chains` and `grids` are Hypothesis strategies; half of what
-they draw is generic, half degenerate on purpose (ties, repeated and zero rows, one dimension). `falsify` looks for an
-instance that violates a statement and returns the smallest one found as a script. Needs hypothesis: install
-attnembed[test].
+`datasets`, `models`, `problems`, `potentials`, `networks`, `chains` and `grids` are Hypothesis strategies, and so are
+the parts `sequences`, `grid_potentials`, `reals` and `generators`. Half of what they draw is generic, half degenerate
+on purpose (ties, repeated and zero rows, one dimension). `falsify` looks for an instance that violates a statement and
+returns the smallest one found as a script. Needs hypothesis: install attnembed[test].
 """
 
 from __future__ import annotations
 
 try:
     import hypothesis  # noqa: F401
-except ImportError as error:  # pragma: no cover - tried in an environment of its own
+except ImportError as error:
     raise ImportError(
         "attnembed.testing needs the package hypothesis; install it with: python -m pip install 'attnembed[test]'"
     ) from error
 
-from attnembed.testing.attention import datasets, models, problems
+from attnembed.testing.attention import datasets, models, problems, sequences
+from attnembed.testing.numbers import generators, reals
 from attnembed.testing.problem import Problem
 from attnembed.testing.search import Counterexample, falsify
-from attnembed.testing.structured import chains, grids, networks, potentials
+from attnembed.testing.structured import chains, grid_potentials, grids, networks, potentials
 
 __all__ = [
     "Counterexample",
@@ -26,9 +27,13 @@ __all__ = [
     "chains",
     "datasets",
     "falsify",
+    "generators",
+    "grid_potentials",
     "grids",
     "models",
     "networks",
     "potentials",
     "problems",
+    "reals",
+    "sequences",
 ]

@@ -15,16 +15,17 @@ from attnembed._validation import check_choice, check_positive
 from attnembed.attention.data import TokenDataset
 from attnembed.attention.first_step import one_step
 from attnembed.attention.model import AttentionModel
-from attnembed.attention.selection import margin_constraints, top_tokens
+from attnembed.attention.selection import margin_constraints, select
 from attnembed.attention.theory.basin import basin_condition
 from attnembed.errors import NotSeparableError
 from attnembed.margins import max_margin
 from attnembed.testing.numbers import BOOLEANS, SEEDS, Draw, check_range, digits, draw_matrix, integers
 from attnembed.testing.problem import Problem
 
-__all__ = ["HYPOTHESES", "KINDS", "MODELS", "datasets", "models", "problems"]
+__all__ = ["HYPOTHESES", "KINDS", "MODELS", "datasets", "models", "problems", "sequences"]
 
 Ints = NDArray[np.int64]
+Sequences = tuple[list[Ints], Ints, int]  # the token ids of each, the labels, the size of the vocabulary
 
 # The kinds of data sets, each with what is special about it.
 KINDS: Mapping[str, str] = {
@@ -97,17 +98,56 @@ def _draw_dataset(
     draw: Draw, kind: str | None, n_samples: tuple[int, int], length: tuple[int, int], vocab_size: tuple[int, int]
 ) -> TokenDataset:
     chosen = draw(_KINDS) if kind is None else kind
-    n, V = draw(integers(*n_samples)), draw(integers(*vocab_size))
-    # Two labels are always there; a permutation of the sequences would change nothing.
-    labels = np.append([1, -1], 1 - 2 * draw(digits(2, n - 2)))
-    return _DATASETS[chosen](draw, labels, length, V)
+    labels, V = _draw_labels(draw, n_samples), draw(integers(*vocab_size))
+    if chosen in _BY_COUNTS:
+        return _BY_COUNTS[chosen](draw, labels, length, V)
+    tokens, labels, V = _BY_TOKENS[chosen](draw, labels, length, V)
+    return TokenDataset.from_tokens(tokens, labels, vocab_size=V)
 
 
-def _any(draw: Draw, labels: Ints, length: tuple[int, int], V: int) -> TokenDataset:
-    return TokenDataset.from_tokens([draw(digits(V, length)) for _ in labels], labels, vocab_size=V)
+def sequences(
+    kind: str = "any",
+    *,
+    n_samples: tuple[int, int] = (2, 6),
+    length: tuple[int, int] = (1, 6),
+    vocab_size: tuple[int, int] = (2, 8),
+) -> st.SearchStrategy[tuple[list[list[int]], list[int], int]]:
+    """Token ids, labels in {-1, +1} and the size V of the vocabulary, as lists: what `TokenDataset.from_tokens` takes.
+
+    ``kind`` is one of those of `datasets` that are made of sequences, not of counts; the ranges are as there.
+
+    >>> from hypothesis import find
+    >>> find(sequences(), lambda drawn: True)
+    ([[0], [0]], [1, -1], 2)
+    """
+    check_choice("kind", kind, _BY_TOKENS)
+    ranges = (
+        check_range("n_samples", n_samples, least=2),
+        check_range("length", length),
+        check_range("vocab_size", vocab_size, least=2),
+    )
+    return _sequences(kind, *ranges)
 
 
-def _balanced(draw: Draw, labels: Ints, length: tuple[int, int], V: int, zipf: bool = False) -> TokenDataset:
+@st.composite
+def _sequences(
+    draw: st.DrawFn, kind: str, n_samples: tuple[int, int], length: tuple[int, int], vocab_size: tuple[int, int]
+) -> tuple[list[list[int]], list[int], int]:
+    tokens, labels, V = _BY_TOKENS[kind](draw, _draw_labels(draw, n_samples), length, draw(integers(*vocab_size)))
+    return [ids.tolist() for ids in tokens], labels.tolist(), V
+
+
+def _draw_labels(draw: Draw, n_samples: tuple[int, int]) -> Ints:
+    """Two labels are always there; a permutation of the sequences would change nothing."""
+    n = draw(integers(*n_samples))
+    return np.append([1, -1], 1 - 2 * draw(digits(2, n - 2)))
+
+
+def _any(draw: Draw, labels: Ints, length: tuple[int, int], V: int) -> Sequences:
+    return [draw(digits(V, length)) for _ in labels], labels, V
+
+
+def _balanced(draw: Draw, labels: Ints, length: tuple[int, int], V: int, zipf: bool = False) -> Sequences:
     """Ids: M positive tokens, M negative ones, then the irrelevant ones; each pair shares its irrelevant tokens."""
     V = max(V, 3)
     M = draw(integers(1, max(1, (V - 1) // 3)))
@@ -119,17 +159,17 @@ def _balanced(draw: Draw, labels: Ints, length: tuple[int, int], V: int, zipf: b
         shared = 2 * M + ((rest / 256) ** 3 * (V - 2 * M)).astype(int) if zipf else 2 * M + rest % (V - 2 * M)
         own = draw(digits(M, 2))
         tokens += [np.append([own[k] + k * M] * times, shared) for k in (0, 1)]
-    return TokenDataset.from_tokens(tokens, [1, -1] * (len(tokens) // 2), vocab_size=V)
+    return tokens, np.array([1, -1] * (len(tokens) // 2)), V
 
 
-def _iid(draw: Draw, labels: Ints, length: tuple[int, int], V: int) -> TokenDataset:
+def _iid(draw: Draw, labels: Ints, length: tuple[int, int], V: int) -> Sequences:
     rng = np.random.default_rng(draw(SEEDS))
     probs = rng.dirichlet(np.ones(V), size=2)
     tokens = [rng.choice(V, size=rng.integers(*length, endpoint=True), p=probs[(1 - y) // 2]) for y in labels]
-    return TokenDataset.from_tokens(tokens, labels, vocab_size=V)
+    return tokens, labels, V
 
 
-def _several(draw: Draw, labels: Ints, length: tuple[int, int], V: int) -> TokenDataset:
+def _several(draw: Draw, labels: Ints, length: tuple[int, int], V: int) -> Sequences:
     """Even ids below the last occur with y = +1 only, odd ones with y = -1, the last with both."""
     V = max(V, 5)
     last = V - 1 if V % 2 else V - 2
@@ -137,12 +177,12 @@ def _several(draw: Draw, labels: Ints, length: tuple[int, int], V: int) -> Token
     for y in labels:
         own = 2 * draw(digits(last // 2, (2, 4))) + (1 - y) // 2
         tokens.append(np.append(own, np.full(draw(integers(0, 3)), last)))
-    return TokenDataset.from_tokens(tokens, labels, vocab_size=V)
+    return tokens, labels, V
 
 
-def _ties(draw: Draw, labels: Ints, length: tuple[int, int], V: int) -> TokenDataset:
+def _ties(draw: Draw, labels: Ints, length: tuple[int, int], V: int) -> Sequences:
     two = draw(digits(V, length)), draw(digits(V, length))
-    return TokenDataset.from_tokens([two[k] for k in draw(digits(2, len(labels)))], labels, vocab_size=V)
+    return [two[k] for k in draw(digits(2, len(labels)))], labels, V
 
 
 _MULTIPLICITIES = np.array([0, 1, 2, 10, 1000, 1_000_000])
@@ -162,13 +202,15 @@ def _inseparable(draw: Draw, labels: Ints, length: tuple[int, int], V: int) -> T
     return TokenDataset.from_counts(counts, labels)
 
 
-_DATASETS: Mapping[str, Callable[[Draw, Ints, tuple[int, int], int], TokenDataset]] = {
+_BY_TOKENS: Mapping[str, Callable[[Draw, Ints, tuple[int, int], int], Sequences]] = {
     "any": _any,
     "balanced": _balanced,
     "iid": _iid,
     "zipf": partial(_balanced, zipf=True),
     "several": _several,
     "ties": _ties,
+}
+_BY_COUNTS: Mapping[str, Callable[[Draw, Ints, tuple[int, int], int], TokenDataset]] = {
     "heavy": _heavy,
     "inseparable": _inseparable,
 }
@@ -298,7 +340,7 @@ def _problems(
 
 def _separable(draw: Draw, problem: Problem, *, basin: bool) -> Problem:
     model, data = problem.model, problem.data
-    tokens = top_tokens(data, model.E @ model.v)[0]
+    tokens = select(model, data).top  # of two values that differ by rounding alone, the same one as everywhere
     assume(bool(np.any(np.diff(data.counts.indptr) > 1)))  # one type in each sequence leaves nothing to select
     try:
         p = max_margin(margin_constraints(model, data, tokens).differences).p

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from attnembed._typing import Doubles
+from attnembed._validation import check_positive
 from attnembed.errors import InputError, InputTypeError
 
-__all__ = ["Draw", "check_range", "digits", "draw_matrix", "integers", "readable"]
+__all__ = ["Draw", "check_range", "digits", "draw_matrix", "generators", "integers", "readable", "reals"]
 
 Draw = Callable[[st.SearchStrategy[Any]], Any]
 
@@ -34,6 +35,27 @@ def check_range(name: str, bounds: tuple[int, int], *, least: int = 1, most: int
 integers = lru_cache(maxsize=None)(st.integers)
 BOOLEANS = st.booleans()
 SEEDS = st.integers(0, 2**32 - 1)
+
+
+def generators() -> st.SearchStrategy[np.random.Generator]:
+    """Generators, for arrays too large to draw entry by entry.
+
+    >>> from hypothesis import find
+    >>> find(generators(), lambda rng: True).integers(100, size=3)
+    array([85, 63, 51])
+    """
+    return SEEDS.map(np.random.default_rng)
+
+
+def reals(bound: float = 2.0) -> st.SearchStrategy[float]:
+    """Floats in [-bound, bound], zero or at least 1e-6 of the bound in size, so that products do not underflow.
+
+    >>> from hypothesis import find
+    >>> find(reals(), lambda x: x > 0.5)
+    1.0
+    """
+    check_positive("bound", bound)
+    return st.floats(-bound, bound).map(lambda x: x if abs(x) >= 1e-6 * bound else 0.0)
 
 
 @cache
@@ -66,7 +88,8 @@ def draw_matrix(draw: Draw, shape: tuple[int, ...], scale: float = 2.0, *, gener
     if generic is None:
         generic = draw(BOOLEANS)
     if not generic:
-        return draw(readable(shape, scale)).copy()
+        value: Doubles = draw(readable(shape, scale)).copy()
+        return value
     rng = np.random.default_rng(draw(SEEDS))
     # Three digits keep them readable and, but for chance, different.
     return np.round(rng.normal(scale=scale / 2, size=shape), 3) + 0.0

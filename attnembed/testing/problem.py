@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from attnembed.attention.data import TokenDataset
 from attnembed.attention.model import AttentionModel
 from attnembed.structured.data import ChainDataset, GridDataset
+from attnembed.structured.layers import Sequential
 from attnembed.structured.model import ChainCRF, GridCRF
-from attnembed.structured.networks import Network, Sequential
+from attnembed.structured.networks import Network
 
 __all__ = ["Problem", "as_code"]
 

@@ -32,6 +32,10 @@ __all__ = ["Counterexample", "falsify"]
 Predicate = Callable[[Any], Any]
 
 _ALIASES = {"np": "import numpy as np", "ae": "import attnembed as ae"}
+_NETWORK = (
+    "from attnembed.structured.layers import Conv2D, Dense, ReLU, Tanh",
+    "from attnembed.structured.networks import Network",
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -227,14 +231,10 @@ def script(predicate: Predicate, problem: Any) -> str:
     imports = {
         *(_ALIASES[alias] for alias in ("np", "ae")),
         *(["from attnembed.testing import Problem"] if _contains(problem, Problem) else []),
-        *(
-            ["from attnembed.structured.networks import Conv2D, Dense, Network, ReLU, Tanh"]
-            if "Network." in as_code(problem)
-            else []
-        ),
+        *(_NETWORK if "Network." in as_code(problem) else ()),
         *needed,
     }
-    ordered = sorted(imports, key=lambda line: (not line.startswith("import"), line))
+    ordered = sorted(imports, key=lambda line: (not line.startswith("import"), not line.startswith("from"), line))
     instance = as_code(problem)
     return "\n".join(
         [*ordered, "", *([source, ""] if source else []), f"problem = {instance}", f"print({name}(problem))"]

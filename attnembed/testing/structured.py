@@ -7,12 +7,13 @@ from hypothesis import strategies as st
 
 from attnembed._typing import Doubles
 from attnembed.structured.data import ChainDataset, GridDataset
+from attnembed.structured.layers import Conv2D, Dense, Layer, ReLU, Tanh
 from attnembed.structured.model import ChainCRF, GridCRF
-from attnembed.structured.networks import Conv2D, Dense, Layer, Network, ReLU, Tanh
+from attnembed.structured.networks import Network
 from attnembed.testing.numbers import BOOLEANS, check_range, digits, draw_matrix, integers
 from attnembed.testing.problem import Problem
 
-__all__ = ["chains", "grids", "networks", "potentials"]
+__all__ = ["chains", "grid_potentials", "grids", "networks", "potentials"]
 
 
 @st.composite
@@ -23,20 +24,45 @@ def potentials(
     n_labels: tuple[int, int] = (2, 4),
     scale: float = 3.0,
     forbidden: bool = False,
+    generic: bool | None = None,
 ) -> tuple[Doubles, Doubles]:
     """Log-potentials (L, K) and (K, K) of one chain; with ``forbidden`` some are -inf, never a whole row of the first.
+
+    Half of them are generic; all, or none (then ties abound), with ``generic`` True or False.
 
     >>> from hypothesis import find
     >>> [array.shape for array in find(potentials(length=(2, 2)), lambda pair: True)]
     [(2, 2), (2, 2)]
     """
     L, K = draw(integers(*check_range("length", length))), draw(integers(*check_range("n_labels", n_labels)))
-    unary, pairwise = draw_matrix(draw, (L, K), scale), draw_matrix(draw, (K, K), scale)
+    unary, pairwise = (draw_matrix(draw, shape, scale, generic=generic) for shape in ((L, K), (K, K)))
     if forbidden and draw(BOOLEANS):
         pairwise[draw(integers(0, K - 1)), draw(integers(1, K - 1))] = -np.inf
         unary[draw(integers(0, L - 1)), draw(integers(1, K - 1))] = -np.inf
         pairwise[:, 0] = np.where(np.isfinite(pairwise[:, 0]), pairwise[:, 0], 0.0)
     return unary, pairwise
+
+
+@st.composite
+def grid_potentials(
+    draw: st.DrawFn,
+    *,
+    height: tuple[int, int] = (1, 3),
+    width: tuple[int, int] = (1, 3),
+    n_labels: tuple[int, int] = (2, 2),
+    scale: float = 3.0,
+    generic: bool | None = None,
+) -> tuple[Doubles, Doubles, Doubles]:
+    """Log-potentials (H, W, K) of one grid, and (K, K) of its horizontal and of its vertical edges.
+
+    >>> from hypothesis import find
+    >>> [array.shape for array in find(grid_potentials(height=(2, 2)), lambda found: True)]
+    [(2, 1, 2), (2, 2), (2, 2)]
+    """
+    H, W = (draw(integers(*check_range(*pair))) for pair in (("height", height), ("width", width)))
+    K = draw(integers(*check_range("n_labels", n_labels)))
+    unary, across, down = (draw_matrix(draw, shape, scale, generic=generic) for shape in ((H, W, K), (K, K), (K, K)))
+    return unary, across, down
 
 
 @st.composite

@@ -22,7 +22,7 @@ from attnembed.attention.data import (
     make_iid_dataset,
 )
 from attnembed.errors import InputError
-from tests.strategies import AttentionProblem, attention_problems, balanced_problems
+from tests.plain import AttentionProblem, attention_problems, balanced_problems
 
 FROM_TOKENS, FROM_COUNTS = TokenDataset.from_tokens, TokenDataset.from_counts
 PAIR = [1, -1]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import attnembed as ae
 from attnembed.errors import InputError, InputTypeError
 from tests.attention.theory.instances import as_model
-from tests.strategies import AttentionProblem, attention_problems
+from tests.plain import AttentionProblem, attention_problems
 
 
 def orthogonal(scale: float) -> tuple[ae.AttentionModel, ae.TokenDataset]:

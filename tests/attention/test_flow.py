@@ -23,11 +23,11 @@ from attnembed.attention.flow import FlowResult, FlowState, gradient_flow
 from attnembed.attention.model import AttentionModel
 from attnembed.attention.selection import select
 from attnembed.attention.theory import Family
+from attnembed.clocks import CLOCKS, Clock
 from attnembed.errors import InputError
-from attnembed.integration import CLOCKS, Clock
 from attnembed.results import Status
 from tests.attention.theory.instances import as_model, unit_model
-from tests.strategies import AttentionProblem, attention_problems
+from tests.plain import AttentionProblem, attention_problems
 
 Array = np.ndarray[Any, Any]
 

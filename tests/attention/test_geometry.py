@@ -165,8 +165,9 @@ def test_the_bound_is_not_exceeded(norm: Any, loss: str) -> None:
     check_bound(norm, loss, range(12))
 
 
-def check_bound(norm: Any, loss: str, seeds: Any) -> None:
-    best = 0.0
+def check_bound(norm: Any, loss: str, seeds: Any) -> float:
+    """Returns how near a gap comes to its bound once that has fallen by a fifth."""
+    best = attained = 0.0
     for seed in seeds:
         model = in_basin(seed)
         flow = follow(model, norm, {"l2": 2.0, "linf": 1.0, "l1": 4.0}[norm], score_step=0.3, loss=loss)
@@ -175,13 +176,15 @@ def check_bound(norm: Any, loss: str, seeds: Any) -> None:
         assert (ratio <= 1 + 1e-7).all(), seed
         later = flow.arclength > 0.5 * flow.arclength[-1]
         best = max(best, ratio[later].max())
+        attained = max(attained, ratio[bound.gap <= 0.8 * bound.gap[0]].max(initial=0.0))
     assert best > 0.3
+    return attained
 
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("norm", ["l2", "linf", "l1"])
 def test_the_bound_over_many_instances(norm: Any) -> None:
-    check_bound(norm, "logistic", range(1000))
+    assert check_bound(norm, "logistic", range(1000)) > 0.8
 
 
 @pytest.mark.thorough

@@ -20,8 +20,9 @@ from attnembed import reference
 from attnembed.attention.data import TokenDataset, make_balanced_dataset
 from attnembed.attention.model import AttentionModel
 from attnembed.errors import DataFileError, InputError, InputTypeError
+from attnembed.testing import generators
 from tests.attention.theory.instances import as_model, random_instance
-from tests.strategies import AttentionProblem, attention_problems, generators
+from tests.plain import AttentionProblem, attention_problems
 
 
 def example() -> tuple[AttentionModel, TokenDataset]:

@@ -15,12 +15,12 @@ from attnembed.attention.first_step import one_step
 from attnembed.attention.model import AttentionModel
 from attnembed.errors import InputError
 from tests.attention.theory.instances import as_model, random_instance
-from tests.strategies import AttentionProblem, attention_problems
+from tests.plain import AttentionProblem, attention_problems
 
 
 def orthogonal_start(model: AttentionModel) -> AttentionModel:
     """p = 0 and E v = 0."""
-    v = model.v / np.linalg.norm(model.v)
+    v = model.v / (np.linalg.norm(model.v) or 1.0)
     return model.replace(p=np.zeros(model.dim), E=model.E - np.outer(model.E @ v, v))
 
 

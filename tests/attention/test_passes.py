@@ -20,8 +20,9 @@ from attnembed.attention.data import TokenDataset
 from attnembed.attention.model import AttentionModel
 from attnembed.attention.passes import AnchoredPass, TokenPasses, loss_gap, token_sums
 from attnembed.attention.selection import top_tokens
+from attnembed.testing import generators
 from tests.attention.theory.instances import as_model
-from tests.strategies import AttentionProblem, attention_problems, generators
+from tests.plain import AttentionProblem, attention_problems
 
 Array = np.ndarray[Any, Any]
 EPS = float(np.finfo(float).eps)

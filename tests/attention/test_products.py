@@ -17,7 +17,8 @@ from attnembed.attention import products
 from attnembed.attention.data import TokenDataset
 from attnembed.attention.model import AttentionModel
 from attnembed.errors import InputError, InputTypeError
-from tests import strategies
+from attnembed.testing import generators
+from tests.plain import AttentionProblem, attention_problems
 
 BLOCK = 12  # entries; the sizes below lie on, before and after multiples of it
 
@@ -40,7 +41,7 @@ def relative_error(x: np.ndarray, y: np.ndarray) -> float:
     return float(np.linalg.norm(x - y) / (np.linalg.norm(y) or 1))
 
 
-@given(strategies.generators(), sizes, counts_of_threads, st.sampled_from([np.float64, np.float32]))
+@given(generators(), sizes, counts_of_threads, st.sampled_from([np.float64, np.float32]))
 def test_dense_products(rng: np.random.Generator, size: tuple[int, int], count: int, dtype: type) -> None:
     V, d = size
     E, X, F = (rng.standard_normal(shape).astype(dtype) for shape in ((V, d), (2, d), (V, 2)))
@@ -59,7 +60,7 @@ def test_dense_products(rng: np.random.Generator, size: tuple[int, int], count: 
     assert not np.isnan(out).any()
 
 
-@given(strategies.generators(), st.integers(1, 30), st.integers(1, 30), st.floats(0, 1), counts_of_threads)
+@given(generators(), st.integers(1, 30), st.integers(1, 30), st.floats(0, 1), counts_of_threads)
 def test_count_product(rng: np.random.Generator, n: int, V: int, density: float, count: int) -> None:
     dense = rng.integers(1, 4, (n, V)) * (rng.random((n, V)) < density)  # with empty rows and columns
     W = rng.standard_normal((V, 2))
@@ -67,8 +68,8 @@ def test_count_product(rng: np.random.Generator, n: int, V: int, density: float,
     assert relative_error(products.count_product(sp.csc_array(dense.astype(float)), W), dense @ W) <= 1e-14
 
 
-@given(strategies.attention_problems(), st.floats(0, 50))
-def test_the_number_of_threads_does_not_matter(problem: strategies.AttentionProblem, norm: float) -> None:
+@given(attention_problems(), st.floats(0, 50))
+def test_the_number_of_threads_does_not_matter(problem: AttentionProblem, norm: float) -> None:
     data = TokenDataset.from_counts(problem.counts, problem.labels)
     model = AttentionModel(*problem.scaled(norm).arguments[:3])
     # Rounding is that of the summands, which may cancel, and of the scores, which the softmax magnifies.

@@ -15,7 +15,7 @@ from attnembed.attention.model import AttentionModel
 from attnembed.attention.selection import Selection, TokenValues, margin_constraints, select, top_tokens
 from attnembed.errors import InputError
 from tests.attention.theory.instances import as_model, unit_model
-from tests.strategies import AttentionProblem, attention_problems
+from tests.plain import AttentionProblem, attention_problems
 
 
 def with_ties(problem: AttentionProblem) -> AttentionProblem:

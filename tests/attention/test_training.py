@@ -17,7 +17,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import attnembed.attention.training as training
 import attnembed.fit as loop
 from attnembed.attention.data import TokenDataset, make_balanced_dataset, make_iid_dataset
 from attnembed.attention.model import AttentionModel
@@ -25,7 +24,7 @@ from attnembed.attention.training import TrainResult, TrainState, split_dataset,
 from attnembed.errors import DataFileError, InputError
 from attnembed.optim import SGD, Adam, Cosine, Optimizer
 from attnembed.results import Status
-from tests.strategies import AttentionProblem, attention_problems
+from tests.plain import AttentionProblem, attention_problems
 
 SUBSETS = [("E",), ("p",), ("v",), ("E", "p"), ("E", "p", "v")]
 OPTIMIZERS = [
@@ -112,13 +111,13 @@ def test_a_minibatch_epoch_sees_every_sequence_once(
     model: AttentionModel, data: TokenDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batches: list[list[int]] = []
-    subset = training.rows_of
+    subset = TokenDataset.subset
 
     def noting(whole: TokenDataset, rows: Any) -> TokenDataset:
         batches.append(rows.tolist())
         return subset(whole, rows)
 
-    monkeypatch.setattr(training, "rows_of", noting)
+    monkeypatch.setattr(TokenDataset, "subset", noting)
     train(model, data, optimizer=SGD(step_size=1e-3), batch_size=30, n_epochs=2, rng=0)
     assert [len(batch) for batch in batches] == [30, 30, 20] * 2
     for epoch in (batches[:3], batches[3:]):

@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import tracemalloc
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,10 +19,10 @@ from attnembed.attention import two_layer
 from attnembed.attention.data import TokenDataset
 from attnembed.attention.model import AttentionModel
 from attnembed.attention.two_layer import TwoLayerModel
-from attnembed.errors import InputError, InputTypeError
+from attnembed.errors import DataFileError, InputError, InputTypeError
 from attnembed.gradcheck import check_gradient, check_gradient_complex_step
 from attnembed.optim import Adam
-from tests.strategies import generators
+from attnembed.testing import generators
 
 Array = np.ndarray[Any, Any]
 NAMES = ("E", "p", "v", "W")
@@ -294,3 +295,48 @@ def test_no_one_layer_model_has_parity(rng: np.random.Generator) -> None:
     assert one_layer.accuracy(data) < 1
     terms = data.labels * Z * gated.output(data)
     assert abs(terms.sum()) > 1e-8 * np.abs(terms).sum()
+
+
+def test_gradients_are_read_in_three_ways() -> None:
+    model, data = TwoLayerModel.random(4, 3, rng=0), TokenDataset.from_tokens([[0, 2], [1, 2, 3]], [1, -1])
+    for grads in (model.loss_and_grads(data)[1], model.one_layer.loss_and_grads(data)[1]):
+        names = list(grads)
+        assert names == ["E", "p", "v", "W"][: len(grads)]
+        for name, value in grads.to_dict().items():
+            assert grads[name] is value
+            assert getattr(grads, name) is value
+        assert grads == grads
+        assert hash(grads) == hash(grads)
+        assert "E_factors" not in grads
+        with pytest.raises(KeyError):
+            _ = grads["E_factors"]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_model_comes_back_bit_for_bit(dtype: Any, tmp_path: Path) -> None:
+    model = TwoLayerModel.random(4, 3, rng=0)
+    model = TwoLayerModel(*(getattr(model, name).astype(dtype) for name in "EpvW"))
+    model.save(tmp_path / "model.npz")
+    again = TwoLayerModel.load(str(tmp_path / "model.npz"))
+    for name in "EpvW":
+        assert getattr(again, name).tobytes() == getattr(model, name).tobytes()
+        assert getattr(again, name).dtype == dtype
+        assert not getattr(again, name).flags.writeable
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"W": np.eye(2)}, r"must hold W of shape \(3, 3\); got \(2, 2\)"),
+        ({"W": np.full((3, 3), np.inf)}, "must hold W that is finite; got inf"),
+        ({"W": np.eye(3, dtype=np.float32)}, "must hold E, p, v and W of one type"),
+        ({"W": np.array([["a"] * 3] * 3)}, "must hold W of type float32 or float64"),
+        ({"W": None}, r"lacks the array\(s\) W"),
+    ],
+)
+def test_files_that_hold_no_model(changes: dict[str, Any], problem: str, tmp_path: Path) -> None:
+    model = TwoLayerModel.random(4, 3, rng=0)
+    held = {name: getattr(model, name) for name in "EpvW"} | changes
+    np.savez(tmp_path / "model.npz", **{name: array for name, array in held.items() if array is not None})
+    with pytest.raises(DataFileError, match=problem):
+        TwoLayerModel.load(tmp_path / "model.npz")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 import attnembed as ae
+from attnembed.__main__ import main
 from attnembed.evidence import Claim, by_construction
 from attnembed.evidence.page import capitalised
 from attnembed.evidence.registry import place
@@ -59,6 +61,7 @@ SYMBOLS = {
     "attention/norm-constant": "||p_t||",
     "attention/attention-decay": "t times",
     "structured/chain-enumeration": "log Z",
+    "structured/long-chains": "log Z",
 }
 
 
@@ -89,3 +92,34 @@ def test_symbols_keep_their_case(entry: Claim) -> None:
 )
 def test_only_words_get_a_capital(text: str, expected: str) -> None:
     assert capitalised(text) == expected
+
+
+def test_the_page_has_every_claim_with_its_source_and_verdict(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = ae.verify(ids=["attention/hessian-bound", "structured/constraints"], instances=2)
+    file = tmp_path / "claims.json"
+    file.write_text(report.to_json())
+    assert main(["list", "--markdown", "--verdicts", str(file)]) == 0
+    page = capsys.readouterr().out
+    rows = [line for line in page.splitlines() if line.startswith("| [")]
+    assert len(rows) == len(ae.claims())
+    bound = next(row for row in rows if "#attentionhessian-bound" in row)
+    assert "[smoothness](derivations/smoothness.md)" in bound
+    assert " | passed: 2 of 2, within 1 of its bound |" in bound
+    exact = next(row for row in rows if "#structuredconstraints" in row)
+    assert exact.endswith(" | passed: 2 of 2 |")  # a tolerance has no ratio
+    assert sum(row.endswith(" | not measured |") for row in rows) == len(rows) - 2
+    keys = set(re.findall(r"\[[A-Z]+\d\d\]", "\n".join(rows)))
+    assert all(f"- {key} " in page for key in keys)
+
+
+@pytest.mark.parametrize("arguments", [("--markdown", "--verdicts", "FILE"), ("--verdicts", "FILE")])
+def test_verdicts_that_are_none_are_one_line(
+    arguments: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "odd.json").write_text('{"results": 3}')
+    assert main(["list", *(str(tmp_path / "odd.json") if x == "FILE" else x for x in arguments)]) == 2
+    err = capsys.readouterr().err
+    assert len(err.splitlines()) == 1
+    assert "is not a report; make one with" in err or "belongs to --markdown" in err

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import pytest
 
 import attnembed as ae
+from attnembed import testing as t
 from attnembed.__main__ import main
-from attnembed.evidence import Claim, Evidence, verify
+from attnembed.errors import InputError
+from attnembed.evidence import Claim, Evidence, instances, verify
 from attnembed.evidence import registry as module
 from attnembed.evidence.run import instance_seeds
 
@@ -42,6 +48,10 @@ def says_text(problem):
 
 def takes_rng(rng):
     return True
+
+
+def raises(problem):
+    return 1 / 0
 """
 
 
@@ -128,6 +138,7 @@ def test_show_names_the_code_that_a_claim_is_about(capsys: pytest.CaptureFixture
     ("source", "words"),
     [
         ("import nowhere_at_all", "line 1: cannot be imported: ModuleNotFoundError"),
+        ("import nowhere_at_all", "mend the file until `python wrong_lemmas.py` runs"),
         ("x = (", "cannot be imported: SyntaxError"),
         ("import attnembed as ae\n\nraise SystemExit", "line 3: cannot be imported: SystemExit"),
         ("x = 1", "declares no claim"),
@@ -140,7 +151,7 @@ def test_a_file_that_cannot_be_used_is_one_line_and_registers_nothing(
 ) -> None:
     (tmp_path / "wrong_lemmas.py").write_text(source)
     before = ae.claims()
-    for name, told in (("wrong_lemmas.py", words), ("absent.py", "is not there")):
+    for name, told in (("wrong_lemmas.py", words), ("absent.py", "is not there; name a Python file")):
         assert main(["verify", str(tmp_path / name)]) == 2
         err = capsys.readouterr().err
         assert len(err.splitlines()) == 1
@@ -151,6 +162,7 @@ def test_a_file_that_cannot_be_used_is_one_line_and_registers_nothing(
 @pytest.mark.parametrize(
     ("name", "words"),
     [
+        ("::raises", "got ZeroDivisionError: division by zero; return None where the statement does not apply"),
         ("::nothing", "must be a function of"),
         ("", "must be FILE.py::NAME"),
         ("::says_text", "must return True, False, a ratio, Evidence or None; got 'yes'"),
@@ -164,3 +176,90 @@ def test_what_cannot_be_falsified_is_one_line(
     err = capsys.readouterr().err
     assert words in err
     assert len(err.splitlines()) == 1
+
+
+def test_an_id_in_the_place_of_a_file_is_recognised(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", "attention/hessian-bound"]) == 2
+    assert "is a claim and no file; use --ids attention/hessian-bound" in capsys.readouterr().err
+
+
+def test_a_strategy_that_draws_nothing_is_vacuous_and_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its conditions are asked (three times a draw) a limited number of times."""
+    monkeypatch.setattr(instances, "_TRIES", 40)
+    asked = 0
+
+    def never(pair: object) -> bool:
+        nonlocal asked
+        asked += 1
+        return False
+
+    def measure(problem: object) -> Evidence:
+        return Evidence(measured=0, bound=1, control=2)
+
+    measure.__annotations__["problem"] = Annotated[object, t.potentials(length=(1, 2)).filter(never)]
+    (found,) = verify([made_up(measure)], instances=1).results
+    assert found.verdict == "vacuous"
+    assert found.reason.endswith("let it make them hold by construction")
+    assert 40 < asked <= 120
+
+
+def test_a_strategy_that_cannot_be_read_is_not_ignored() -> None:
+    """A postponed annotation sees the names of its module, not those of the function around it."""
+    own = t.potentials()
+
+    def measure(problem: Annotated[object, own]) -> Evidence:
+        return Evidence(measured=0, bound=1, control=2)
+
+    assert own is not None
+    with pytest.raises(InputError, match="name 'own' is not defined; define the strategy at the top level"):
+        made_up(measure).takes_problem  # noqa: B018
+
+
+# Without Hypothesis.
+
+
+@contextmanager
+def no_hypothesis() -> Iterator[None]:
+    """An import of hypothesis, or of what needs it, fails as it does where it is not installed."""
+    with pytest.MonkeyPatch.context() as patch:  # no fixture: the plugin of Hypothesis itself runs around the test
+        patch.setitem(sys.modules, "hypothesis", None)
+        for name in [name for name in sys.modules if (name + ".").startswith("attnembed.testing.")]:
+            patch.delitem(sys.modules, name)
+        patch.delattr(ae, "testing", raising=False)
+        yield
+
+
+WITHOUT = """
+import attnembed as ae
+
+@ae.claim("w/drawn", statement="a loss is positive", control="its negative")
+def drawn(problem):
+    loss = problem.model.loss(problem.data)
+    return ae.Evidence(measured=-loss, bound=0.0, control=loss)
+
+@ae.claim("w/own", statement="a number of [0, 1) is below one", control="two")
+def own(rng):
+    return ae.Evidence(measured=rng.random(), bound=1.0, control=2.0)
+"""
+INSTALL = "install it with: python -m pip install 'attnembed[test]'"
+
+
+def test_without_hypothesis_the_rest_works_and_one_line_says_what_is_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "without_hypothesis.py"
+    file.write_text(WITHOUT)
+    with no_hypothesis():
+        with pytest.raises(ImportError, match="needs the package hypothesis; install it with"):
+            importlib.import_module("attnembed.testing")
+        assert main(["list"]) == 0
+        assert main(["verify", "--ids", "attention/hessian-bound", "--instances", "1"]) == 0
+        capsys.readouterr()
+        assert main(["falsify", f"{file}::drawn"]) == 2
+        err = capsys.readouterr().err
+        assert main(["verify", str(file), "--instances", "2"]) == 1
+        out = capsys.readouterr().out
+    assert len(err.splitlines()) == 1
+    assert INSTALL in err
+    assert INSTALL in out
+    assert "1 of 2 claims hold" in out

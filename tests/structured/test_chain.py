@@ -12,6 +12,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from attnembed.errors import InputError
 from attnembed.reference import enumerate_chain
+from attnembed.structured import chain as chains
 from attnembed.structured.chain import (
     chain_log_partition,
     chain_marginals,
@@ -252,3 +253,17 @@ def test_pair_counts_in_either_domain(spread: float) -> None:
     edge, weight = enumerate_chain(unary, pairwise).edge, rng.uniform(1.0, 2.0, size=5)
     np.testing.assert_allclose(p.pair_counts(), edge.sum(axis=0), rtol=0, atol=1e-12)
     np.testing.assert_allclose(p.pair_counts(weight), np.tensordot(weight[1:], edge, 1), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("n", [10, 100])
+def test_a_recursion_leaves_numpys_buffer_as_it_was(n: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    within = []
+    monkeypatch.setattr(chains, "_walk", lambda *_: within.append(np.getbufsize()))
+    before = np.getbufsize()
+    packing = Packing(np.full(n, 3))
+    chains.decode(np.zeros((3 * n, 2)), np.zeros((2, 2)), packing)
+    assert within == [256 if n == 100 else before]
+    assert np.getbufsize() == before
+    with pytest.raises(InputError, match="at least one labeling"):
+        chains.decode(np.zeros((3 * n, 2)), np.full((2, 2), -np.inf), packing)
+    assert np.getbufsize() == before

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import attnembed as ae
-from attnembed.structured import grid, metrics, networks, scaling, theory
+from attnembed.structured import grid, layers, metrics, networks, scaling, theory
 from attnembed.structured.chain import chain_score
 from attnembed.structured.features import WindowFeatures
 from attnembed.structured.grid_objectives import grid_objective
@@ -35,6 +35,8 @@ TRAINING = {"n_epochs": 1, "rng": 0}
 CALLS: Calls = {
     **{f.__name__: (f, CHAIN_CALL) for f in (ae.chain_log_partition, ae.chain_marginals, ae.chain_viterbi)},
     "chain_sample": (ae.chain_sample, CHAIN_CALL),
+    "chain_k_best": (ae.chain_k_best, {**CHAIN_CALL, "k": 2}),
+    "chain_posterior_decode": (ae.chain_posterior_decode, CHAIN_CALL),
     "chain_score": (chain_score, {**CHAIN_CALL, "labels": [0, 1, 0]}),
     "chain_objective": (chain_objective, {**CHAIN_CALL, "objective": "nll", "labels": [0, 1, 0]}),
     "loss_augmented": (loss_augmented, {"unary": U, "labels": [0, 1, 0]}),
@@ -59,20 +61,21 @@ CALLS: Calls = {
     "birnn": (ae.birnn, {"vocab_size": 5, "n_ids": 2, "n_labels": 3, "dim": 4, "hidden": 3}),
     "conv_net": (ae.conv_net, {"n_channels": 3, "hidden": (4,)}),
     "two_scale_net": (networks.two_scale_net, {"n_channels": 3}),
-    "Network": (ae.Network, {"layer": networks.Sequential(()), "params": {}}),
-    "Network.create": (ae.Network.create, {"layers": [networks.Dense(2, 2)]}),
-    "Dense": (networks.Dense, {"n_in": 2, "n_out": 2}),
-    "Reshape": (networks.Reshape, {"shape": (2, 2)}),
-    "Conv2D": (networks.Conv2D, {"n_in": 2, "n_out": 2}),
-    "Coordinates": (networks.Coordinates, {"multiple": 1}),
-    "LayerNorm": (networks.LayerNorm, {"size": 2}),
-    "Embedding": (networks.Embedding, {"vocab_size": 2, "dim": 2}),
-    "EmbeddingSum": (networks.EmbeddingSum, {"vocab_size": 2, "dim": 2}),
-    "BiRecurrent": (networks.BiRecurrent, {"n_in": 2, "n_hidden": 2}),
-    "Sequential": (networks.Sequential, {"layers": (networks.ReLU(),)}),
-    "Branches": (networks.Branches, {"branches": (networks.ReLU(),)}),
+    "Network": (ae.Network, {"layer": layers.Sequential(()), "params": {}}),
+    "Network.create": (ae.Network.create, {"layers": [layers.Dense(2, 2)]}),
+    "Dense": (layers.Dense, {"n_in": 2, "n_out": 2}),
+    "Reshape": (layers.Reshape, {"shape": (2, 2)}),
+    "Conv2D": (layers.Conv2D, {"n_in": 2, "n_out": 2}),
+    "Coordinates": (layers.Coordinates, {"multiple": 1}),
+    "LayerNorm": (layers.LayerNorm, {"size": 2}),
+    "Embedding": (layers.Embedding, {"vocab_size": 2, "dim": 2}),
+    "EmbeddingSum": (layers.EmbeddingSum, {"vocab_size": 2, "dim": 2}),
+    "BiRecurrent": (layers.BiRecurrent, {"n_in": 2, "n_hidden": 2}),
+    "Sequential": (layers.Sequential, {"layers": (layers.ReLU(),)}),
+    "Branches": (layers.Branches, {"branches": (layers.ReLU(),)}),
     # --- models
     "ChainCRF": (ae.ChainCRF, {"network": CHAIN.network, "pairwise": W}),
+    "ChainCRF.from_arrays": (ae.ChainCRF.from_arrays, {"transitions": W, "weights": np.eye(2)}),
     "GridCRF": (ae.GridCRF, {"network": GRID.network, "pairwise": W}),
     **{
         f"{type(model).__name__}.{name}": (getattr(model, name), {"data": data})

@@ -23,7 +23,9 @@ from attnembed.structured.chain import (
     posterior,
 )
 from attnembed.structured.long_chains import Blocks, cut
+from attnembed.structured.objectives import chain_objective
 from attnembed.structured.packing import Packing
+from attnembed.structured.theory import scale_objective
 
 
 def run_with(size, call):
@@ -90,6 +92,25 @@ def test_blocks_give_what_the_plain_recursions_give(problem):
         assert_array_equal(best, right)
     drawn = [run_with(s, lambda: chain_sample(unary, pairwise, lengths, rng=7)) for s in (size, None)]
     assert_array_equal(*drawn)
+
+
+@given(problems())
+def test_numbers_carried_through_blocks_are_those_carried_along(problem):
+    unary, pairwise, lengths, size = problem
+    labels = np.maximum(chain_viterbi(unary, pairwise, lengths), 0)  # allowed, whatever is forbidden
+    level = max(1.0, *(float(np.abs(x[np.isfinite(x)]).max(initial=0)) for x in (unary, pairwise)))
+    if level > 100:  # logarithms, which are carried step by step in any case
+        unary, pairwise, level = unary / level, pairwise / level, 1.0
+    found, right = (
+        run_with(s, lambda: chain_objective("marginal", unary, pairwise, labels, lengths)) for s in (size, None)
+    )
+    scale = 1e-12 * unary.shape[1]
+    assert_allclose(found.value, right.value, rtol=1e-12, atol=scale * level)
+    assert_allclose(found.unary, right.unary, rtol=1e-12, atol=scale * level)
+    assert_allclose(found.pairwise, right.pairwise, rtol=1e-12, atol=scale * level * len(lengths))
+    found, right = (run_with(s, lambda: scale_objective(unary, pairwise, labels, lengths)) for s in (size, None))
+    assert_allclose(found.gradient, right.gradient, rtol=1e-12, atol=scale * level)
+    assert_allclose(found.hessian, right.hessian, rtol=1e-11, atol=scale * level**2)
 
 
 @given(problems())

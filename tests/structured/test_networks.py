@@ -8,7 +8,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from attnembed.errors import InputError
 from attnembed.gradcheck import check_gradient
-from attnembed.structured.networks import (
+from attnembed.structured.layers import (
     BiRecurrent,
     Branches,
     Conv2D,
@@ -17,17 +17,11 @@ from attnembed.structured.networks import (
     EmbeddingSum,
     LayerNorm,
     MaxPool2D,
-    Network,
     ReLU,
     Tanh,
     Upsample2D,
-    birnn,
-    conv_net,
-    identity,
-    lenet,
-    mlp,
-    two_scale_net,
 )
+from attnembed.structured.networks import Network, birnn, conv_net, identity, lenet, mlp, two_scale_net
 from attnembed.structured.packing import Packing
 
 FEW = {"directions": 4, "coordinates": 6}

@@ -9,7 +9,8 @@ from numpy.testing import assert_allclose
 from attnembed.errors import InputError
 from attnembed.gradcheck import check_gradient
 from attnembed.reference import enumerate_chain
-from attnembed.structured.chain import chain_marginals, chain_viterbi, posterior
+from attnembed.structured import objectives
+from attnembed.structured.chain import chain_marginals, chain_score, chain_viterbi, posterior
 from attnembed.structured.objectives import CHAIN_OBJECTIVES, chain_objective, loss_augmented
 from attnembed.structured.packing import Packing
 
@@ -135,3 +136,22 @@ def test_bad_arguments_of_loss_augmentation_are_named():
     ):
         with pytest.raises(InputError, match=message):
             loss_augmented(*arguments, weight=weight)
+
+
+def test_a_label_too_unlikely_for_floats_warns_nobody() -> None:
+    """An overflow on the way, after which logarithms take over: e^{-900} and less are no numbers in the exp domain."""
+    unary = np.array([[-0.5, -0.7, 1.1], [-0.7, 1.7, -1.0], [0.5, 0.8, 0.7], [-0.3, -0.2, -0.2]])
+    pairwise = np.array([[428.0, 270.0, -40.0], [-294.0, -452.0, -224.0], [-5.0, -505.0, 113.0]])
+    every = np.indices((3,) * 4).reshape(4, -1).T
+    scores = [float(chain_score(unary, pairwise, y)) for y in every]
+    exact = np.logaddexp.reduce(scores) - float(chain_score(unary, pairwise, [1, 2, 2, 1]))
+    assert chain_objective("nll", unary, pairwise, [1, 2, 2, 1]).value == pytest.approx(exact, rel=1e-14)
+
+
+@pytest.mark.parametrize("n", [1, 50, 20_000])
+def test_rows_are_gathered_by_their_index(n: int) -> None:
+    rng = np.random.default_rng(n)
+    index, rows = rng.integers(0, 7, size=n), rng.normal(size=(n, 4))
+    expected = np.zeros((7, 4))
+    np.add.at(expected, index, rows)
+    assert_allclose(objectives._gather_rows(index, rows, 7), expected, rtol=1e-12, atol=1e-12 * n)

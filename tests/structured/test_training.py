@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
@@ -11,8 +13,9 @@ from attnembed.errors import InputError
 from attnembed.optim import SGD, Adam
 from attnembed.results import Status
 from attnembed.structured.data import GridDataset, make_chain_dataset, make_grid_dataset
+from attnembed.structured.layers import LayerNorm
 from attnembed.structured.model import ChainCRF, GridCRF
-from attnembed.structured.networks import LayerNorm, Network, conv_net, identity, mlp
+from attnembed.structured.networks import Network, conv_net, identity, mlp
 from attnembed.structured.scaling import (
     OfflineScaling,
     OnlineScaling,
@@ -89,7 +92,7 @@ def test_stages_train_what_they_say():
 def test_first_step_by_hand():
     """One batch, SGD: parameters minus the step size times the gradient, times the rate of the component."""
     model, (_, grads) = make_model(), make_model().loss_and_grads(TRAIN)
-    options = {"optimizer": SGD(step_size=0.1), "batch_size": 40, "n_epochs": 1, "rng": 0}
+    options: dict[str, Any] = {"optimizer": SGD(step_size=0.1), "batch_size": 40, "n_epochs": 1, "rng": 0}
     after = train_structured(model, TRAIN, rates={"pairwise": 5.0}, learned_scales=("pairwise_scale",), **options).model
     assert_allclose(after.pairwise, model.pairwise - 0.5 * grads.pairwise, rtol=1e-12)
     assert_allclose(after.pairwise_scale, 1 - 0.1 * grads.pairwise_scale, rtol=1e-12)
@@ -101,7 +104,7 @@ def test_first_step_by_hand():
 @pytest.mark.parametrize("scaling", [None, OnlineScaling(subset=20), OfflineScaling(ratio=2.0)])
 @pytest.mark.parametrize("strategy", ["joint", "stage"])
 def test_resuming_changes_nothing(tmp_path, scaling, strategy):
-    options = {
+    options: dict[str, Any] = {
         "strategy": strategy,
         "scaling": scaling,
         "n_epochs": 6,
@@ -239,7 +242,13 @@ def test_online_scaling_trusts_the_network_of_a_later_stage():
     network = make_model().network
     quiet = network.with_params({name: 0.1 * value for name, value in network.params.items()})
     model = ChainCRF(quiet, 0.01 * bigram_potentials(TRAIN, 3))
-    options = {"strategy": "stage", "stage_epochs": (0, 1, 0), "n_epochs": 1, "rates": {"pairwise": 1e-9}, "rng": 0}
+    options: dict[str, Any] = {
+        "strategy": "stage",
+        "stage_epochs": (0, 1, 0),
+        "n_epochs": 1,
+        "rates": {"pairwise": 1e-9},
+        "rng": 0,
+    }
     result = train_structured(model, TRAIN, scaling=OnlineScaling(period=9), **options)
     assert result.history.ratio[-1] < 0.2
 
@@ -395,7 +404,7 @@ def near_the_start(model, data):
 
 
 def test_a_run_stopped_by_patience_stays_stopped(tmp_path):
-    options = {"validation": VALIDATION, "metric": near_the_start, "patience": 2, "n_epochs": 5}
+    options: dict[str, Any] = {"validation": VALIDATION, "metric": near_the_start, "patience": 2, "n_epochs": 5}
     options["checkpoint"] = tmp_path / "run.npz"
     whole = train_structured(make_model(), TRAIN, rng=3, **options)
     resumed = train_structured(make_model(), TRAIN, rng=3, **options)
@@ -408,7 +417,7 @@ def test_a_run_stopped_by_patience_stays_stopped(tmp_path):
 
 def test_an_epoch_that_was_cut_short_is_done_again(tmp_path, monkeypatch):
     """The interruption comes in the middle of the third epoch, after half of its batches."""
-    options = {"n_epochs": 4, "validation": VALIDATION, "scaling": OnlineScaling()}
+    options: dict[str, Any] = {"n_epochs": 4, "validation": VALIDATION, "scaling": OnlineScaling()}
     whole = train_structured(make_model(), TRAIN, rng=3, **options)
     options["checkpoint"] = tmp_path / "run.npz"
     update, taken = Adam.update, []
@@ -456,7 +465,7 @@ def test_layer_norm_can_be_folded():
 
 def test_resuming_keeps_the_best_model(tmp_path):
     """The best epoch lies before the interruption."""
-    options = {"n_epochs": 4, "validation": VALIDATION, "metric": near_the_start}
+    options: dict[str, Any] = {"n_epochs": 4, "validation": VALIDATION, "metric": near_the_start}
     whole = train_structured(make_model(), TRAIN, rng=3, **options)
     assert whole.best_epoch == 0
     path = tmp_path / "run.npz"
@@ -468,7 +477,12 @@ def test_resuming_keeps_the_best_model(tmp_path):
 
 @pytest.mark.parametrize("empty", ["arms", "step_sizes", "repetitions"])
 def test_what_is_empty_in_a_comparison_is_named(empty):
-    options = {"arms": {"joint": {}}, "step_sizes": (0.1,), "repetitions": np.arange(1), empty: np.arange(0)}
+    options: dict[str, Any] = {
+        "arms": {"joint": {}},
+        "step_sizes": (0.1,),
+        "repetitions": np.arange(1),
+        empty: np.arange(0),
+    }
     arms = options.pop("arms") if empty != "arms" else {}
     options.pop("arms", None)
     with pytest.raises(InputError, match=f"^`{empty}` must not be empty; give at least one$"):

@@ -8,15 +8,17 @@ import numpy as np
 import pytest
 from hypothesis import given, seed, settings
 from hypothesis import strategies as st
+from hypothesis.errors import UnsatisfiedAssumption
 
 import attnembed as ae
 from attnembed import testing as t
-from attnembed.errors import InputError
-from attnembed.structured import networks as layers
-from attnembed.testing.attention import HYPOTHESES, KINDS, MODELS
+from attnembed.errors import InputError, NotSeparableError
+from attnembed.structured import layers
+from attnembed.testing.attention import HYPOTHESES, KINDS, MODELS, _separable
 from attnembed.testing.problem import as_code
 
-SPACE = {"ae": ae, "np": np, "Problem": t.Problem, **{name: getattr(layers, name) for name in layers.__all__}}
+SPACE = {"ae": ae, "np": np, "Problem": t.Problem, "Network": ae.Network}
+SPACE |= {name: getattr(layers, name) for name in layers.__all__}
 
 
 def drawn(strategy: st.SearchStrategy[Any], n: int = 60) -> list[Any]:
@@ -104,6 +106,20 @@ def test_problems_satisfy_their_hypotheses(name: str, data: st.DataObject) -> No
     else:
         rows = ae.margin_constraints(model, tokens, ae.select(model, tokens).top).differences
         assert ae.max_margin(rows).success
+
+
+@settings(max_examples=1)
+@given(data=st.data())
+def test_separable_means_the_top_tokens_of_select(data: st.DataObject) -> None:
+    """Two values differ by rounding: as one selection the rows are separable, and as the other they are not."""
+    values = [0.0, -0.07291666666666666, 0.031249999999999997, 0.03125, 0.010416666666666671]
+    counts = [[0, 1, 1, 1, 1], [0, 4, 1, 0, 1], [1, 0, 1, 0, 4], [1, 1, 0, 0, 4]]
+    tokens = ae.TokenDataset.from_counts(counts, [1, -1, 1, -1])
+    model = ae.AttentionModel(np.c_[np.eye(5), values], np.ones(6), np.eye(6)[5])
+    with pytest.raises(NotSeparableError):
+        ae.max_margin(ae.margin_constraints(model, tokens, ae.select(model, tokens).top).differences)
+    with pytest.raises(UnsatisfiedAssumption):
+        _separable(data.draw, t.Problem(model, tokens), basin=False)
 
 
 @pytest.mark.parametrize(

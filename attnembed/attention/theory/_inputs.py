@@ -34,7 +34,7 @@ def parameters(model: Parameters, data: TokenDataset) -> tuple[Floats, Floats, F
 
 
 def unit_rows(rows: Floats) -> Floats:
-    """The rows scaled to length 1, however long or short they are; rows of zeros stay."""
+    """The rows scaled to norm 1, whatever their norms are; rows of zeros stay."""
     largest = np.abs(rows).max(axis=1, keepdims=True, initial=0.0)
     scaled = rows / np.where(largest > 0, largest, 1.0)
     sizes = np.linalg.norm(scaled, axis=1, keepdims=True)
@@ -42,7 +42,7 @@ def unit_rows(rows: Floats) -> Floats:
 
 
 def largest_share_along(rows: Floats, v: Floats) -> float:
-    """max_s |x_s . v| / (||x_s|| ||v||), each row against its own length; 0 for rows or v of length 0."""
+    """max_s |x_s . v| / (||x_s|| ||v||), each row against its own norm; 0 for rows or v of norm 0."""
     squares, square = np.einsum("sk,sk->s", rows, rows), float(np.einsum("k,k->", v, v))
     if squares.size and _SQUARES[0] < min(squares.min(), square) and max(squares.max(), square) < _SQUARES[1]:
         return float(np.sqrt((np.dot(rows, v) ** 2 / squares).max() / square))
@@ -50,7 +50,7 @@ def largest_share_along(rows: Floats, v: Floats) -> float:
 
 
 def independence(rows: Floats) -> float:
-    """Smallest over largest singular value of the rows scaled to length 1; 0 where they are dependent by number."""
+    """Smallest over largest singular value of the rows scaled to norm 1; 0 where they are dependent by number."""
     if len(rows) > rows.shape[1]:
         return 0.0
     singular = np.linalg.svd(unit_rows(rows), compute_uv=False)

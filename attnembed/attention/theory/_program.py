@@ -53,12 +53,12 @@ def solve_program(model: Parameters, data: TokenDataset, selected: NDArray[np.in
         return MarginProgram(np.empty((0, 2), dtype=np.int64), np.empty((0, d)), np.zeros(d), np.inf, 0.0)
     constraints = margin_constraints(model, data, selected)
     pairs, D = constraints.pairs, np.asarray(constraints.differences, dtype=np.float64)
-    # In units of the longest row, because the solver squares lengths: embeddings may be of any size.
+    # In units of the longest row, because the solver squares norms: embeddings may be of any size.
     unit = float(np.abs(D).max()) or 1.0
     try:
         solution = max_margin(D / unit)
     except NotSeparableError as error:
         return MarginProgram(pairs, D, np.full(d, np.nan), 0.0, np.nan, error.certificate)
-    except InputError:  # the rows differ in length by more than any solver's range
+    except InputError:  # the norms of the rows differ by more than any solver's range
         return MarginProgram(pairs, D, np.full(d, np.nan), np.nan, np.nan)
     return MarginProgram(pairs, D, solution.p / unit, solution.margin * unit, solution.kkt_residual)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.special import chdtri, ndtri
 
 from attnembed._typing import Floats
 from attnembed._validation import as_real_array, check_positive, check_share, freeze
@@ -26,6 +27,8 @@ __all__ = [
     "OneStepBound",
     "OneStepPrediction",
     "gaussian_one_step_bound",
+    "normal_length",
+    "normal_peak",
     "one_step_bound",
     "one_step_prediction",
 ]
@@ -169,8 +172,9 @@ def gaussian_one_step_bound(
 ) -> GaussianOneStepBound:
     """`one_step_bound` before E^0 and p_0 are drawn: true with probability >= 1 - delta.
 
-    For E^0_s ~ N(0, sE^2 I) and p_0 ~ N(0, sp^2 I), with Lam = sqrt(2 log(6 V / delta)):
-    G0 <= sE ||v|| Lam, ||p_0|| <= sp (sqrt(d) + sqrt(2 log(3/delta))), rho <= sE ||p_0|| Lam, and F <= G0.
+    For E^0_s ~ N(0, sE^2 I) and p_0 ~ N(0, sp^2 I): G0 <= sE ||v|| Lam, ||p_0|| <= sp X, rho <= sE ||p_0|| Lam and
+    F <= G0, where the largest of V standard normal |z| exceeds Lam, and chi with d degrees of freedom X, with
+    probability delta/3 each.
 
     Parameters
     ----------
@@ -185,7 +189,7 @@ def gaussian_one_step_bound(
     >>> v = np.ones(400) / 20
     >>> bound = gaussian_one_step_bound(data, v, 1.0, embedding_scale=0.05, cls_scale=0.05)
     >>> round(bound.G0, 3), round(bound.cls_norm, 3), round(bound.rho, 3)
-    (0.172, 1.143, 0.196)
+    (0.139, 1.075, 0.149)
     """
     check_data(data)
     eta = check_positive("step_size", step_size, zero_ok=True)
@@ -196,9 +200,9 @@ def gaussian_one_step_bound(
     sp = check_positive("cls_scale", cls_scale, zero_ok=True)
     check_share("delta", delta, closed="neither")
     norm_v = float(np.linalg.norm(v))
-    spread = math.sqrt(2 * math.log(6 * data.vocab_size / delta))
+    spread = normal_peak(data.vocab_size, delta / 3)
     G0 = sE * norm_v * spread
-    norm_p = sp * (math.sqrt(v.size) + math.sqrt(2 * math.log(3 / delta)))
+    norm_p = sp * normal_length(v.size, delta / 3)
     rho = sE * norm_p * spread
     share, kind = eta * data.frequency, check_loss(loss)
     return GaussianOneStepBound(
@@ -211,6 +215,16 @@ def gaussian_one_step_bound(
         cls_norm=norm_p,
         delta=delta,
     )
+
+
+def normal_peak(count: int, missed: float) -> float:
+    """What the largest of ``count`` independent standard normal |z| exceeds with probability ``missed``."""
+    return float(-ndtri(-math.expm1(math.log1p(-missed) / count) / 2))
+
+
+def normal_length(dim: int, missed: float) -> float:
+    """What the length of a standard normal vector exceeds with probability ``missed``."""
+    return math.sqrt(float(chdtri(dim, missed)))
 
 
 def _pull(loss: Loss, z: float) -> float:

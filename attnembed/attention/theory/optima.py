@@ -40,7 +40,7 @@ def local_optima(model: Parameters, data: TokenDataset, *, limit: int = 10_000) 
     InputError
         if that many do not suffice.
 
-    Source: [TLTO23], [TLTO24] for local optimality; the hypotheses are derived here.
+    Source: [TLTO23] for local optimality; the hypotheses are derived here.
 
     >>> from attnembed.attention.model import AttentionModel
     >>> data = TokenDataset.from_tokens([[0, 1, 2], [3]], [1, -1])
@@ -90,7 +90,8 @@ def local_optima(model: Parameters, data: TokenDataset, *, limit: int = 10_000) 
 
 def _types(data: TokenDataset, i: int) -> Ints:
     """The token types of a sequence, in ascending order."""
-    return data.counts.indices[data.counts.indptr[i] : data.counts.indptr[i + 1]].astype(np.int64)
+    value: Ints = data.counts.indices[data.counts.indptr[i] : data.counts.indptr[i + 1]].astype(np.int64)
+    return value
 
 
 def _may_be_feasible(rows: Floats, n_new: int) -> bool:

@@ -15,7 +15,8 @@ from scipy.optimize import minimize, root
 from attnembed._typing import Floats
 from attnembed._validation import as_real_array, freeze
 from attnembed.attention.data import TokenDataset
-from attnembed.attention.selection import Parameters, top_tokens
+from attnembed.attention.parameters import Parameters
+from attnembed.attention.selection import top_tokens
 from attnembed.attention.theory._inputs import parameters
 from attnembed.attention.theory._program import solve_program
 from attnembed.attention.theory.hypotheses import Hypothesis, Prediction
@@ -134,14 +135,14 @@ class _Gap:
         self.rows = E[self.columns] - E[self.segments.spread(self.top)]  # (nnz, d): theory is for small data
 
     def stationarity(self, q: Floats, radius: float) -> Floats:
-        """The gradient along the sphere, and across it how far q is from length 1: zero at a minimiser, (d,)."""
-        length = float(np.linalg.norm(q))
-        return self.on_sphere(q, radius)[1] + (length - 1) * q
+        """The gradient along the sphere, and across it how far q is from norm 1: zero at a minimiser, (d,)."""
+        norm = float(np.linalg.norm(q))
+        return self.on_sphere(q, radius)[1] + (norm - 1) * q
 
     def on_sphere(self, q: Floats, radius: float) -> tuple[float, Floats]:
         """log(L - L*) at p = R q/||q||, and its gradient in q."""
-        length = float(np.linalg.norm(q))
-        u = q / length
+        norm = float(np.linalg.norm(q))
+        u = q / norm
         a = probabilities(radius * (self.E @ u)[self.columns], self.segments, self.data.counts.data)
         delta = self.segments.sum(a * self.D)
         value = float(self.loss.rise(self.gamma, delta).mean())
@@ -152,4 +153,4 @@ class _Gap:
         slope = -np.asarray(self.loss.derivative(self.gamma - delta)) / self.data.n_samples
         gradient = (self.segments.spread(slope) * a * (self.D - self.segments.spread(delta))) @ self.rows
         along = radius * gradient / value
-        return float(np.log(value)), (along - (along @ u) * u) / length
+        return float(np.log(value)), (along - (along @ u) * u) / norm

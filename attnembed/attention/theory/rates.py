@@ -167,11 +167,8 @@ def asymptotics(
     >>> late.p_mm.round(6), round(late.loss_gap_constant, 6), late.support, late.holds
     (array([ 0.333333,  0.333333, -0.666667]), 0.666667, array([0, 1]), True)
     """
-    _, p, _ = parameters(model, data)
-    values, kind = TokenValues.of(model), check_loss(loss)
-    if selected is None:
-        selected = top_tokens(data, values)[0]
-    chosen = as_integer_array("selected", selected.tokens if isinstance(selected, Selection) else selected, ndim=1)
+    (_, p, _), values, kind = parameters(model, data), TokenValues.of(model), check_loss(loss)
+    chosen = _tokens(data, values, selected)
     program = solve_program(model, data, chosen)
     log_weight, mean_D = _pulls(data, values, chosen, program, kind)
     solved = len(program.pairs) > 0 and bool(np.isfinite(program.p).all())
@@ -185,10 +182,10 @@ def asymptotics(
     worst = float(mean_D[support].min(initial=np.inf)) if solved else float(mean_D.min(initial=np.inf))
     # Coordinates in the span of the active rows: A (m_s, r), and D^T lambda = p_mm reads A^T lambda = target.
     A, target = rows[support] @ span, p_mm @ span
-    start = _interior_multipliers(A, target) if solved else np.array([np.nan])
     with np.errstate(divide="ignore"):
         log_C = log_weight + np.log(np.maximum(mean_D, 0.0)) + 2 * np.log(unit)
-    rho, residual = np.full(p.size, np.nan), np.nan
+    start = _interior_multipliers(A, target) if solved else np.array([np.nan])
+    inside, rho, residual = float(start.min() / start.max()), np.full(p.size, np.nan), np.nan
     if solved and worst > 0 and start.min() > _INTERIOR * start.max():
         x, residual = _offset(A, target, log_C[support], start)
         rho = span @ x
@@ -197,7 +194,6 @@ def asymptotics(
     next_margin = float(margins.min(where=~active, initial=np.inf)) if solved else np.nan
     conserved = p - everything @ (everything.T @ p)
     offset = rho + conserved * unit
-    across = offset - p_mm * (offset @ p_mm / squared_norm)
     dual, constants = np.zeros(margins.size), np.zeros(margins.size)
     dual[support] = np.exp(log_C[support] - rows[support] @ rho)
     with np.errstate(over="ignore"):  # what is beyond floats in the caller's units is inf there
@@ -206,19 +202,7 @@ def asymptotics(
     H = A.T @ (dual[support, None] * A)
     rate = min(float(np.linalg.eigvalsh(H)[0]), next_margin - 1) if np.isfinite(residual) else np.nan
     return Asymptotics(
-        hypotheses=(
-            Hypothesis(
-                "every active row pulls towards the selection: smallest D_is, mean over its sequences", worst, ">", 0.0
-            ),
-            *program.hypotheses,
-            Hypothesis(
-                "p_mm is in the relative interior of its support's cone: smallest over largest multiplier",
-                float(start.min() / start.max()),
-                ">",
-                _INTERIOR,
-            ),
-            Hypothesis("rho was found: ||D^T lambda - p_mm|| / ||p_mm||", residual, "<=", _INTERIOR),
-        ),
+        hypotheses=_hypotheses(worst, program, inside, residual),
         selected=freeze(chosen),
         p_mm=freeze(program.p.copy()),
         margin=program.margin,
@@ -232,12 +216,36 @@ def asymptotics(
         conserved=freeze(conserved),
         undetermined=freeze(_row_basis((everything - span @ (span.T @ everything)).T, floor=_RANK)),
         norm_constant=float(rho @ p_mm / np.sqrt(squared_norm)) / unit,
-        angle_constant=float(across @ across / (2 * squared_norm)),
+        angle_constant=_angle_constant(offset, p_mm, squared_norm),
         loss_gap_constant=squared_norm / unit / unit,
         transient_rate=rate,
         attention_constants=freeze(constants),
         curvature=_across(H, target) if np.isfinite(residual) else np.nan,
         certificate=program.certificate,
+    )
+
+
+def _tokens(data: TokenDataset, values: TokenValues, selected: ArrayLike | Selection | None) -> Ints:
+    """The tokens that are asked about, (n,)."""
+    if selected is None:
+        selected = top_tokens(data, values)[0]
+    return as_integer_array("selected", selected.tokens if isinstance(selected, Selection) else selected, ndim=1)
+
+
+def _hypotheses(pull: float, program: MarginProgram, inside: float, residual: float) -> tuple[Hypothesis, ...]:
+    """What must hold: every active row pulls, the program is solved, p_mm lies inside its cone, and rho was found."""
+    return (
+        Hypothesis(
+            "every active row pulls towards the selection: smallest D_is, mean over its sequences", pull, ">", 0.0
+        ),
+        *program.hypotheses,
+        Hypothesis(
+            "p_mm is in the relative interior of its support's cone: smallest over largest multiplier",
+            inside,
+            ">",
+            _INTERIOR,
+        ),
+        Hypothesis("rho was found: ||D^T lambda - p_mm|| / ||p_mm||", residual, "<=", _INTERIOR),
     )
 
 
@@ -306,6 +314,12 @@ def _offset(A: Floats, target: Floats, log_C: Floats, start: Floats) -> tuple[Fl
     return x, float(np.linalg.norm(A.T @ lam - target) / np.linalg.norm(target))
 
 
+def _angle_constant(offset: Floats, p_mm: Floats, squared_norm: float) -> float:
+    """||rho_perp||^2 / (2 ||p_mm||^2), of the part of the offset across p_mm."""
+    across = offset - p_mm * (offset @ p_mm / squared_norm)
+    return float(across @ across / (2 * squared_norm))
+
+
 def _across(H: Floats, along: Floats) -> float:
     """The largest eigenvalue of H (r, r) on the complement of its eigenvector ``along`` (r,); 0 where r = 1."""
     if len(along) < 2:
@@ -317,7 +331,7 @@ def _across(H: Floats, along: Floats) -> float:
 def _row_basis(D: Floats, floor: float = 0.0) -> Floats:
     """Orthonormal basis of the span of the rows, (d, r); each row counts by its direction, unless ``floor`` is given.
 
-    With a floor the rows keep their lengths, and singular values below it count as zero.
+    With a floor the rows keep their norms, and singular values below it count as zero.
     """
     if D.size == 0 or not np.isfinite(D).all():
         return np.zeros((D.shape[1], 0))

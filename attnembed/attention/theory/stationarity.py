@@ -87,7 +87,7 @@ def divergence(model: Parameters, data: TokenDataset) -> Divergence:
     independent = independence(E[occurring])
     rounding = np.finfo(np.float64).eps * max(occurring.size, E.shape[1])
     if independent > rounding:
-        # The dual basis of the unit rows, in units of the rows' lengths.
+        # The dual basis of the unit rows, in units of the rows' norms.
         where = np.searchsorted(occurring, tokens)
         left, singular, right = np.linalg.svd(rows, full_matrices=False)
         dual = (left[where] / singular) @ right / np.einsum("sk,sk->s", rows[where], E[tokens])[:, None]

@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike
 from attnembed._typing import Floats
 from attnembed._validation import check_choice, freeze
 from attnembed.attention.data import TokenDataset
-from attnembed.attention.selection import Parameters, margin_constraints, top_tokens
+from attnembed.attention.parameters import Parameters
+from attnembed.attention.selection import margin_constraints, top_tokens
 from attnembed.attention.theory._inputs import parameters
 from attnembed.attention.theory.basin import basin_condition, with_inverse
 from attnembed.attention.theory.hypotheses import Prediction

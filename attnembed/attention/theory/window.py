@@ -16,6 +16,7 @@ from scipy.special import expit
 from attnembed._validation import check_integer, check_positive, check_share
 from attnembed.attention.data import TokenDataset
 from attnembed.attention.theory.hypotheses import Hypothesis, Prediction
+from attnembed.attention.theory.one_step import normal_length, normal_peak
 from attnembed.errors import InputTypeError
 from attnembed.losses import logistic
 
@@ -105,11 +106,11 @@ def random_step_window(
     irrelevant = np.setdiff1d(np.flatnonzero(occurs), important)
     V, n, W = int(np.count_nonzero(occurs)), data.n_samples, norm_v**2
     # Four events, each missed with probability delta/4 at most.
-    spread = math.sqrt(2 * math.log(8 * V / delta))
+    spread = normal_peak(V, delta / 4)
     G0 = sE * norm_v * spread
-    norm_p = sp * (math.sqrt(d) + math.sqrt(2 * math.log(4 / delta)))
+    norm_p = sp * normal_length(d, delta / 4)
     rho = sE * norm_p * spread
-    along = sp * norm_v * math.sqrt(2 * math.log(8 / delta))
+    along = sp * norm_v * normal_peak(1, delta / 4)
 
     phi_imp = float(data.frequency[important].min(initial=np.inf)) if important.size else 0.0
     phi_irr = float(data.frequency[irrelevant].max(initial=0.0))

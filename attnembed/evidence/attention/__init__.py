@@ -2,5 +2,5 @@
 
 # The order of the registry is that of the imports.
 # ruff: noqa: F401, I001
-from attnembed.evidence.attention import gradients, curvature, one_step, flow, selection, limits
-from attnembed.evidence.attention import geometry, closed_forms, neighbours
+from attnembed.evidence.attention import gradients, losses, curvature, one_step, flow, selection, limits
+from attnembed.evidence.attention import geometry, closed_forms, neighbours, variants, passes

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from attnembed.attention.data import TokenDataset
 from attnembed.attention.flow import gradient_flow
-from attnembed.attention.model import AttentionModel
 from attnembed.attention.selection import margin_constraints, select
 from attnembed.attention.theory.basin import basin_bound, basin_condition
 from attnembed.attention.theory.smoothness import smoothness_bound
@@ -232,16 +230,36 @@ def kkt_certificate(rng: np.random.Generator) -> Evidence:
     D = margin_constraints(instance.model, instance.data, select(instance.model, instance.data).top).differences
     margin = max_margin(D)
     moved = margin.p * (1 + 1e-3 * rng.standard_normal(margin.p.size))
-    # Two sequences of the same two tokens that select different ones: d and -d.
-    both = TokenDataset.from_tokens([[0, 1], [0, 1]], [1, -1])
-    contradiction = margin_constraints(AttentionModel(np.eye(2), [0, 0], [1, -1]), both, [0, 1]).differences
+    # Points of a triangle around the origin, of any size: no program, and one combination of them that is zero.
+    angles = rng.uniform(0, 2 * np.pi) + np.array([0.0, 2.0, 4.0]) + rng.uniform(-0.3, 0.3, 3)
+    corners = rng.uniform(0.1, 10.0, 3)[:, None] * np.stack([np.cos(angles), np.sin(angles)], axis=1)
     try:
-        max_margin(contradiction)
+        max_margin(corners)
         residual = np.inf
     except NotSeparableError as error:
-        residual = float(np.linalg.norm(contradiction.T @ error.certificate))
+        w = error.certificate
+        residual = float(np.linalg.norm(corners.T @ w) / np.abs(corners).max())
+        residual = max(residual, abs(float(w.sum()) - 1), -float(w.min()))
+    # Each of the five parts of the residual by its definition, for a point and multipliers of either sign.
+    p, dual = margin.p + 0.1 * rng.standard_normal(margin.p.size), margin.dual + 0.1 * rng.standard_normal(len(D))
+    defined = _residual(D, p, dual)
     return Evidence(
-        measured=max(kkt_residual(D, margin.p, margin.dual), residual),
+        measured=max(kkt_residual(D, margin.p, margin.dual), residual, abs(kkt_residual(D, p, dual) / defined - 1)),
         tolerance=1e-10,
         control=kkt_residual(D, moved, margin.dual),
     )
+
+
+def _residual(D: np.ndarray, p: np.ndarray, dual: np.ndarray) -> float:
+    """How far p and the multipliers are from the optimality conditions, in the units of docs/derivations."""
+    lengths, slack, square = np.linalg.norm(D, axis=1), D @ p - 1, float(p @ p)
+    s = float(np.abs(dual) @ lengths / np.abs(dual).sum())
+    pushed = D.T @ dual
+    parts = (
+        float((np.maximum(-slack, 0) * np.minimum(1, s / lengths)).max()),
+        float(np.linalg.norm(p - pushed) / np.sqrt(square)),
+        max(0.0, -float(dual.min())) / float(np.abs(dual).sum()),
+        float(np.abs(dual * slack).sum()) / square,
+        abs(square - (2 * float(dual.sum()) - float(pushed @ pushed))) / square,
+    )
+    return max(parts)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from scipy.special import expit
 
@@ -28,10 +30,14 @@ def gradients_exact(rng: np.random.Generator) -> Evidence:
         parameters = {"E": model.E, "p": model.p, "v": model.v}
 
         def error(
-            name: str, gradient: np.ndarray, parameters: dict = parameters, at: tuple = (tokens, labels)
+            name: str,
+            gradient: np.ndarray,
+            parameters: dict[str, Any] = parameters,
+            at: tuple[Any, ...] = (tokens, labels),
         ) -> float:
             def loss(x: np.ndarray) -> complex:
-                return attention_loss(**{**parameters, name: x}, tokens=at[0], labels=at[1])
+                value: complex = attention_loss(**{**parameters, name: x}, tokens=at[0], labels=at[1])
+                return value
 
             return check_gradient_complex_step(loss, lambda _: gradient, parameters[name]).relative_error
 

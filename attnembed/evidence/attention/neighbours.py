@@ -1,5 +1,4 @@
-"""Claims beside the paper's: local optima, the regularisation path, other norms, late steps, enclosures, other
-parameters.
+"""Claims beside the paper's: local optima, the regularisation path, late steps, windows and enclosures.
 
 Each control is the same statement moved by 5 or 10 %, or its hypothesis broken.
 """
@@ -10,7 +9,7 @@ import math
 from fractions import Fraction
 
 import numpy as np
-from scipy.integrate import solve_ivp
+from scipy.stats import binom, chi, norm
 
 from attnembed.attention.data import TokenDataset, make_balanced_dataset
 from attnembed.attention.descent import DescentResult, normalised_descent
@@ -22,8 +21,8 @@ from attnembed.attention.theory.basin import basin_condition
 from attnembed.attention.theory.path import regularisation_path
 from attnembed.attention.theory.rates import Asymptotics, asymptotics
 from attnembed.attention.theory.smoothness import smoothness_bound
-from attnembed.attention.theory.steepest import steepest_bound
 from attnembed.attention.theory.window import random_step_window
+from attnembed.enclosures import rounding_constant
 from attnembed.errors import NotSeparableError
 from attnembed.evidence.attention.extremal import one_pair_each
 from attnembed.evidence.attention.instances import Instance, orthogonal_instance
@@ -31,7 +30,6 @@ from attnembed.evidence.registry import Evidence, by_construction, claim
 from attnembed.margins import MarginResult, max_margin
 
 _TWO = TokenDataset.from_tokens([[0, 1, 2], [3]], [1, -1])
-_PAIR = TokenDataset.from_tokens([[0, 2], [1, 2]], [1, -1])
 _NOT_TOP = "the selection is not that of the top tokens"
 _LATE = (
     "every active row pulls towards the selection",
@@ -147,35 +145,7 @@ def _pairs_with_one_loser(rng: np.random.Generator, M: int, noise: float = 0.25)
     return Instance(AttentionModel(np.c_[E, values], np.zeros(M + 2), np.eye(M + 2)[-1]), data)
 
 
-# --- steepest descent ------------------------------------------------------------------------------------------------
-
-
-@claim(
-    "attention/steepest-descent-bound",
-    statement="in the basin the loss gap of steepest descent in a norm falls at least like e^{-gamma kap r}",
-    tex=r"L(p_r) - L^* \le (L_0 - L^*)\,e^{-\gamma_{\|\cdot\|}\kappa r}",
-    reference="the method is that of [JTA24]; the bound is derived here",
-    hypotheses=("the start is in the basin",),
-    control="a rate five percent larger",
-    derivation="derivations/steepest.md",
-)
-def steepest_descent_bound(rng: np.random.Generator) -> Evidence:
-    # By symmetry each of the three paths is a straight line here, so that no step is too long.
-    instance = one_pair_each(rng.uniform(1e-3, 1e-2), rng.uniform(2.0, 3.0))
-    directions = {"l2": np.array([1, 1, -2]) / math.sqrt(6), "linf": np.array([1, 1, -1]), "l1": np.array([0, 0, -1])}
-    r, ratios, moved, holds = 4.0, [], [], True
-    for norm, x in directions.items():
-        bound = steepest_bound(instance.model, instance.data, r, norm=norm)  # type: ignore[arg-type]
-        force = -instance.model.loss_and_grads(instance.data)[1].p
-        # The direction is the steepest one: <force, x> is the dual norm of the force.
-        dual = {"l2": np.linalg.norm(force), "linf": np.abs(force).sum(), "l1": np.abs(force).max()}[norm]
-        holds &= bound.holds and bool(abs(force @ x / dual - 1) < 1e-9)
-        gap = basin_condition(instance.model.replace(p=instance.model.p + r * x), instance.data).loss_gap
-        ratios.append(float(gap / bound.gap))
-        moved.append(ratios[-1] * math.exp(0.05 * bound.rate * r))
-    return Evidence(
-        measured=max(ratios), bound=1.0, control=min(moved), hypotheses={"the start is in the basin": holds}
-    )
+# --- plain descent ----------------------------------------------------------------------------------------------------
 
 
 @claim(
@@ -313,33 +283,63 @@ def gap_constant(rng: np.random.Generator) -> Evidence:
     "attention/random-step-window",
     statement="step sizes inside the window lead from a random start into the basin, with the promised probability",
     tex=r"P\bigl(n(L(p_0) - L^*) < \min_i[\ell(\gamma_i^{(2)}) - \ell(\gamma_i^*)]\bigr) \ge 1 - \delta",
-    reference="derived here",
+    reference="derived here; a true window fails on one instance in 10^7",
     hypotheses=("the window is not empty",),
-    control="twice the threshold for p_0 = 0 and E_0 v = 0, at the width d = 50",
+    control="the lower end ten percent smaller, in so many dimensions that it is nearly the smallest step that will do",
     derivation="derivations/random-step-window.md",
 )
 def step_window(rng: np.random.Generator) -> Evidence:
     data = make_balanced_dataset(n_samples=16, length=4, n_irrelevant=6, n_positive=1, n_negative=1, rng=rng)
-    dim, delta = 10_000_000, 0.05
+    dim, delta, draws = 10**10, 0.05, 10
     window = random_step_window(data, dim, delta=delta)
+    allowed = int(binom.isf(1e-7, draws, delta))
+    k = data.vocab_size + 2
+    smallest: list[float] = []
+    beyond = 0
+    for _ in range(draws):
+        # The model in the span of embeddings, p and v (Bartlett).
+        R = np.triu(rng.standard_normal((k, k)), 1)
+        R[np.diag_indices(k)] = np.sqrt(rng.chisquare(dim - np.arange(k)))
+        start = AttentionModel(R[:, 2:].T / math.sqrt(dim), R[:, 1] / math.sqrt(dim), np.eye(k)[0])
 
-    def missed(d: int, eta: float, draws: int = 20) -> float:
-        """The share of draws that end outside the basin; the model in the span of embeddings, p and v (Bartlett)."""
-        outside, k = 0, data.vocab_size + 2
-        for _ in range(draws):
-            R = np.triu(rng.standard_normal((k, k)), 1)
-            R[np.diag_indices(k)] = np.sqrt(rng.chisquare(d - np.arange(k)))
-            start = AttentionModel(R[:, 2:].T / math.sqrt(d), R[:, 1] / math.sqrt(d), np.eye(k)[0])
-            outside += not basin_condition(one_step(start, data, eta).model, data).holds
-        return outside / draws
+        def inside(eta: float, start: AttentionModel = start) -> bool:
+            return basin_condition(one_step(start, data, eta).model, data).holds
 
+        beyond += not inside(window.high)
+        # The smallest step that leads into the basin, as a share of the lower end, by bisection.
+        low, high = 0.5, 1.5
+        for _ in range(7):
+            middle = (low + high) / 2
+            low, high = (low, middle) if inside(middle * window.low) else (middle, high)
+        smallest.append(high)
+    ratio = sorted(smallest)[draws - 1 - allowed]
+    off = max(abs(_window_excess(data, dim, delta, eta)) for eta in (window.low, window.high))
+    measured = ratio if beyond <= allowed and off < 1e-6 else math.inf
     return Evidence(
-        measured=max(missed(dim, window.low), missed(dim, window.high)),
-        bound=delta,
-        control=missed(50, 2 * window.threshold),
+        measured=measured,
+        bound=1.0,
+        control=ratio / 0.9,
         hypotheses={"the window is not empty": window.holds},
-        note="the bounds add up four worst cases: selection succeeds well outside the window, too",
+        note=f"the condition of the page holds with equality at both ends, to {off:.1g}",
     )
+
+
+def _window_excess(data: TokenDataset, dim: int, delta: float, eta: float) -> float:
+    """log n l(theta Gamma - (1 - theta) eps) - log l(eps), with ||v|| = 1 and every quantile from scipy.stats."""
+    n, V, size = data.n_samples, int((data.frequency > 0).sum()), dim**-0.5
+    peak = norm.isf((1 - (1 - delta / 4) ** (1 / V)) / 2)
+    G0, P = size * peak, size * chi.isf(delta / 4, dim)
+    rho, along = size * P * peak, size * norm.isf(delta / 8)
+    sigma, power = 1 / (1 + math.exp(-G0)), math.exp(2 * rho)
+    b = (power - 1) * sigma + G0 / 4 + 2 * power * sigma * G0 * along
+    shares = data.counts.toarray() / data.lengths[:, None]
+    phi, alpha = shares.mean(axis=0), (data.labels[:, None] * shares).mean(axis=0)
+    important = np.abs(alpha) > phi / 2
+    x = phi.max() * sigma * power * (along + 2 * G0 * P**2)
+    Gamma, eps = eta * phi[important].min() * (0.5 - b) - G0, G0 + eta * phi[~important].max() * b
+    theta = shares[:, important].max(axis=1).min() * math.exp(-2 * (rho + eta * x))
+    worst = theta * Gamma - (1 - theta) * eps
+    return math.log(n) + math.log(np.logaddexp(0, -worst)) - math.log(np.logaddexp(0, -eps))
 
 
 # --- enclosures -------------------------------------------------------------------------------------------------------
@@ -347,7 +347,7 @@ def step_window(rng: np.random.Generator) -> Evidence:
 
 @claim(
     "attention/margin-enclosure",
-    statement="the enclosure of a margin contains the exact margin of the floating-point rows",
+    statement="the enclosure of a margin contains the exact margin of the floating-point rows and little more",
     tex=r"\min_k d_k\cdot p/\|p\| - \epsilon \le \gamma \le \|D^\top u\|/\textstyle\sum_k u_k + \epsilon'",
     reference="derived here, with the rounding bounds of Higham (2002)",
     hypotheses=(by_construction("the program is feasible", code="except NotSeparableError"),),
@@ -355,7 +355,7 @@ def step_window(rng: np.random.Generator) -> Evidence:
     derivation="derivations/enclosures.md",
 )
 def margin_interval(rng: np.random.Generator) -> Evidence:
-    worst, bare = -math.inf, -math.inf
+    worst, bare, widest = -math.inf, -math.inf, 0.0
     for _ in range(40):
         D = rng.standard_normal((2, int(rng.integers(2, 8)))) + rng.standard_normal()
         try:
@@ -363,9 +363,16 @@ def margin_interval(rng: np.random.Generator) -> Evidence:
         except NotSeparableError:
             continue
         square = _squared_distance(D)
-        worst = max(worst, _overshoot(*result.enclosure(), square))
+        low, high = result.enclosure()
+        worst, widest = max(worst, _overshoot(low, high, square)), max(widest, (high - low) / float(np.linalg.norm(D)))
         bare = max(bare, _overshoot(*_without_rounding(D, result), square))
-    return Evidence(measured=worst, tolerance=0.0, control=bare)
+    # The constant of Higham's bounds, rounded up; and no interval is wider than a few hundred roundings of its rows.
+    u = Fraction(1, 2**53)
+    for n in (1, 7, 40, 1000):
+        constant = Fraction(rounding_constant(n)) / (n * u / (1 - n * u))
+        worst = worst if 1 <= constant < 1 + 20 * u else math.inf
+    worst = worst if widest < 1e-14 else math.inf
+    return Evidence(measured=worst, tolerance=0.0, control=bare, note=f"the widest is {widest:.1g} wide")
 
 
 def _squared_distance(D: np.ndarray) -> Fraction:
@@ -388,58 +395,3 @@ def _without_rounding(D: np.ndarray, result: MarginResult) -> tuple[float, float
 
 
 # --- other parameters -------------------------------------------------------------------------------------------------
-
-
-@claim(
-    "attention/joint-training-invariant",
-    statement="training p and v together, e^u + u grows with the square of the value: selection is like log log t",
-    tex=r"e^{u} + u - \tfrac32 w^2 = \text{const},\quad u = p\cdot(E_{s^*} - E_s),\ w = |E_{s^*}\cdot v|",
-    reference="derived here",
-    hypotheses=(by_construction("one pair for each label, orthonormal rows", code="np.eye(3), [x, x, -2 * x]"),),
-    control="the factor 3/2 ten percent larger",
-    derivation="derivations/joint-training.md",
-)
-def joint_invariant(rng: np.random.Generator) -> Evidence:
-    x, w = rng.uniform(-0.5, 0.5), rng.uniform(0.2, 1.0)
-    start = AttentionModel(np.eye(3), [x, x, -2 * x], [w, -w, 0.0])
-
-    def force(_: float, z: np.ndarray) -> np.ndarray:
-        grads = start.replace(p=z[:3], v=z[3:]).loss_and_grads(_PAIR)[1]
-        return -np.concatenate([grads.p, grads.v])
-
-    path = solve_ivp(force, (0, 200.0), np.concatenate([start.p, start.v]), rtol=1e-10, atol=1e-12).y
-    u, value = path[0] - path[2], path[3]
-
-    def drift(factor: float) -> float:
-        kept = np.exp(u) + u - factor * value**2
-        return float(np.ptp(kept) / (np.exp(u[-1]) + u[-1] - np.exp(u[0]) - u[0]))
-
-    return Evidence(measured=drift(1.5), tolerance=1e-6, control=drift(1.65))
-
-
-@claim(
-    "attention/key-query-clock",
-    statement="training the keys alone, with W = K^T Q and a fixed query q, is the flow on p in another clock",
-    tex=r"p = K^\top Qq:\quad \dot p = -\|Qq\|^2\,\nabla_pL",
-    reference="derived here",
-    hypotheses=(by_construction("Q and q are fixed", code="w = Q @ q"),),
-    control="the clock ten percent faster",
-    derivation="derivations/key-query.md",
-)
-def key_query_clock(rng: np.random.Generator) -> Evidence:
-    instance = orthogonal_instance(rng)
-    model, data, eta = instance.model, instance.data, 0.05
-    K, Q, q = rng.standard_normal((3, model.dim)), rng.standard_normal((3, 2)), rng.standard_normal(2)
-    w = Q @ q
-    square = float(w @ w)
-    p = K.T @ w
-    moved = [p.copy(), p.copy()]
-    for _ in range(30):
-        grad = model.replace(p=K.T @ w).loss_and_grads(data)[1].p
-        K = K - eta * np.outer(w, grad)  # dL/dK = (Q q) (dL/dp)^T
-        for k, factor in enumerate((1.0, 1.1)):
-            slope = model.replace(p=moved[k]).loss_and_grads(data)[1].p
-            moved[k] = moved[k] - eta * factor * square * slope
-    size = float(np.linalg.norm(K.T @ w - p))
-    errors = [float(np.linalg.norm(K.T @ w - end)) / size for end in moved]
-    return Evidence(measured=errors[0], tolerance=1e-12, control=errors[1])

@@ -196,4 +196,10 @@ def tie(rng: np.random.Generator) -> Evidence:
         control = min(control, *(float(np.ptp(x) / scale) for x in wrong))
         hypotheses |= {hypothesis.name: hypothesis.holds for hypothesis in before.hypotheses}
         worst = worst if leads.all() else np.inf
+    # Not orthogonal, in either sense: the hypothesis says so.
+    for product in (-0.5, 0.5):
+        oblique = np.eye(6)[:5]
+        oblique[2] = [0.0, product, np.sqrt(0.75), 0.0, 0.0, 0.0]
+        tilted = AttentionModel(oblique, near, cases[0][1].v)
+        worst = np.inf if tie_invariant(tilted, TokenDataset.from_tokens(*cases[0][::2]), 0, 1).holds else worst
     return Evidence(measured=worst, tolerance=1e-8, control=control, hypotheses=hypotheses)

@@ -1,3 +1,5 @@
 """Claims about structured prediction: chains and what scale does to them, inference against enumeration, grids."""
 
-from attnembed.evidence.structured import chains, populations, inference, grids  # noqa: F401, I001  (the order of the registry)
+# The order of the registry.
+from attnembed.evidence.structured import chains, scales, populations, inference, lengths, certainty  # noqa: F401, I001
+from attnembed.evidence.structured import statistics, optimisers, grids  # noqa: F401

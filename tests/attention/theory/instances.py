@@ -6,7 +6,7 @@ import numpy as np
 
 from attnembed.attention.data import TokenDataset
 from attnembed.attention.model import AttentionModel
-from tests.strategies import AttentionProblem
+from tests.plain import AttentionProblem
 
 
 def as_model(problem: AttentionProblem) -> tuple[AttentionModel, TokenDataset]:

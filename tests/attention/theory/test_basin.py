@@ -27,7 +27,7 @@ from attnembed.evidence.attention.extremal import led_astray
 from attnembed.losses import logistic
 from attnembed.margins import max_margin
 from tests.attention.theory.instances import as_model, random_instance, unit_model
-from tests.strategies import AttentionProblem, attention_problems
+from tests.plain import AttentionProblem, attention_problems
 
 PAIR = TokenDataset.from_tokens([[0, 2], [1, 2]], [1, -1])
 # The irrelevant token lies halfway between the two important ones: no p prefers both of them to it.

@@ -12,7 +12,7 @@ from attnembed.attention.model import AttentionModel
 from attnembed.attention.theory import gaussian_one_step_bound, one_step_bound, one_step_prediction
 from attnembed.errors import InputError, InputTypeError
 from tests.attention.theory.instances import as_model, random_instance
-from tests.strategies import AttentionProblem, attention_problems
+from tests.plain import AttentionProblem, attention_problems
 
 
 def step(model: AttentionModel, data: TokenDataset, step_size: float) -> np.ndarray:
@@ -29,7 +29,7 @@ def errors(model: AttentionModel, data: TokenDataset, step_size: float) -> tuple
 @given(attention_problems(), st.floats(1e-3, 1e3))
 def test_exact_without_initial_scores_and_values(problem: AttentionProblem, step_size: float) -> None:
     model, data = as_model(problem)
-    v = model.v / np.linalg.norm(model.v)
+    v = model.v / (np.linalg.norm(model.v) or 1.0)
     model = model.replace(p=np.zeros(model.dim), E=model.E - np.outer(model.E @ v, v))
     prediction = one_step_prediction(model, data, step_size)
     after = step(model, data, step_size)
@@ -39,7 +39,7 @@ def test_exact_without_initial_scores_and_values(problem: AttentionProblem, step
 
 def test_the_slope_is_not_another() -> None:
     model, data = random_instance(np.random.default_rng(0))
-    v = model.v / np.linalg.norm(model.v)
+    v = model.v / (np.linalg.norm(model.v) or 1.0)
     model = model.replace(p=np.zeros(model.dim), E=model.E - np.outer(model.E @ v, v))
     prediction = one_step_prediction(model, data, 10.0)
     assert prediction.exact
@@ -148,7 +148,7 @@ def test_each_gaussian_event_is_nearly_as_likely_as_allowed() -> None:
         ratios.append(np.array(measured) / (bound.G0, bound.cls_norm, bound.rho))
     reached = np.quantile(ratios, 1 - delta, axis=0)
     assert (reached < 1).all()
-    assert (reached > [0.7, 0.9, 0.65]).all(), reached
+    assert (reached > [0.85, 0.98, 0.8]).all(), reached
 
 
 def test_error_shrinks_like_one_over_root_d() -> None:

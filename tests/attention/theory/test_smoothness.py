@@ -12,7 +12,7 @@ from attnembed.attention.data import TokenDataset
 from attnembed.attention.model import AttentionModel
 from attnembed.attention.theory import smoothness_bound
 from tests.attention.theory.instances import as_model
-from tests.strategies import AttentionProblem, attention_problems
+from tests.plain import AttentionProblem, attention_problems
 
 
 def rows_of(data: TokenDataset) -> list[np.ndarray]:

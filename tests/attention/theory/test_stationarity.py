@@ -11,8 +11,8 @@ from attnembed.attention.data import TokenDataset
 from attnembed.attention.flow import gradient_flow
 from attnembed.attention.model import AttentionModel
 from attnembed.attention.theory import divergence
+from attnembed.testing import generators
 from tests.attention.theory.instances import random_instance, unit_model
-from tests.strategies import generators
 
 
 @given(generators(), st.sampled_from([0.0, 0.1, 1.0, 10.0, 50.0, 500.0]))

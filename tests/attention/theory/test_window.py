@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import chi, norm
 
 import attnembed as ae
 from attnembed.attention.theory import basin_condition, large_step_condition, large_step_size, random_step_window
@@ -130,9 +131,9 @@ def test_both_ends_solve_the_condition_of_the_page(dim: int, scale: float | None
     """n l(theta Gamma - (1 - theta) eps) = l(eps) at either end, with every bound written out again."""
     delta, size = 0.05, dim**-0.5 if scale is None else scale
     window = random_step_window(DATA, dim, embedding_scale=scale, cls_scale=scale, delta=delta)
-    spread = np.sqrt(2 * np.log(8 * DATA.vocab_size / delta))
-    G0, P = size * spread, size * (np.sqrt(dim) + np.sqrt(2 * np.log(4 / delta)))
-    rho, beta = size * P * spread, size * np.sqrt(2 * np.log(8 / delta))
+    spread = norm.isf((1 - (1 - delta / 4) ** (1 / DATA.vocab_size)) / 2)
+    G0, P = size * spread, size * chi.isf(delta / 4, dim)
+    rho, beta = size * P * spread, size * norm.isf(delta / 8)
     sigma, power = 1 / (1 + np.exp(-G0)), np.exp(2 * rho)
     phi, irrelevant = DATA.frequency[:2].min(), DATA.frequency[2:].max()
     b = (power - 1) * sigma + G0 / 4 + 2 * power * sigma * G0 * beta
