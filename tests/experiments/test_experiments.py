@@ -16,9 +16,9 @@ from attnembed.errors import DataFileError, DataNotGivenError, InputError
 from attnembed.experiments import experiments, registry, reproduce
 from attnembed.experiments.bag_of_words import BagOfWords, balanced_accuracy
 from attnembed.experiments.registry import Experiment, Outcome, Request, Written, _registry, number_rows
-from attnembed.experiments.review_corpus import balanced
+from attnembed.experiments.review_corpus import balanced, load_corpus
 from attnembed.experiments.review_pictures import Picture, choose_min_documents
-from attnembed.experiments.reviews import spread
+from attnembed.experiments.reviews import ReviewOptions, Run, spread
 
 
 @pytest.fixture(scope="module")
@@ -373,3 +373,20 @@ def test_yelp_shows_the_same_picture(data_folder: Path, tmp_path: Path) -> None:
     assert numbers["trained.spearman_scores_absolute_difference"]["mean"] >= 0.9
     # One split of 3,495 reviews: the balanced accuracy has a standard error of 0.006 about its mean of 0.92.
     assert numbers["test_balanced_accuracy.attention"]["mean"] >= 0.905
+
+
+@pytest.mark.slow
+def test_ratings_are_left_out_of_a_second_training(tmp_path: Path) -> None:
+    """Here the rating alone decides: without it chance is left."""
+    rng = np.random.default_rng(0)
+    signs = rng.integers(0, 2, size=300)
+    words = [" ".join(rng.choice(["alpha", "beta", "gamma", "delta", "eta", "zeta"], 6)) for _ in signs]
+    text = "".join(f"{sign}\t{word} {9 if sign else 2} 10\n" for sign, word in zip(signs, words))
+    (tmp_path / "reviews.tsv").write_text(text)
+    corpus = load_corpus(tmp_path / "reviews.tsv", (), vocabulary=100, cache=tmp_path)
+    run = Run.draw(corpus, ReviewOptions(epochs=5), np.random.default_rng(0))
+    for name in ("attention", "bag_of_words"):
+        assert run.numbers[f"test_balanced_accuracy.{name}"] > 0.9
+        assert run.numbers[f"test_balanced_accuracy.{name}_without_ratings"] < 0.75
+    plain = Run.draw(corpus, ReviewOptions(epochs=5, also_without_ratings=False), np.random.default_rng(0))
+    assert plain.numbers.items() < run.numbers.items()

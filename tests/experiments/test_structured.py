@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import attnembed as ae
 from attnembed import plotting
 from attnembed.errors import DataFileError, InputError, RunFailedError
 from attnembed.experiments import arms, chunks, reproduce, structured, task_figures, verdicts
@@ -85,7 +86,7 @@ def _results(request: Request, study: Study = STUDY) -> tuple[Any, Any]:
 
 def test_every_arm_has_the_same_budget(request_: Request, tmp_path: Path) -> None:
     entries, _ = _results(request_)
-    assert set(entries) == {("unary", "unary"), *((a, o) for a in ARMS if a != "unary" for o in OBJECTIVES)}
+    assert set(entries) == {("unary", "unary"), *((a, o) for a in ("stage", *arms.JOINT) for o in OBJECTIVES)}
     for (arm, _), entry in entries.items():
         epochs = {len(record["history"]["loss"]) for record in entry.records}
         # Stage 1 is trained once for all objectives: 0.6 of the epochs, rounded.
@@ -286,7 +287,7 @@ def test_a_single_run_has_no_spread(request_: Request, tmp_path: Path) -> None:
     assert not any("+-" in text or "nan" in text.lower() for _, text in number_rows(numbers))
     (ax,) = task_figures.draw_arms(study, entries, "letters")().axes
     assert ax.get_title() == "one split"
-    assert len(ax.containers) == len(ARMS) - 1
+    assert len(ax.containers) == 1 + len(study.joint)
     assert not any(container.has_yerr for container in ax.containers)  # type: ignore[attr-defined]
     (ax,) = task_figures.draw_arms(STUDY, _results(request_)[0], "letters")().axes
     assert ax.get_title() == "mean of 2 splits, bars: one standard error"
@@ -368,7 +369,7 @@ def test_figures_show_every_arm(request_: Request, tmp_path: Path) -> None:
     arms = task_figures.draw_arms(STUDY, entries, "letters")()
     training = task_figures.draw_training(STUDY, entries, "letters")()
     scale = task_figures.draw_sweep(scores, "letters")()
-    titles = [arm.title for name, arm in ARMS.items() if name != "unary"]
+    titles = [arm.title for name, arm in ARMS.items() if name != "unary" and not arm.on_new]
     assert arms.axes[0].get_legend_handles_labels()[1] == [ARMS["unary"].title, *titles]
     assert training.axes[0].get_legend_handles_labels()[1] == titles[1:]
     assert [line.get_label() for line in scale.axes[0].get_lines()] == [ARMS[a].title for a, _ in scores]
@@ -387,3 +388,44 @@ def test_errors_stand_out() -> None:
     shown = axes[0, 2].images[0].get_array()
     assert np.isfinite(shown).all()
     figure.canvas.draw()
+
+
+# --- baselines and ceilings -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_baselines_stand_below_the_table(request_: Request, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of each split, on its test data; the mean and its error are those of any score."""
+
+    def find(model: ChainCRF, data: Any, split: Split, path: str) -> dict[str, float]:
+        assert data is split.test
+        return {"letters": float(split.train.inputs[0, 0]), "words": 0.5}
+
+    small = replace(arms.TASKS["small"], baselines={"a list": find})
+    monkeypatch.setattr(arms, "TASKS", {"small": small})
+    study = replace(STUDY, objectives=("nll",), step_sizes=(0.03,), joint=())
+    entries, _ = _results(request_, study)
+    values = [float(_load("", split).train.inputs[0, 0]) for split in (0, 1)]
+    found = verdicts.baselines_of(entries)["a list"]
+    assert found["letters"]["mean"] == pytest.approx(np.mean(values))
+    assert found["letters"]["standard_error"] == pytest.approx(abs(values[1] - values[0]) / 2)
+    assert f"- a list: letters {100 * np.mean(values):.2f} +- " in markdown("made up", study, entries)
+    assert numbers_of(study, entries, quick=False)["baselines"]["a list"]["words"]["mean"] == 0.5
+
+
+@pytest.mark.slow
+def test_the_baselines_of_the_real_tasks(data_folder: Path) -> None:
+    tasks = {**arms.TASKS}
+    found = {}
+    for name in ("chunking", "segmentation"):
+        data = tasks[name].load(str(data_folder), 0)
+        found[name] = {
+            title: score(None, data.test, data, str(data_folder)) for title, score in tasks[name].baselines.items()
+        }
+    assert round(100 * found["chunking"]["most frequent tag of each part of speech"]["chunk F1"], 2) == 77.07
+    facts = ae.audit(data_folder, kind="masks")
+    mask, annotations = found["segmentation"].values()
+    assert mask["foreground IoU"] == facts["foreground IoU, one mask for all"]
+    least, most = (facts[f"IoU of two annotations of one photograph, {end}"] for end in ("least", "most"))
+    assert least < annotations["foreground IoU"] < most
+    assert len(data.seen) == 1
