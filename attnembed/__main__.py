@@ -17,12 +17,12 @@ from attnembed.errors import AttnembedError, InputError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code (0 fine, 1 a claim or a cell failed, 2 an error).
+    """Run the command line and return the exit code (0 success, 1 a claim or a cell failed, 2 an error).
 
-    SIGTERM (and SIGHUP, where a terminal is closed) end it as Ctrl-C does.
+    SIGTERM, and SIGHUP when the terminal is closed, end it as Ctrl-C does.
     """
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
-        sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may hold what the terminal cannot show
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file name may contain what the terminal cannot show
     arguments = sys.argv[1:] if argv is None else list(argv)
     options = command_parser(_COMMANDS, readers=bool({"reproduce", "audit"} & set(arguments))).parse_args(arguments)
     try:
@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
         return code
     except BrokenPipeError:
-        # The reader of a pipe has left (`attnembed list | head`): nothing more to say, also not at shutdown.
+        # The reader of a pipe has closed it (`attnembed list | head`): print nothing more, not even at shutdown.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _fail(message: str) -> int:
-    with suppress(OSError):  # the terminal may be gone
+    with suppress(OSError):  # the terminal may have closed
         print(f"attnembed: error: {' '.join(message.split())}", file=sys.stderr)
     return USAGE_ERROR
 
@@ -84,7 +84,7 @@ def _verdicts(path: str) -> dict[str, str]:
 
 
 def _listed() -> list[tuple[str, str]]:
-    """What `list` prints, read from the sources; imported where someone may have declared more in this process."""
+    """The rows of `list`, read from the sources; imported if more may have been declared in this process."""
     if "attnembed.evidence.registry" not in sys.modules and "attnembed.experiments.registry" not in sys.modules:
         found = declared(CLAIM_MODULES.values(), "claim", "statement")
         runs = declared(EXPERIMENT_MODULES, "experiment", 1)
@@ -109,7 +109,7 @@ def _verify(options: argparse.Namespace) -> int:
     if options.ids:
         entries = named_claims("--ids", options.ids, entries, "" if options.subject == EVERY else options.subject)
     if options.instance is not None and options.instances is not None:
-        raise InputError("--instance", "is one instance", got=f"--instances {options.instances} too")
+        raise InputError("--instance", "selects one instance", got=f"--instances {options.instances} too")
     report = verify(
         entries,
         instances=1 if options.instance is not None else options.instances or 20,
@@ -140,7 +140,7 @@ def _claims_of(subject: str) -> tuple[Any, ...]:
 
 
 def _workers(options: argparse.Namespace) -> int:
-    """The processes to use: those asked for, or one per core where the work is worth starting them."""
+    """The number of processes: as requested, or one per core if the work is worth starting them."""
     few = options.instance is not None or (options.ids is not None and len(options.ids) < 4)
     return int(options.workers or (1 if few or (options.instances or 20) < 4 else os.cpu_count() or 1))
 

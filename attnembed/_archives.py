@@ -1,7 +1,7 @@
 """Members of zip and tar archives, read without writing anything to disk.
 
-Names that begin with a dot, and what systems leave behind (``__MACOSX``, Thumbs.db, desktop.ini), are not data. Links
-and devices are left out too. Members are never written anywhere, so that their names can do no harm.
+Names that begin with a dot, and files left behind by operating systems (``__MACOSX``, Thumbs.db, desktop.ini), are not
+data. Links and devices are skipped too. Members are never written anywhere, so their names can do no harm.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Opened = Callable[[], Any]
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file of this name belongs to the system and not to the data.
+    """Whether a file of this name belongs to the system rather than the data.
 
     >>> [is_hidden(name) for name in ("0_1.txt", "._0_1.txt", ".DS_Store", "Thumbs.db", "__MACOSX")]
     [False, True, True, True, True]
@@ -34,20 +34,20 @@ def is_hidden(name: str) -> bool:
 
 
 def archive_kind(source: Source) -> str:
-    """ "zip", "tar" (compressed or not), or "" for what is no archive."""
+    """ "zip", "tar" (compressed or not), or "" for anything else."""
     try:
         with unpacked(source) as stream:
             block = stream.read(tarfile.BLOCKSIZE)
         if block.startswith(ZIP):
             return "zip"
         tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
-    except (*UNREADABLE, ValueError):  # whoever reads on meets the same damage and says where it is
+    except (*UNREADABLE, ValueError):  # the reader will meet the same damage and report where it is
         return ""
     return "tar"
 
 
 def scan(source: Source, kept: Callable[[str], bool]) -> dict[str, bytes | None]:
-    """The names of all members, in the archive's order, with the contents of those that are to be kept."""
+    """The names of all members, in the archive's order, with the contents of those to be kept."""
     found: dict[str, bytes | None] = {}
     held = 0
     for name, opened in _members(source):
@@ -77,12 +77,12 @@ def member(source: Source, name: str) -> Source:
 
 
 def shown(source: Source, name: str) -> Path:
-    """A path that names a member in messages."""
+    """A path naming a member in messages."""
     return source.path / "".join(c if c.isprintable() else "?" for c in name)
 
 
 def listed(names: Iterable[str], limit: int = 6) -> str:
-    """Names for a message: the first few, and how many more there are.
+    """Names for a message: the first few, and the number of others.
 
     >>> listed(["a.csv", "b.csv", "c.csv"], limit=2)
     "'a.csv', 'b.csv' and 1 more"
@@ -98,7 +98,7 @@ def _size(source: Source) -> int:
 
 
 def _members(source: Source) -> Generator[tuple[str, Opened], None, None]:
-    """Visible regular members and how to open each; of a tar, each before the next is asked for."""
+    """Visible regular members, each with a function that opens it; in a tar, before the next one is requested."""
     with _explained(source):
         walk = _zip_members if archive_kind(source) == "zip" else _tar_members
         for count, (name, opened) in enumerate(walk(source)):
@@ -119,20 +119,20 @@ def _zip_members(source: Source) -> Iterator[tuple[str, Opened]]:
                 raise DataFileError(source.path, "is encrypted; unpack it first")
 
             def opened(info: zipfile.ZipInfo = info) -> Any:
-                return guarded(archive.open(info), source, allowance)  # the sizes that it declares may be wrong
+                return guarded(archive.open(info), source, allowance)  # its declared sizes may be wrong
 
             yield info.filename, opened
 
 
 class _Header(tarfile.TarInfo):
-    """A header that is an error where it is damaged or missing; tarfile takes either for the end of the archive."""
+    """A header that raises where it is damaged or missing; tarfile treats either as the end of the archive."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Header:
         try:
             return super().frombuf(buf, encoding, errors)
         except tarfile.HeaderError as error:
-            if buf.count(0) == tarfile.BLOCKSIZE:  # a block of zeros does end it
+            if buf.count(0) == tarfile.BLOCKSIZE:  # a block of zeros is the proper end
                 raise
             raise tarfile.ReadError(str(error)) from error
 
@@ -142,12 +142,12 @@ def _tar_members(source: Source) -> Iterator[tuple[str, Opened]]:
         while (info := archive.next()) is not None:
             if info.isreg() and not info.issparse():
                 yield info.name, partial(archive.extractfile, info)
-            cast(Any, archive).members.clear()  # else every header is kept
+            cast(Any, archive).members.clear()  # otherwise every header is kept
 
 
 @contextmanager
 def _explained(source: Source) -> Iterator[None]:
-    """Damage as DataFileError. A damaged archive raises almost anything."""
+    """Report damage as DataFileError. A damaged archive can raise almost anything."""
     try:
         yield
     except (DataFileError, GeneratorExit):

@@ -1,4 +1,4 @@
-"""The arguments of the command line: what each command takes, and how an option is read."""
+"""The arguments of the command line: the options of each command, and their parsing."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 class _OldName(argparse.Action):
-    """An option under its old name, which is hidden and works for one release; ``const`` is the new name."""
+    """An option under its old name, hidden and kept for one release; ``const`` is the new name."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
         sys.stderr.write(f"attnembed: {option_string} is deprecated and will be removed; use {self.const}\n")
@@ -34,12 +34,12 @@ class _OldName(argparse.Action):
 
 
 def is_file(text: str) -> bool:
-    """Whether a subject names a file and not a subject."""
+    """Whether the subject given is the name of a file."""
     return text.endswith(".py") or os.sep in text
 
 
 def _checked(check: Callable[[str], Any]) -> Callable[[str], Any]:
-    """``check`` as the type of an option: the parser names the option, as it was typed, before what was expected."""
+    """``check`` as the type of an option: the parser puts the option, as typed, before the expectation."""
 
     def convert(text: str) -> Any:
         try:
@@ -56,7 +56,7 @@ def _integer(minimum: int) -> Callable[[str], int]:
             number = int(text)
         except ValueError as error:
             raise InputError("N", "must be a whole number", got=repr(text)) from error
-        from attnembed._validation import check_integer  # here: what lists and explains does without NumPy
+        from attnembed._validation import check_integer  # here, because listing and help do without NumPy
 
         return check_integer("N", number, minimum=minimum)
 
@@ -64,7 +64,7 @@ def _integer(minimum: int) -> Callable[[str], int]:
 
 
 def _chosen(choices: Callable[[], Iterable[str]]) -> Callable[[str], str]:
-    """One of the names, which are looked up when they are needed: listing experiments imports them."""
+    """One of the names, which are looked up when needed, because listing experiments imports them."""
 
     def check(text: str) -> str:
         from attnembed._validation import check_choice
@@ -174,7 +174,7 @@ def _add_verify(commands: _Commands) -> argparse.ArgumentParser:
         nargs="?",
         default="all",
         metavar="SUBJECT",
-        help="attention, structured, all (default), or a Python file with claims of your own",
+        help="attention, structured, all (default), or a Python file with your own claims",
     )
     parser.add_argument("--ids", nargs="+", metavar="ID", help="only these claims")
     parser.add_argument("--json", type=_path, metavar="FILE", help="also write the report as JSON")
@@ -185,7 +185,7 @@ def _add_verify(commands: _Commands) -> argparse.ArgumentParser:
         "--seed", type=_integer(0), default=0, metavar="N", help="seed of the random instances (default 0)"
     )
     parser.add_argument(
-        "--instance", type=_integer(0), metavar="SEED", help="only the instance of this seed, as a report names it"
+        "--instance", type=_integer(0), metavar="SEED", help="only the instance with this seed, as given in a report"
     )
     parser.add_argument("--workers", type=_integer(1), metavar="N", help="processes (default: one per core)")
     return parser
@@ -199,21 +199,21 @@ def _add_falsify(commands: _Commands) -> argparse.ArgumentParser:
         "target", metavar="FILE.py::NAME", help="a function of a problem that returns True, False, a ratio or Evidence"
     )
     parser.add_argument(
-        "--max-examples", type=_integer(1), default=1000, metavar="N", help="instances at most (default 1000)"
+        "--max-examples", type=_integer(1), default=1000, metavar="N", help="largest number of instances (default 1000)"
     )
     parser.add_argument("--seed", type=_integer(0), default=0, metavar="N", help="seed of the search (default 0)")
     return parser
 
 
 def _add_show(commands: _Commands) -> argparse.ArgumentParser:
-    parser = commands.add_parser("show", help="one claim: statement, hypotheses, control, and the code it is about")
-    parser.add_argument("id", metavar="ID", help="one of those of `attnembed list`")
-    parser.add_argument("--claims", type=_path, metavar="FILE.py", help="a file with claims of your own")
+    parser = commands.add_parser("show", help="one claim: statement, hypotheses, control, and the code it covers")
+    parser.add_argument("id", metavar="ID", help="a claim of `attnembed list`")
+    parser.add_argument("--claims", type=_path, metavar="FILE.py", help="a file with your own claims")
     return parser
 
 
 def _add_explore(commands: _Commands) -> argparse.ArgumentParser:
-    parser = commands.add_parser("explore", help="write a page with sliders: one HTML file that needs no network")
+    parser = commands.add_parser("explore", help="write a page with sliders, as one HTML file that needs no network")
     parser.add_argument("name", choices=("selection", "basins", "scaling"), metavar="NAME", help="%(choices)s")
     parser.add_argument("--out", type=_path, metavar="FILE.html", help="where to write (default: NAME.html)")
     parser.add_argument("--quick", action="store_true", help="a coarser page, for a first look")
@@ -234,7 +234,7 @@ def _add_reproduce(commands: _Commands, readers: bool) -> argparse.ArgumentParse
     parser.add_argument("--seed", type=_integer(0), default=0, metavar="N", help="seed (default 0)")
     _add_repetitions(parser, "--seeds", None, "repetitions (default: the experiment's own number)")
     parser.add_argument(
-        "--name", dest="data_name", metavar="WORD", default="", help="what to call the reviews, in titles and files"
+        "--name", dest="data_name", metavar="WORD", default="", help="name of the reviews in titles and files"
     )
     parser.add_argument(
         "--split", metavar="NAME", default="", help="of ocr: folds (default), or words, which holds out word types"
@@ -250,12 +250,12 @@ def _add_reproduce(commands: _Commands, readers: bool) -> argparse.ArgumentParse
 
 
 def _add_report(commands: _Commands) -> argparse.ArgumentParser:
-    parser = commands.add_parser("report", help="one HTML page of all claims and experiments, with their figures")
+    parser = commands.add_parser("report", help="write one HTML page of all claims and experiments, with figures")
     parser.add_argument("--out", type=_path, metavar="DIR", required=True, help="writes DIR/report.html")
     parser.add_argument(
         "--data", type=_path, metavar="PATH", help="folder or file of real data (default: $ATTNEMBED_DATA)"
     )
-    parser.add_argument("--claims", type=_path, metavar="FILE.py", help="a file with claims of your own, as well")
+    parser.add_argument("--claims", type=_path, metavar="FILE.py", help="a file with your own claims, measured as well")
     parser.add_argument(
         "--instances", type=_integer(1), default=20, metavar="N", help="random instances of each claim (default 20)"
     )
@@ -272,14 +272,12 @@ def _add_sweep(commands: _Commands) -> argparse.ArgumentParser:
         "in geometric progression. Names are eta (step size), d (width), n (sequences), T (length), V (vocabulary) "
         "and scale (of E and p).",
     )
-    parser.add_argument(
-        "experiment", type=_chosen(_swept), metavar="EXPERIMENT", help="one of those of `attnembed list`"
-    )
+    parser.add_argument("experiment", type=_chosen(_swept), metavar="EXPERIMENT", help="a sweep of `attnembed list`")
     parser.add_argument(
         "--over", type=_values, nargs="+", action="extend", required=True, metavar="NAME=VALUES", help="see below"
     )
     parser.add_argument(
-        "--store", type=_path, metavar="FILE", help="keep finished cells, and go on from those it holds"
+        "--store", type=_path, metavar="FILE", help="file of finished cells, from which a rerun continues"
     )
     parser.add_argument("--out", type=_path, metavar="DIR", default="results", help="where to write (default: results)")
     parser.add_argument("--workers", type=_integer(1), metavar="N", help="processes (default: one per core)")

@@ -1,4 +1,4 @@
-"""Cells of a sweep: plain values of a grid, the seeds that belong to them, and the store that holds what they gave."""
+"""Cells of a sweep: plain values of a grid, their seeds, and the store of their results."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ Function = Callable[..., Any]
 Grid = Mapping[str, Iterable[Any]] | Iterable[Mapping[str, Any]]
 
 _KIND, _VERSION = "attnembed_sweep", 2
-_SEEDS = 2**63  # seeds of 63 bits fit the integers of every reader of JSON
+_SEEDS = 2**63  # seeds of 63 bits fit the integers of every JSON reader
 _LARGEST_ARRAY = 10_000
 _LONGEST_NAME = 80
 
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """A cell on its way: its place in the grid, its JSON, which is its identity, and its seed."""
+    """A pending cell: its place in the grid, its JSON, which identifies it, and its seed."""
 
     index: int
     cell: Cell
@@ -47,7 +47,7 @@ class Task:
 
 
 def grid_cells(grid: Grid) -> tuple[Iterable[Mapping[str, Any]], int | None]:
-    """The cells, and how many there are where that can be known."""
+    """The cells, and their number if it is known."""
     if isinstance(grid, Mapping):
         if not grid:
             raise InputError("grid", "must name at least one parameter")
@@ -77,7 +77,7 @@ def tasks(function: Function, cells: Iterable[Mapping[str, Any]], root: int) -> 
             reason = error.expected if isinstance(error, InputError) else str(error)
             raise InputTypeError("grid", "must hold numbers and text", got=f"cell {index}: {reason}") from error
         if "rng" in cell:
-            raise InputError("grid", "must not name a parameter 'rng'", hint="each cell is given its own generator")
+            raise InputError("grid", "must not name a parameter 'rng'", hint="each cell gets its own generator")
         if text in seen:
             raise InputError("grid", "must not hold a cell twice", got=text)
         seen.add(text)
@@ -89,7 +89,7 @@ def tasks(function: Function, cells: Iterable[Mapping[str, Any]], root: int) -> 
 
 
 def plain(value: Any) -> Any:
-    """Numbers, text, lists and dicts, without NumPy; InputError for what is none of them."""
+    """Convert to numbers, text, lists and dicts, without NumPy; InputError for anything else."""
     if isinstance(value, np.ndarray) and value.size > _LARGEST_ARRAY:
         raise InputError("value", f"an array of {value.size} entries is too large; return a summary")
     if isinstance(value, (np.generic, np.ndarray)):
@@ -107,7 +107,7 @@ def plain(value: Any) -> Any:
 def _check_signature(function: Function, cell: Cell) -> None:
     try:
         signature = inspect.signature(function)
-    except (ValueError, TypeError):  # compiled functions do not tell
+    except (ValueError, TypeError):  # compiled functions have no signature
         return
     try:
         signature.bind(**cell, rng=None)
@@ -131,7 +131,7 @@ def fresh_seed() -> int:
 
 
 def cell_seed(root: int, text: str) -> int:
-    """Seeds by hashing: they need no order of the cells."""
+    """Seed by hashing, which does not depend on the order of the cells."""
     return int.from_bytes(hashlib.sha256(f"[{root}, {text}]".encode()).digest()[:8]) >> 1
 
 
@@ -139,14 +139,14 @@ def cell_seed(root: int, text: str) -> int:
 
 
 def open_store(path: PathLike) -> LineStore:
-    """The store, locked and read."""
+    """Open the store, lock and read it."""
     return LineStore(path, kind=_KIND, version=_VERSION)
 
 
 def function_key(function: Function, key: str | None, *, stored: bool) -> str:
-    """The key by which the store knows the function; without a store nothing is asked."""
+    """The key that identifies the function in the store; unused without a store."""
     if key is None:
-        hint = "pass key=TEXT to say yourself what it computes, and another text after every change"
+        hint = "pass key=TEXT to identify it yourself, and change the text after every change of the function"
         return fingerprint(function, name="function", hint=hint)[:16] if stored else ""
     if not isinstance(key, str) or not key:
         raise InputTypeError("key", "must be text", got=repr(key))
@@ -156,7 +156,7 @@ def function_key(function: Function, key: str | None, *, stored: bool) -> str:
 
 
 def claim(log: LineStore, name: str, key: str, seed: int | None) -> int:
-    """The rng of the store; DataFileError if the store belongs to another sweep."""
+    """The rng of the store; DataFileError if it belongs to another sweep."""
     if log.header is None:
         log.begin(function=name, key=key, rng=fresh_seed() if seed is None else seed)
     header: dict[str, Any] = log.header or {}
@@ -169,7 +169,7 @@ def claim(log: LineStore, name: str, key: str, seed: int | None) -> int:
     if theirs != key and their_name != name:
         problem = f"belongs to the function {their_name}, not {name}; use another store"
     elif theirs != key:
-        advice = f"use another store, or pass key={theirs!r} if the cells that are there hold all the same"
+        advice = f"use another store, or pass key={theirs!r} if the stored cells are still valid"
         problem = f"belongs to {name} with other content or in another Python; {advice}"
     elif seed is not None and root != seed:
         problem = f"belongs to the rng {root}, not {seed}; use another store"
@@ -179,7 +179,7 @@ def claim(log: LineStore, name: str, key: str, seed: int | None) -> int:
 
 
 def known_records(log: LineStore, root: int, *, retry_failed: bool) -> dict[str, dict[str, Any]]:
-    """The records by cell, the last one of each; without those of cells that are to be tried again."""
+    """The last record of each cell, except for cells to be retried."""
     known = {}
     for number, record in enumerate(log.records, start=2):
         try:
@@ -198,12 +198,12 @@ def known_records(log: LineStore, root: int, *, retry_failed: bool) -> dict[str,
 
 
 def _digest(content: str) -> str:
-    """A check of a line; against damage, not against forgery."""
+    """A checksum of a line, against damage, not forgery."""
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 def function_name(function: Any) -> str:
-    """For people: the name of a function, with the arguments that a partial one has, shortened."""
+    """The name of a function for messages, with the arguments of a partial one, shortened."""
     if isinstance(function, functools.partial):
         arguments = [_short(value) for value in function.args]
         arguments += [f"{name}={_short(value)}" for name, value in function.keywords.items()]
@@ -217,7 +217,7 @@ def function_name(function: Any) -> str:
 def _short(value: Any, before: str = "") -> str:
     try:
         text = before + " ".join(repr(value).split())
-    except Exception:  # code of others
+    except Exception:  # the user's code
         text = before + type(value).__name__
     return text if len(text) <= _LONGEST_NAME else text[:_LONGEST_NAME] + "..."
 
@@ -225,7 +225,7 @@ def _short(value: Any, before: str = "") -> str:
 def line_of(text: str, seed: int, began: float, error: BaseException | None, value: Any = None) -> str:
     outcome: dict[str, Any] = {"value": value}
     if error is not None:
-        below = error.__traceback__.tb_next if error.__traceback__ else None  # without the line of _run
+        below = error.__traceback__.tb_next if error.__traceback__ else None  # without the frame of _run
         outcome = {
             "error": " ".join(traceback.format_exception_only(error)[-1].split()),
             "traceback": "".join(traceback.format_exception(type(error), error, below)),

@@ -1,4 +1,4 @@
-"""The checkpoint of a training: everything that the rest of the run depends on, without pickle."""
+"""The checkpoint of a training run: all that the rest of the run depends on, without pickle."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["Checkpoint"]
 
 
 class Checkpoint:
-    """The checkpoint file: everything that the rest of the run depends on, without pickle."""
+    """The checkpoint file, with all that the rest of the run depends on, without pickle."""
 
     def __init__(self, path: PathLike, identity: Mapping[str, object], rng: np.random.Generator):
         hint = "without a `checkpoint` it may be anything"
@@ -33,9 +33,9 @@ class Checkpoint:
         self.rng_start = _rng_text(rng)
 
     def find(self, rng: np.random.Generator, *, seeded: bool) -> np.random.Generator:
-        """Where the file exists, check that it belongs to this run; the generator as it was when that began.
+        """If the file exists, check that it belongs to this run; returns the generator as at the start of that run.
 
-        Without a seed of its own the run takes over that of the file.
+        Without its own seed the run uses that of the file.
         """
         if not os.path.exists(self.path):
             return rng
@@ -59,7 +59,7 @@ class Checkpoint:
         return _generator(self.path, self.rng_start)
 
     def restore(self, log: Log[Any], rng: np.random.Generator, n_epochs: int) -> dict[str, float]:
-        """Put everything in place as it was when the file was written; the trainee's numbers."""
+        """Restore everything as it was when the file was written; returns the trainee's numbers."""
         trainee = log.trainee
         texts = {"rng": Member("U", ()), "best_epoch": Member("iu", ()), "history": Member((log.dtype,), ("n",))}
         head = read_checked(self.path, texts)
@@ -98,7 +98,7 @@ class Checkpoint:
         )
 
     def write(self, log: Log[Any], rng: np.random.Generator) -> None:
-        """Replace the file by the present state."""
+        """Replace the file with the current state."""
         arrays: dict[str, Any] = {
             "identity": np.array(json.dumps(self.identity)),
             "rng_start": np.array(self.rng_start),
@@ -110,7 +110,7 @@ class Checkpoint:
             **state_arrays(log.trainee.state),
         }
         with replacing(self.path) as temporary, open(temporary, "wb") as stream:
-            np.savez(stream, **arrays)  # digits of floats hardly compress, and trying would outlast the epochs
+            np.savez(stream, **arrays)  # floats hardly compress, and trying would take longer than the epochs
 
     @staticmethod
     def _targets(log: Log[Any]) -> dict[str, Floats]:
@@ -122,7 +122,7 @@ def _rng_text(rng: np.random.Generator) -> str:
 
 
 def _generator(path: PathLike, text: str) -> np.random.Generator:
-    """The generator in the state that `_rng_text` wrote."""
+    """The generator in the state written by `_rng_text`."""
     state = parse_json(path, text, what="the state of a random generator")
     try:
         kind = getattr(np.random, state["bit_generator"])

@@ -1,7 +1,7 @@
-"""What the package declares, read from its source: claims, experiments and sweeps can be listed without importing them.
+"""Declarations read from the sources: claims, experiments and sweeps can be listed without importing them.
 
-Importing the modules takes a second, nearly all of it SciPy's; reading them a twentieth. Modules are visited in the
-order in which importing them would run them, which is the order of the registries.
+Importing the modules takes a second, nearly all of it for SciPy; reading them a twentieth. Modules are visited in
+import order, which is the order of the registries.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ _ROOT = Path(__file__).parents[1]
 def declared(modules: Iterable[str], function: str, text: str | int) -> list[tuple[str, str]] | None:
     """The first argument of every call of ``function`` in the modules, and its argument ``text`` (a name or place).
 
-    Only calls at the top of a module count, decorators among them. None where a source is missing, or an argument is
-    not a literal: whoever asks then has to import.
+    Only calls at the top level of a module count, including decorators. None if a source is missing or an argument is
+    not a literal; the caller then has to import.
 
     >>> declared([EXPERIMENT_MODULES[0]], "experiment", 1)[0][0]
     'alignment'
@@ -50,7 +50,7 @@ def _literal(node: ast.expr) -> str:
 
 
 def _with_imports(modules: Iterable[str]) -> Iterator[ast.Module]:
-    """Each module after the modules that it imports from its own folder, once."""
+    """Each module once, after the modules that it imports from its own folder."""
     seen: set[str] = set()
 
     def visit(name: str) -> Iterator[ast.Module]:
@@ -73,6 +73,6 @@ def _with_imports(modules: Iterable[str]) -> Iterator[ast.Module]:
 
 
 def _source(name: str) -> Path | None:
-    """The file of a module or package; None where there is none."""
+    """The file of a module or package, or None."""
     path = _ROOT.joinpath(*name.split("."))
     return next((file for file in (path / "__init__.py", path.with_suffix(".py")) if file.exists()), None)

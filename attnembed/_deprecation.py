@@ -1,4 +1,4 @@
-"""Old names, which keep working for one release with a warning that gives the new ones."""
+"""Deprecated names, which keep working for one release with a warning that gives the new ones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ R = TypeVar("R")
 
 
 def warn_deprecated(old: str, new: str, *, level: int = 3) -> None:
-    """Say that ``old`` goes and what replaces it; ``level`` frames up, by default at the caller's caller."""
+    """Warn that ``new`` replaces ``old``, ``level`` frames up, by default at the caller's caller."""
     warnings.warn(f"{old} is deprecated and will be removed; use {new}", DeprecationWarning, stacklevel=level)
 
 
@@ -42,7 +42,7 @@ def renamed(**names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
 
 
 def accepts(function: object, count: int) -> bool:
-    """Whether something can be called with so many positional arguments, as far as its signature says."""
+    """Whether something can be called with ``count`` positional arguments, judging by its signature."""
     if not callable(function):
         return False
     try:
@@ -53,9 +53,9 @@ def accepts(function: object, count: int) -> bool:
 
 
 def moved(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:
-    """A module's ``__getattr__`` for names that live elsewhere now.
+    """A module's ``__getattr__`` for names that have moved.
 
-    Each value is the module of the name, or ``module:name`` where that has changed as well.
+    Each value is the new module of the name, or ``module:name`` if the name has changed as well.
 
     >>> moved("attnembed.old", {"Adam": "attnembed.optim"})("SGD")
     Traceback (most recent call last):
@@ -66,7 +66,7 @@ def moved(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:
         if name not in names:
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
         home, _, renamed = names[name].partition(":")
-        found = getattr(importlib.import_module(home), renamed or name)  # here: it may lie above the old one
+        found = getattr(importlib.import_module(home), renamed or name)  # here, because it may be above the old one
         warn_deprecated(f"{module}.{name}", f"{home}.{renamed or name}")
         return found
 

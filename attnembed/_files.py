@@ -1,4 +1,4 @@
-"""Files, written atomically: everything goes to a temporary name beside its target and is renamed."""
+"""Atomic writing of files: everything goes to a temporary name beside its target and is then renamed."""
 
 from __future__ import annotations
 
@@ -35,20 +35,20 @@ except ImportError:  # Windows
 PathLike = str | os.PathLike[str]
 
 
-# Of a temporary file: .NAME.attnembed-HOST-PID-RANDOM.SUFFIX, hidden, beside the file that it becomes.
+# Name of a temporary file: .NAME.attnembed-HOST-PID-RANDOM.SUFFIX, hidden, beside its target.
 _OURS = re.compile(r"\..*\.attnembed-(?P<host>[0-9a-f]{8})-(?P<pid>[0-9]+)-[^-.]*(\.[^.]*)?", re.DOTALL)
 _HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 _A_MOMENT, _LONG_AGO = 60.0, 86400.0  # seconds without a write
-_LONGEST_NAME = 60  # characters of NAME, so that what is added fits
+_LONGEST_NAME = 60  # characters of NAME, to leave room for the rest
 
 
 @contextmanager
 def replacing(path: PathLike) -> Iterator[Path]:
-    """Yield a temporary path in the folder of ``path``; on success rename it over ``path``, else remove it.
+    """Yield a temporary path in the folder of ``path``; on success rename it to ``path``, otherwise remove it.
 
-    The file is on the disk before it is renamed, and the folder after that: a power failure leaves the old file or the
-    new one. A link is followed. Devices, pipes and folders are refused: renaming would put a file in their place. What
-    processes that were killed have left in the folder is removed.
+    The file is synced before it is renamed, and the folder afterwards: a power failure leaves either the old file or
+    the new one. Links are followed. Devices, pipes and folders are rejected, because renaming would replace them by a
+    file. Temporary files of killed processes are removed from the folder.
     """
     target = as_path("path", path)
     try:
@@ -64,12 +64,12 @@ def replacing(path: PathLike) -> Iterator[Path]:
     except (OSError, ValueError) as error:  # ValueError: a name with a null byte
         raise DataFileError(target, f"cannot be written: {getattr(error, 'strerror', None) or error}") from error
     temporary = Path(name)
-    if lock(handle) is None:  # nobody would notice; Windows renames and removes no open file
+    if lock(handle) is None:  # the lock protects nothing; Windows does not rename or remove open files
         os.close(handle)
         handle = -1
     try:
         yield temporary
-        # mkstemp makes private files; a result should be as readable as any other new file.
+        # mkstemp creates private files; a result should be as readable as any other new file.
         mask = os.umask(0)
         os.umask(mask)
         temporary.chmod(0o666 & ~mask)
@@ -85,20 +85,20 @@ def replacing(path: PathLike) -> Iterator[Path]:
 
 
 def make_folder(path: PathLike) -> Path:
-    """The folder, made with those above it where it is missing; OSError says what is in the way."""
+    """Create the folder and its parents if missing; OSError names the obstacle."""
     folder = Path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
-        os.stat(folder)  # a link that leads nowhere, or in a circle, says so
+        os.stat(folder)  # raises for a broken or circular link
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder)) from None
     return folder
 
 
 def writable_folder(path: PathLike) -> Path:
-    """The folder, made where it is missing, in which files can be made: an error before the work, and not after it.
+    """Create the folder if missing and check that files can be written in it, before the work rather than after it.
 
-    Raises DataFileError where it cannot be created or written.
+    Raises DataFileError if it cannot be created or written.
     """
     folder = as_path("out", path)
     try:
@@ -113,9 +113,9 @@ def writable_folder(path: PathLike) -> Path:
 
 
 def lock(file: int) -> bool | None:
-    """Lock an open file until it is closed, or its process dies; False where another process has locked it.
+    """Lock an open file until it is closed or its process dies; False if another process holds the lock.
 
-    None on Windows, and on file systems without locks: nobody is kept out there.
+    None on Windows and on file systems without locks, where nothing is excluded.
     """
     if fcntl is None:
         return None
@@ -129,7 +129,7 @@ def lock(file: int) -> bool | None:
 
 
 def sync_path(path: Path) -> None:
-    """Return when the content of a file, or the names in a folder, are on the disk."""
+    """Return once the content of a file, or the names in a folder, are on disk."""
     folder = path.is_dir()
     if folder and os.name == "nt":
         return
@@ -137,14 +137,14 @@ def sync_path(path: Path) -> None:
     try:
         os.fsync(file)
     except OSError:
-        if not folder:  # some file systems cannot do it for folders
+        if not folder:  # some file systems cannot sync folders
             raise
     finally:
         os.close(file)
 
 
 def _remove_stale(folder: Path) -> None:
-    """Remove temporary files of ours whose process is dead; what may belong to a live one is left alone."""
+    """Remove our temporary files whose process is dead; files that may belong to a live one are kept."""
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             match = _OURS.fullmatch(entry.name)
@@ -159,13 +159,13 @@ def _is_stale(entry: os.DirEntry[str], host: str, pid: int) -> bool:
     known = host == _HOST and os.name != "nt"
     dead = known and not _is_alive(pid)
     if not dead and age < _A_MOMENT:
-        return False  # it may have been made just now, and not be locked yet
+        return False  # it may have been created just now, and not be locked yet
     file = os.open(entry.path, os.O_RDWR)
     try:
         free = lock(file)
     finally:
         os.close(file)
-    # The lock decides, also between containers, which share folders but not the numbers of processes.
+    # The lock decides, even between containers, which share folders but not process ids.
     return dead or (not known and age > _LONG_AGO) if free is None else free
 
 
@@ -174,7 +174,7 @@ def _is_alive(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except (OSError, OverflowError):  # a process of another user
+    except (OSError, OverflowError):  # another user's process
         pass
     return True
 
@@ -198,9 +198,9 @@ def write_npz(path: PathLike, **arrays: Any) -> None:
 class Member:
     """The requirements on one array of an archive.
 
-    ``types`` are kinds as in `numpy.dtype.kind` ("iu", "f", "U"), or a tuple of dtypes; byte order does not matter.
-    ``shape`` has a size per axis: an int, or a name, which stands for one size wherever the schema has it. The entries
-    lie in ``low`` to ``high``, ends included, and floats are finite unless ``finite`` is False.
+    ``types`` are kinds as in `numpy.dtype.kind` ("iu", "f", "U"), or a tuple of dtypes; byte order is ignored.
+    ``shape`` has one size per axis: an int, or a name, which stands for the same size throughout the schema. Entries
+    lie between ``low`` and ``high``, inclusive, and floats are finite unless ``finite`` is False.
 
     >>> Member("iu", ("n", 2), low=0)
     Member(types='iu', shape=('n', 2), low=0, high=None, finite=True)
@@ -216,10 +216,10 @@ class Member:
 def read_checked(
     path: PathLike, schema: Mapping[str, Member], *, content: bytes | None = None
 ) -> dict[str, np.ndarray[Any, Any]]:
-    """The arrays that ``schema`` names, of an npz without pickle, in native byte order.
+    """Read the arrays named by ``schema`` from an npz without pickle, in native byte order.
 
-    ``content`` is read in place of the file where it is given. Raises DataFileError, with the name, for an array that
-    is missing, or has another type, shape or range than its `Member` says; nothing is cast or broadcast.
+    ``content``, if given, is read instead of the file. Raises DataFileError, with the name, for an array that is
+    missing or does not have the type, shape or range of its `Member`; nothing is cast or broadcast.
     """
     sizes: dict[str, int] = {}
     arrays = {}
@@ -260,13 +260,13 @@ def _shape_problem(array: np.ndarray[Any, Any], member: Member, sizes: dict[str,
 def _value_problem(array: np.ndarray[Any, Any], member: Member) -> str:
     if array.dtype.kind == "U" and array.dtype.itemsize:
         codes = np.ascontiguousarray(array).reshape(-1).view(np.uint32)
-        # NumPy reads code points beyond Unicode, and fails with a SystemError when it makes text of them.
-        return "" if codes.max(initial=0) <= sys.maxunicode else "of text; got what is none"
+        # NumPy reads code points beyond Unicode, and fails with a SystemError when converting them to text.
+        return "" if codes.max(initial=0) <= sys.maxunicode else "of text; got invalid code points"
     if not array.size or array.dtype.kind not in "biuf":
         return ""
     if member.finite and array.dtype.kind == "f" and not np.isfinite(array).all():
         return f"that is finite; got {array[~np.isfinite(array)][0]}"
-    smallest, largest = array.min(), array.max()  # NaN compares as out of every range
+    smallest, largest = array.min(), array.max()  # NaN is out of every range
     if member.low is not None and not smallest >= member.low:
         return f"of at least {member.low}; got {smallest}"
     if member.high is not None and not largest <= member.high:
@@ -283,7 +283,7 @@ _KINDS = {
 def read_npz(
     path: PathLike, names: tuple[str, ...], *, content: bytes | None = None
 ) -> dict[str, np.ndarray[Any, Any]]:
-    """The named arrays of an npz without pickle, with whatever they hold: see `read_checked`."""
+    """The named arrays of an npz without pickle, with unchecked contents: see `read_checked`."""
     path = as_path("path", path)
     path = Path(path)
     try:
@@ -297,27 +297,27 @@ def read_npz(
             arrays = {name: archive[name] for name in names}
     except DataFileError:
         raise
-    except Exception as error:  # a damaged archive raises almost anything, MemoryError among it
+    except Exception as error:  # a damaged archive can raise almost anything, even MemoryError
         reason = getattr(error, "strerror", None) or "is not a readable npz archive"
         raise DataFileError(path, reason) from error
     for name, array in arrays.items():
-        if not isinstance(array, np.ndarray):  # a member without the header of an array comes as bytes
+        if not isinstance(array, np.ndarray):  # a member without an array header is returned as bytes
             raise DataFileError(path, f"holds no array under the name {name}")
     return arrays
 
 
 def parse_json(path: PathLike, text: str | bytes, *, what: str = "", line: int | None = None) -> Any:
-    """The value of a JSON text that came from a file; ``what`` names its place there ("the state of the generator")."""
+    """The value of a JSON text from a file; ``what`` describes it there ("the state of the generator")."""
     try:
         return json.loads(text)
-    except (ValueError, RecursionError) as error:  # RecursionError: brackets in brackets, thousands deep
+    except (ValueError, RecursionError) as error:  # RecursionError: brackets nested thousands deep
         raise DataFileError(
             path, f"holds {what} that is not valid JSON" if what else "is not valid JSON", line=line
         ) from error
 
 
 def versions() -> dict[str, str]:
-    """Versions of everything that can change a number."""
+    """The versions of everything that can affect a result."""
     return {
         "attnembed": __version__,
         "python": platform.python_version(),

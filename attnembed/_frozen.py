@@ -14,10 +14,10 @@ __all__ = ["KeepsFrozen"]
 
 
 class KeepsFrozen:
-    """Mixin of frozen objects that hold arrays: what `copy` and `pickle` give is frozen as well.
+    """Mixin for frozen objects that hold arrays: results of `copy` and `pickle` are frozen as well.
 
-    `functools.cached_property` values are left behind: they are computed again from the arrays that arrived. Arrays
-    in attributes, and in lists, tuples and dicts of these, are frozen; other objects look after themselves.
+    Values of `functools.cached_property` are dropped and computed again from the new arrays. Arrays in attributes, and
+    in lists, tuples and dicts of them, are frozen; other objects are left to themselves.
 
     >>> import copy, dataclasses
     >>> @dataclasses.dataclass(frozen=True, eq=False)

@@ -1,10 +1,10 @@
-"""A digest that two objects share if they compute the same: by content, in every process, and never by name alone.
+"""A digest that two objects share if they compute the same: by content, stable between processes, never by name alone.
 
-Numbers, text, containers and arrays count by value; objects by their class and the state that pickling would send;
-functions by their instructions, defaults, closure, attributes, and the global objects that they use, in turn. What a
-library defines (this package, the standard library, what is installed in site-packages) counts by its name, and the
-caller notes the versions. Names of functions, docstrings, comments and line numbers do not count, nor do cached
-properties. An import inside a function counts by name. Instructions differ between versions of Python.
+Numbers, text, containers and arrays count by value; objects by their class and pickled state; functions by their
+instructions, defaults, closure, attributes, and the global objects that they use, recursively. Definitions in libraries
+(this package, the standard library, site-packages) count by name, and the caller records the versions. Names of
+functions, docstrings, comments and line numbers do not count, nor do cached properties. An import inside a function
+counts by name. Instructions differ between versions of Python.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = ["fingerprint"]
 
 _PACKAGE = __name__.partition(".")[0]
 _INSTALLED = frozenset({"site-packages", "dist-packages"})
-# What Python and its decorators keep in a class; it follows from the rest, or says nothing about what is computed.
+# Entries that Python and its decorators keep in a class: they follow from the rest, or do not affect computations.
 _BOOKKEEPING = frozenset({"_abc_impl", "_is_protocol", "_is_runtime_protocol"})
 _BY_NAME = (
     types.BuiltinFunctionType,
@@ -45,12 +45,12 @@ _BY_NAME = (
 
 
 def fingerprint(value: Any, *, name: str = "value", hint: str = "") -> str:
-    """SHA-256, in hexadecimal digits, of everything that ``value`` consists of.
+    """SHA-256, in hexadecimal, of the content of ``value``.
 
     Raises
     ------
     InputTypeError
-        naming ``name`` and the part that has no content to go by (an open file, a lock, a running generator).
+        naming ``name`` and the part without comparable content (an open file, a lock, a running generator).
 
     >>> scaled = lambda c: lambda x: c * x
     >>> fingerprint(scaled(1)) == fingerprint(scaled(1)) != fingerprint(scaled(100))
@@ -72,10 +72,10 @@ class _UnidentifiedError(Exception):
 
 
 class _Walk:
-    """One walk through an object. Digests are kept by identity; what contains itself is cut where it comes again."""
+    """One walk through an object. Digests are cached by identity; a cycle is cut at the first repeated object."""
 
     def __init__(self) -> None:
-        self._done: dict[int, tuple[Any, bytes]] = {}  # with the object, so that no other takes its id
+        self._done: dict[int, tuple[Any, bytes]] = {}  # with the object, so that its id is not reused
         self._open: dict[int, int] = {}
         self._path: list[str] = []
 
@@ -86,7 +86,7 @@ class _Walk:
         if id(value) in self._done:
             return self._done[id(value)][1]
         if id(value) in self._open:
-            # Functions and classes are cut by name, so that the place where a circle was entered does not matter.
+            # Functions and classes are cut by name, so that it does not matter where a cycle was entered.
             inner = getattr(value, "__qualname__", None) or str(len(self._open) - self._open[id(value)])
             return _sha(b"circle", inner.encode())
         self._open[id(value)] = len(self._open)
@@ -100,7 +100,7 @@ class _Walk:
     @contextmanager
     def _at(self, step: str) -> Iterator[None]:
         self._path.append(step)
-        yield  # an error keeps the path that led to it
+        yield  # an error keeps the path to it
         self._path.pop()
 
     def _fail(self, what: str) -> _UnidentifiedError:
@@ -160,7 +160,7 @@ class _Walk:
         array = array.view(np.ndarray)
         if dtype.names:
             return [*head, *(self.digest(array[field]) for field in dtype.names)]
-        if dtype.hasobject or dtype.kind == "T" or dtype.char in "gG":  # references; long doubles have unused bytes
+        if dtype.hasobject or dtype.kind == "T" or dtype.char in "gG":  # references; and long doubles have unused bytes
             items = map(repr, array.ravel()) if dtype.char in "gG" else array.ravel().tolist()
             return [*head, *self._items("list", items)]
         if array.size * dtype.itemsize:
@@ -171,10 +171,10 @@ class _Walk:
     def _sparse(self, matrix: Any) -> list[bytes]:
         kind = type(matrix)
         if matrix.format in ("csr", "csc", "bsr"):
-            # On a matrix of our own: checking, and asking whether it is canonical, leave notes in it.
+            # On our own copy: checking, and testing for canonical form, set flags in the matrix.
             own = kind((matrix.data, matrix.indices, matrix.indptr), shape=matrix.shape)
             try:
-                own.check_format(full_check=True)  # compiled code follows the indices next
+                own.check_format(full_check=True)  # compiled code will use the indices
             except ValueError as error:
                 raise self._fail("a sparse matrix whose indices do not fit it") from error
             if not own.has_canonical_format:
@@ -184,7 +184,7 @@ class _Walk:
         else:
             entries = sp.coo_array(matrix)
             indices, data = entries.coords, entries.data
-        # The width of the indices depends on the history of the matrix.
+        # The integer width of the indices depends on the history of the matrix.
         digests = [self.digest(np.asarray(index, dtype=np.int64)) for index in indices]
         return [b"sparse", kind.__name__.encode(), str(matrix.shape).encode(), *digests, self.digest(data)]
 
@@ -215,7 +215,7 @@ class _Walk:
                 yield self._used(function.__globals__[name], attributes)
 
     def _used(self, value: Any, attributes: set[str]) -> bytes:
-        """The digest; of a user's module that of what a function may use of it, the attributes that it names."""
+        """The digest; for a user's module, of the attributes that the function names."""
         if not isinstance(value, types.ModuleType) or _is_library(value.__name__) or id(value) in self._open:
             return self.digest(value)
         found = [self.digest(value)]
@@ -235,7 +235,7 @@ class _Walk:
             yield step.opname.encode()
             if step.opcode in dis.hasconst:
                 yield self.digest(step.argval)
-            else:  # names by name: their numbers count what else the code holds
+            else:  # names by name: their indices depend on the rest of the code
                 yield (step.argrepr or str(step.arg)).encode()
 
     def _class(self, kind: type) -> Iterator[bytes]:
@@ -258,7 +258,7 @@ class _Walk:
                     yield self.digest(value)
 
     def _callable(self, value: Any) -> list[bytes] | None:
-        """Functions in a wrapping, and those that have no code to look at."""
+        """Wrapped functions, and functions without code to inspect."""
         names: tuple[str, ...]
         if isinstance(value, (functools.partial, functools.partialmethod)):
             names = "func", "args", "keywords"
@@ -270,7 +270,7 @@ class _Walk:
             names = "fget", "fset", "fdel"
         elif isinstance(value, functools.cached_property):
             names = ("func",)
-        elif isinstance(value, functools._lru_cache_wrapper):  # what it has kept does not count
+        elif isinstance(value, functools._lru_cache_wrapper):  # cached values do not count
             names = ("__wrapped__",)
         elif isinstance(value, (types.BuiltinMethodType, types.MethodWrapperType)) and not isinstance(
             value.__self__, (types.ModuleType, type(None))
@@ -288,7 +288,7 @@ class _Walk:
         return found
 
     def _object(self, value: Any) -> list[bytes]:
-        """Its class, and its state as pickling would send it."""
+        """The class of an object and its pickled state."""
         kind = type(value)
         if isinstance(value, np.random.Generator):
             value = value.bit_generator
@@ -340,7 +340,7 @@ def _sha(*parts: bytes) -> bytes:
 
 
 def _plain(value: Any) -> bytes | None:
-    """Content of what consists of nothing else; None for all other values. 1, 1.0 and True differ."""
+    """The content of a plain value; None for all other values. 1, 1.0 and True differ."""
     if value is None or value is Ellipsis or value is NotImplemented:
         return repr(value).encode()
     kind = type(value)
@@ -365,7 +365,7 @@ def _plain(value: Any) -> bytes | None:
 
 
 def _names(code: types.CodeType) -> tuple[set[str], set[str]]:
-    """The global names and the attributes that code reads, that of the functions inside it included."""
+    """The global names and the attributes that code reads, including the functions inside it."""
     names, attributes = set(), set()
     for step in dis.get_instructions(code):
         if step.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
@@ -383,11 +383,11 @@ def _names(code: types.CodeType) -> tuple[set[str], set[str]]:
 def _content(cell: types.CellType) -> Any:
     try:
         return cell.cell_contents
-    except ValueError:  # a variable that has no value yet
+    except ValueError:  # a variable without a value
         return NotImplemented
 
 
-# Where classes stood when checkpoints were first written: a class that moves is still the same.
+# The places of classes when checkpoints were first written: a class that moves stays the same.
 _MOVED = {
     f"attnembed.structured.layers.{part}": "attnembed.structured.networks" for part in ("core", "images", "sequences")
 }
@@ -395,13 +395,13 @@ _MOVED = {
 
 def _full_name(thing: Any) -> str:
     module = getattr(thing, "__module__", None) or ""
-    module = "__main__" if module == "__mp_main__" else module  # what a worker calls the script of its parent
+    module = "__main__" if module == "__mp_main__" else module  # a worker's name for the script of its parent
     module = _MOVED.get(module, module)
     return f"{module}.{getattr(thing, '__qualname__', None) or thing.__name__}"
 
 
 def _resolves(thing: Any) -> bool:
-    """Whether its name leads to it."""
+    """Whether the object can be found by its name."""
     found: Any = sys.modules.get(thing.__module__)
     for part in thing.__qualname__.split("."):
         found = getattr(found, part, None)

@@ -1,9 +1,9 @@
 """Packages whose names are looked up on first use, so that importing one costs next to nothing.
 
-A table says which module each public name comes from; the imports under ``TYPE_CHECKING`` beside it say the same to
-type checkers and editors (tests/test_lazy.py holds the two together). Some names are those of a function and of the
-module that it comes from. Python binds a submodule in its package when it is first imported, whoever asks for it, so
-that the package has to insist on the function.
+A table maps each public name to its module; the imports under ``TYPE_CHECKING`` beside it tell the same to type
+checkers and editors (tests/test_lazy.py checks that they agree). Some names belong both to a function and to its
+module. Python binds a submodule in its package on first import, whoever imports it, so the package has to insist on
+the function.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["attach"]
 
 
 class _LazyPackage(ModuleType):
-    """A package that imports what it is asked for (Python's data model: customizing module attribute access)."""
+    """A package that imports names on demand (Python's data model: customizing module attribute access)."""
 
     _homes: dict[str, str]
 
@@ -49,9 +49,9 @@ class _LazyPackage(ModuleType):
 
 
 def attach(package: str, names: Mapping[str, Iterable[str]]) -> None:
-    """Let a package find its public names: ``names`` maps modules to what comes from them.
+    """Let a package resolve its public names: ``names`` maps modules to the names they define.
 
-    Submodules are found without an entry.
+    Submodules need no entry.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
 """Modules under their old names, which keep working for one release.
 
-An old name is imported as an alias of the module that replaced it, so that objects reached either way are the same.
+An old name is imported as an alias of its replacement, so that objects reached either way are identical.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class _MovedModules(MetaPathFinder):
 
 
 def install(moved: Mapping[str, str]) -> None:
-    """Import each old dotted name, and what lies below it, as the new one, with a DeprecationWarning.
+    """Import each old dotted name, and its submodules, as the new one, with a DeprecationWarning.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
-"""Objects as small tables for notebooks, in HTML, with their curves as inline SVG.
+"""Small HTML tables of objects for notebooks, with curves as inline SVG.
 
-A notebook asks for this text whenever an object ends a cell, so that it takes a few milliseconds and does without
-matplotlib; `.plot()` makes the figure. Colours are the ones of figures and leave the notebook's theme alone.
+A notebook requests this text whenever an object ends a cell, so it takes only a few milliseconds and does without
+matplotlib; `.plot()` draws the figure. Colours are those of figures and suit the notebook's theme.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _GOOD, _BAD = "#009E73", "#D55E00"
 
 
 class Curve(NamedTuple):
-    """A line to be drawn: ``y`` (k,) against ``x`` (k,), and what they are."""
+    """A line to draw: ``y`` (k,) against ``x`` (k,), and their labels."""
 
     x: ArrayLike
     y: ArrayLike
@@ -36,16 +36,15 @@ CLOCK_LABELS = {"log_time": "log t", "time": "t", "arclength": "length of the pa
 
 
 def history_curves(history: np.recarray[Any, Any]) -> list[Curve]:
-    """The loss of a training and the validation score, where there is one, over the epochs."""
+    """The loss of a training run and the validation score, if there is one, over the epochs."""
     columns = (("loss", "loss"), ("validation_score", "validation score"))
     return [Curve(history["epoch"], history[name], "epoch", label) for name, label in columns]
 
 
 def card(obj: Any) -> str:
-    """An object as an HTML table: its class, how it ended, a row per attribute, and its curves.
+    """An object as an HTML table: its class, status, one row per attribute, and its curves.
 
-    The rows are what ``obj._shown()`` gives, by default the fields of the dataclass, and the curves what
-    ``obj._curves()`` gives.
+    The rows come from ``obj._shown()``, by default the fields of the dataclass, and the curves from ``obj._curves()``.
     """
     name = f"<strong>{html.escape(type(obj).__name__)}</strong>"
     head, rows = name, []
@@ -105,7 +104,7 @@ def _array(values: np.ndarray[Any, Any]) -> str:
 
 
 def _svg(curve: Curve) -> str:
-    """A line over its range, with the ends of both axes in words; nothing for fewer than two finite points."""
+    """A line over its range, with the limits of both axes in words; nothing for fewer than two finite points."""
     x, y = np.asarray(curve.x, dtype=np.float64), np.asarray(curve.y, dtype=np.float64)
     finite = np.isfinite(x) & np.isfinite(y)
     x, y = x[finite], y[finite]

@@ -1,4 +1,4 @@
-"""Functions with many options, whose signature is written in two parts: the function's own, and a table of the rest.
+"""Functions with many options, with the signature in two parts: the function's own, and a table of the rest.
 
     class Options(TypedDict, total=False):
         n_epochs: int
@@ -6,7 +6,7 @@
     @with_options(n_epochs=100)
     def train(model: Model, **options: Unpack[Options]) -> Result: ...
 
-The caller sees one signature, with the defaults, in `help` and in `inspect.signature`; within the function ``options``
+The caller sees one signature, with the defaults, in `help` and `inspect.signature`; inside the function ``options``
 holds every option, given or not. Type checkers read the table (PEP 692).
 """
 
@@ -24,7 +24,7 @@ R = TypeVar("R")
 
 
 def with_options(table: type, /, **defaults: Any) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Let a function take the options of ``table``, the TypedDict of its ``**options``, with these defaults.
+    """Give a function the options of ``table``, the TypedDict of its ``**options``, with these defaults.
 
     >>> from typing import TypedDict
     >>> class Options(TypedDict, total=False):

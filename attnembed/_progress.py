@@ -1,4 +1,4 @@
-"""Progress of long jobs: one line on stderr, on a terminal only, with the time left."""
+"""Progress of long jobs: one line on stderr with the time left, only on a terminal."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import TextIO
 
 
 class Progress:
-    """A context manager that rewrites one line; silent where ``stream`` is not a terminal. Nested jobs share the line.
+    """A context manager that rewrites one line; silent if ``stream`` is not a terminal. Nested jobs share the line.
 
     >>> with Progress("training", total=3) as progress:
     ...     for step in range(3):
     ...         progress.update(step + 1, "loss 0.5")
     """
 
-    _width = 0  # of what stands on the line now, whoever wrote it
+    _width = 0  # of the current line, whoever wrote it
 
     def __init__(self, title: str, total: float | None = None, *, stream: TextIO | None = None, every: float = 0.1):
         self.title, self.total, self.every = title, total, every
@@ -30,7 +30,7 @@ class Progress:
         return self
 
     def update(self, done: float, note: str = "") -> None:
-        """Show ``done`` out of ``total``, the elapsed and the remaining time, and a note."""
+        """Show ``done`` out of ``total``, the elapsed and remaining time, and a note."""
         now = time.monotonic()
         finished = self.total is not None and done >= self.total
         if not self.active or (now - self._last < self.every and not finished):
@@ -61,5 +61,5 @@ class Progress:
         try:
             self.stream.write(text)
             self.stream.flush()
-        except (OSError, ValueError):  # the terminal has been closed; the job goes on
+        except (OSError, ValueError):  # the terminal has been closed; the job continues
             self.active = False

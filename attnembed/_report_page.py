@@ -1,4 +1,4 @@
-"""The page of `report`: its parts in HTML, filled in and escaped by `_fill`."""
+"""The page of `report`, from HTML parts filled in and escaped by `_fill`."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ _SOURCES = {"WSOM25": "https://arxiv.org/abs/2505.17282", "SO19": "https://arxiv
 
 @dataclass(frozen=True)
 class ExperimentRun:
-    """What came of one experiment: its JSON record and figures, or why there is none.
+    """The outcome of one experiment: its JSON record and figures, or the reason for having none.
 
-    ``state`` is "done", "not run" (its data were not named, or are not in the folder that was) or "failed".
+    ``state`` is "done", "not run" (its data were not named, or are missing from the folder that was) or "failed".
     """
 
     name: str
@@ -48,7 +48,7 @@ class _Html(str):
 
 
 def _fill(template: str, **values: object) -> _Html:
-    """``template`` with its $names replaced; what is not `_Html` is escaped."""
+    """``template`` with its $names replaced; values other than `_Html` are escaped."""
     safe = {name: x if isinstance(x, _Html) else html.escape(str(x)) for name, x in values.items()}
     return _Html(Template(template).substitute(safe))
 
@@ -94,7 +94,7 @@ def report_page(
 
 
 def _filters(pairs: list[tuple[Claim, ClaimResult]]) -> tuple[_Html, list[_Html]]:
-    """Radio buttons that leave the claims of one subject, or of one verdict, and the style that hides the rest."""
+    """Radio buttons that select the claims of one subject or verdict, and the style that hides the rest."""
     groups = {
         "subject": dict.fromkeys(entry.subject for entry, _ in pairs),
         "verdict": dict.fromkeys(result.verdict for _, result in pairs),
@@ -113,7 +113,7 @@ _MARKS = {"passed": "✓", "failed": "✗", "blind": "!", "vacuous": "?"}
 
 
 def _counted(runs: list[ExperimentRun]) -> str:
-    """How many experiments were run, failed and were left out, in a sentence."""
+    """A sentence with the numbers of experiments that were run, failed and left out."""
     states = [run.state for run in runs]
     parts = [f"{states.count('done')} of {len(runs)} experiments were run"]
     parts += [f"{n} {text}" for n, text in ((states.count("failed"), "failed"),) if n]
@@ -137,7 +137,7 @@ def _texts(result: ClaimResult) -> dict[str, str]:
 
 
 def _hypotheses(entry: Claim, result: ClaimResult) -> Iterable[_Html]:
-    """Each hypothesis with what became of it: measured, true by construction, or neither."""
+    """Each hypothesis with its state: measured, true by construction, or neither."""
     declared = {str(text) for text in entry.hypotheses}
     measured = {*result.hypotheses, *map(hypothesis_name, result.hypotheses)}
     for text in entry.hypotheses:
@@ -165,7 +165,7 @@ def _claim(entry: Claim, result: ClaimResult) -> _Html:
         caught = f"does not exceed {result.control_bound:.3g}: the measurement is blind"
     notes = [result.note] if result.note else []
     if result.loose:
-        notes.append(f"The bound is loose: what was measured is below {LOOSE:g} of it")
+        notes.append(f"The bound is loose: the measured value is below {LOOSE:g} times the bound")
     source = [_cited(entry.reference)] if entry.reference else []
     source += [_fill("<code>docs/$page</code>", page=entry.derivation)] if entry.derivation else []
     return _fill(
@@ -190,7 +190,7 @@ def _claim(entry: Claim, result: ClaimResult) -> _Html:
 
 
 def _again(entry: Claim, result: ClaimResult) -> str:
-    """The command that measures the instance that is shown."""
+    """The command that repeats the measurement shown."""
     file = file_of(entry)
     about = f"{shlex.quote(file)} " if file is not None else ""
     return f"attnembed verify {about}--ids {result.id} --instance {result.instance}"
@@ -203,7 +203,7 @@ def _sentence(text: str) -> str:
 def _experiment(run: ExperimentRun, shared: str) -> _Html:
     quick = bool(run.record is not None and run.record["quick"])
     if quick and "--quick" not in shared.split():
-        shared += " --quick"  # one that takes long is run so in any case
+        shared += " --quick"  # a long experiment is run this way in any case
     body = _fill('<p class="$kind">$state: $error</p>', kind=run.state, state=run.state.capitalize(), error=run.error)
     if run.record is not None:
         images = (
@@ -266,10 +266,10 @@ _PAGE = """<!DOCTYPE html>
 <h1>attnembed: theorems about learning, measured</h1>
 <p class="lead $verdict">$good of $count claims hold, with their negative controls caught. $experiments.</p>
 <p>A claim is measured on random instances, and the numbers are those of the worst. Smaller is better: the
-measured value must stay within its limit on all of them, and the negative control, the same measurement where
-the statement does not apply, must not on one at least. An instance on which a hypothesis does not hold is
-skipped. The limit is a bound, which is part of the statement and has a ratio, or a tolerance (~) for what
-rounding or finite time may leave.</p>
+measured value must stay within its limit on all instances, and the negative control, the same measurement where
+the statement does not apply, must exceed it on at least one. An instance on which a hypothesis does not hold is
+skipped. The limit is a bound, which is part of the statement and has a ratio, or a tolerance (~), which allows
+for rounding or finite time.</p>
 <ul class="meanings">
 $meanings
 </ul>
@@ -284,7 +284,7 @@ $meanings
 <main>
 <section id="claims" aria-labelledby="claims-title">
 <h2 id="claims-title">Claims</h2>
-<p>Each opens to its formula, hypotheses and control. The ratio is measured over bound; a tolerance (~) has none.</p>
+<p>Open a claim for its formula, hypotheses and control. The ratio is measured / bound; a tolerance (~) has none.</p>
 $filters
 $claims
 </section>

@@ -1,7 +1,7 @@
 """Bytes and lines of data files: plain or compressed, on disk, from a pipe, or inside an archive.
 
 gzip, bzip2 and xz are detected from the first bytes, never from the name. The encoding is that of the byte order mark,
-where there is one. Nothing is written to disk, and no input can grow without bound: see `MAX_RATIO` and `MAX_LINE`.
+if there is one. Nothing is written to disk, and no input can grow without bound: see `MAX_RATIO` and `MAX_LINE`.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ from attnembed._files import PathLike
 from attnembed._validation import shown
 from attnembed.errors import DataFileError, InputError, InputTypeError
 
-# Text shrinks about tenfold. What unpacks to more than this many times its size was made to exhaust the reader.
+# Text compresses about tenfold. A file that unpacks to more than this many times its size is malicious.
 MAX_RATIO = 200
 FREE_BYTES = 1 << 26  # below this, the ratio does not matter
 MAX_LINE = 1 << 28  # bytes of one line, or of one text
-MAX_HELD = 1 << 31  # bytes of what has to be held in memory: the content of a pipe, the texts of an archive
-PIPE_PATIENCE = 2.0  # seconds to wait for somebody to open the other end of a named pipe
+MAX_HELD = 1 << 31  # bytes of content held in memory: a pipe, the texts of an archive
+PIPE_PATIENCE = 2.0  # seconds to wait for a writer to open a named pipe
 
 _BUFFER = 1 << 15
-_SMALL = 1 << 16  # bytes of a file that is read at once, as thousands of reviews are
+_SMALL = 1 << 16  # bytes of a file read at once, such as one of thousands of reviews
 _STANDARD_INPUT = re.compile(r"/dev/(stdin|fd/\d+)|/proc/[^/]+/fd/\d+")
 ZIP = (b"PK\x03\x04", b"PK\x05\x06")
-# First bytes of what people pass by mistake -> what it is. None of them is the beginning of a text.
+# First bytes of files passed by mistake -> their kind. No text begins with any of them.
 _FOREIGN = {
     b"\x28\xb5\x2f\xfd": "is compressed with Zstandard, which is not supported; unpack it first",
     b"7z\xbc\xaf\x27\x1c": "is a 7-Zip archive, which is not supported; unpack it first",
@@ -70,9 +70,9 @@ _WIDE = {"utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be",
 
 @dataclass(frozen=True, eq=False)
 class Source(os.PathLike[str]):
-    """Something that can be read from its first byte as often as needed; ``path`` is its name in messages.
+    """Something that can be read repeatedly from its first byte; ``path`` is its name in messages.
 
-    ``allowance`` is how many bytes may come out of it unpacked; None stands for `MAX_RATIO` times its own size.
+    ``allowance`` is the largest number of unpacked bytes; None stands for `MAX_RATIO` times its own size.
     """
 
     path: Path
@@ -84,7 +84,7 @@ class Source(os.PathLike[str]):
 
 
 def is_folder(path: PathLike) -> bool:
-    """Whether the path names a folder; InputTypeError for what is no path."""
+    """Whether the path names a folder; InputTypeError for anything but a path."""
     if isinstance(path, Source):
         return False
     try:
@@ -94,7 +94,7 @@ def is_folder(path: PathLike) -> bool:
 
 
 def locate(path: PathLike, names: tuple[str, ...]) -> Path:
-    """The path itself, or what the folder that it names holds under the first of the names that is there."""
+    """The path itself, or in a folder the first existing file of these names."""
     if not is_folder(path):
         return Path(path)
     found = next((Path(path) / name for name in names if os.path.exists(Path(path) / name)), None)
@@ -111,7 +111,7 @@ def regular(path: Path) -> Path:
 
 
 def as_source(path: PathLike) -> Source:
-    """A regular file, or the content of a pipe, which is read here, once; DataFileError for anything else."""
+    """A regular file, or the content of a pipe, which is read here once; DataFileError for anything else."""
     if isinstance(path, Source):
         return path
     if is_folder(path):
@@ -123,7 +123,7 @@ def as_source(path: PathLike) -> Source:
         raise DataFileError(file, "does not exist") from error
     except OSError as error:
         raise DataFileError(file, f"cannot be read: {error.strerror or error}") from error
-    # A file as standard input may share its position with the shell: what was read once is then gone.
+    # A file as standard input may share its position with the shell: its bytes can be read only once.
     if stat.S_ISFIFO(mode) or (stat.S_ISREG(mode) and _STANDARD_INPUT.fullmatch(str(file))):
         content = _drained(file)
         return Source(file, lambda: io.BytesIO(content))
@@ -133,7 +133,7 @@ def as_source(path: PathLike) -> Source:
 
 
 def file_source(path: Path) -> Source:
-    """A file that is known to be there."""
+    """A file known to exist."""
 
     def opener() -> BinaryIO:
         return open(path, "rb")
@@ -142,7 +142,7 @@ def file_source(path: Path) -> Source:
 
 
 def _drained(path: Path) -> bytes:
-    """All that comes through a pipe. A named pipe that nobody writes to is given up instead of waited for."""
+    """The whole content of a pipe. A named pipe without a writer is given up instead of blocking."""
     blocks: list[bytes] = []
     size, attached = 0, False
     give_up = time.monotonic() + PIPE_PATIENCE
@@ -152,7 +152,7 @@ def _drained(path: Path) -> bytes:
             while True:
                 try:
                     block = os.read(descriptor, _BUFFER)
-                except BlockingIOError:  # somebody is at the other end and has yet to write
+                except BlockingIOError:  # there is a writer that has not written yet
                     attached = True
                     os.set_blocking(descriptor, True)
                     continue
@@ -168,7 +168,7 @@ def _drained(path: Path) -> bytes:
     except OSError as error:
         raise DataFileError(path, f"cannot be read: {error.strerror or error}") from error
     if not blocks:
-        raise DataFileError(path, "is a pipe through which nothing came")
+        raise DataFileError(path, "is an empty pipe")
     return b"".join(blocks)
 
 
@@ -176,7 +176,7 @@ def _drained(path: Path) -> bytes:
 
 
 class _Guarded(io.RawIOBase):
-    """A stream that ends in a DataFileError once more has come out of it than is allowed."""
+    """A stream that raises DataFileError once it has produced more than allowed."""
 
     def __init__(self, stream: Any, path: Path, allowance: int, owner: Generator[Any, None, None] | None) -> None:
         self._stream, self._path, self._left, self._owner = stream, path, allowance, owner
@@ -185,10 +185,10 @@ class _Guarded(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        count: int = self._stream.readinto1(buffer)  # what comes before damage is not lost
+        count: int = self._stream.readinto1(buffer)  # content before the damage is not lost
         self._left -= count
         if self._left < 0:
-            raise DataFileError(self._path, f"unpacks to more than {MAX_RATIO} times its size, which no text does")
+            raise DataFileError(self._path, f"unpacks to more than {MAX_RATIO} times its size, unlike any text")
         return count
 
     def close(self) -> None:
@@ -199,7 +199,7 @@ class _Guarded(io.RawIOBase):
 
 
 def allowance_of(size: int) -> int:
-    """How many bytes may come out of this many compressed ones."""
+    """The largest number of bytes allowed from this many compressed ones."""
     return max(FREE_BYTES, MAX_RATIO * size)
 
 
@@ -218,7 +218,7 @@ _PACKINGS: dict[str, Callable[[Any], Any]] = {
 
 
 def _packing(head: bytes) -> str:
-    """How what begins with these bytes is compressed; "" where it is not."""
+    """The compression of a file that begins with these bytes; "" if there is none."""
     if head[:2] == b"\x1f\x8b":
         return "gzip"
     if head[:3] == b"BZh" and re.match(rb"BZh[1-9](1AY&SY|\x17rE8P\x90)", head):
@@ -228,7 +228,7 @@ def _packing(head: bytes) -> str:
 
 @contextmanager
 def unpacked(source: Source) -> Iterator[io.BufferedReader]:
-    """The bytes of a source, decompressed. What damage raises while they are read, `reason` puts into words."""
+    """The bytes of a source, decompressed. `reason` describes errors raised by damage while they are read."""
     with source.opener() as opened:
         raw = opened if isinstance(opened, io.BufferedReader) else io.BufferedReader(cast(Any, opened))
         packing = _packing(raw.peek(10)[:10])
@@ -243,7 +243,7 @@ def unpacked(source: Source) -> Iterator[io.BufferedReader]:
             yield stream
 
 
-# What reading compressed or damaged bytes raises.
+# Exceptions raised by reading compressed or damaged bytes.
 UNREADABLE = (OSError, EOFError, zlib.error, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile, MemoryError)
 
 
@@ -252,7 +252,7 @@ def reason(error: BaseException, source: Source) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"cannot be read: {error.strerror}"
     if isinstance(error, MemoryError):
-        return "needs more memory than there is"
+        return "needs more memory than is available"
     kind = "or truncated archive"
     if isinstance(error, (OSError, EOFError, zlib.error, lzma.LZMAError)):
         with suppress(OSError, DataFileError), source.opener() as stream:
@@ -263,7 +263,7 @@ def reason(error: BaseException, source: Source) -> str:
 
 
 def read_bytes(source: Source) -> bytes:
-    """All bytes of a source, decompressed: for what is held in memory as a whole."""
+    """All bytes of a source, decompressed, for content held in memory as a whole."""
     try:
         with source.opener() as raw:
             content = raw.read(_SMALL)
@@ -276,11 +276,11 @@ def read_bytes(source: Source) -> bytes:
 
 
 def read_at_most(stream: io.BufferedReader, limit: int, source: Source) -> bytes:
-    """All that is left of a stream; DataFileError beyond the limit."""
+    """The rest of a stream; DataFileError beyond the limit."""
     blocks = [stream.read1(1 << 16)]
     while blocks[-1] and limit >= 0:
         limit -= len(blocks[-1])
-        blocks.append(stream.read1(1 << 16))  # a large number here would be allocated whatever comes
+        blocks.append(stream.read1(1 << 16))  # a large number here would be allocated in any case
     if limit < 0:
         raise DataFileError(source.path, f"holds more than {MAX_HELD:,} bytes; unpack it first")
     return b"".join(blocks)
@@ -290,7 +290,7 @@ def read_at_most(stream: io.BufferedReader, limit: int, source: Source) -> bytes
 
 
 def check_encoding(encoding: str | None) -> None:
-    """InputError unless the name is None or an encoding in which the ends of lines can be found."""
+    """InputError unless the name is None or an encoding in which line ends can be found."""
     if encoding is None:
         return
     try:
@@ -303,7 +303,7 @@ def check_encoding(encoding: str | None) -> None:
 
 
 def has_mark(source: Source) -> bool:
-    """Whether the text begins with a byte order mark (or with zeros, which no encoding of single bytes does)."""
+    """Whether the text begins with a byte order mark (or with zeros, as in no single-byte encoding)."""
     try:
         with unpacked(source) as stream:
             head = stream.peek(64)[:64]
@@ -313,12 +313,12 @@ def has_mark(source: Source) -> bool:
 
 
 def _chosen(head: bytes, encoding: str | None, default: str, path: Path) -> tuple[str, int]:
-    """The encoding of what begins with these bytes, and how many of them are the byte order mark."""
+    """The encoding of a text that begins with these bytes, and the length of its byte order mark."""
     if found := _FOREIGN_HEAD.match(head):
         raise DataFileError(path, _FOREIGN[found[0]])
     name = None if encoding is None else codecs.lookup(encoding).name
     for mark, marked in _MARKS:
-        # "utf-16" leaves the byte order to the mark, as "utf-16-le" and no name at all may have one too.
+        # "utf-16" leaves the byte order to the mark; "utf-16-le" and no name may come with a mark, too.
         if head.startswith(mark) and (name is None or marked.startswith(name.removesuffix("-sig"))):
             return marked, len(mark)
     if name in ("utf-16", "utf-32") and head:
@@ -347,8 +347,8 @@ def read_text(source: Source, encoding: str | None) -> str:
 def read_lines(source: Source, encoding: str | None, *, default: str = "utf-8") -> Iterator[tuple[int, str]]:
     """Numbered lines with their ends, one of them in memory at a time.
 
-    A line ends with a line feed. Where a file has none, its lines end with a carriage return. ``encoding`` None stands
-    for that of the byte order mark, else for ``default``.
+    A line ends with a line feed, or with a carriage return in a file without line feeds. ``encoding`` None stands for
+    that of the byte order mark, or else for ``default``.
     """
     number = 0
     name = encoding or default
@@ -387,7 +387,7 @@ def _at_returns(line: Any) -> list[Any]:
 def _wide_lines(stream: BinaryIO, encoding: str, source: Source) -> Iterator[str]:
     """Lines in an encoding that does not write a line feed as one byte."""
     decoder = codecs.getincrementaldecoder(encoding)()
-    pieces: list[str] = []  # of the line that has begun
+    pieces: list[str] = []  # of the current line
     number, held, block = 1, 0, b"-"
     while block:
         block = stream.read(_BUFFER)

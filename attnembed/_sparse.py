@@ -1,4 +1,4 @@
-"""Sparse matrices that came from outside: are their index arrays what SciPy's compiled code takes them for?"""
+"""Checks of sparse matrices from outside: whether their index arrays are as SciPy's compiled code expects."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ __all__ = ["check_sparse", "with_values"]
 def check_sparse(name: str, matrix: Any) -> None:
     """Raise unless ``matrix`` is a real SciPy sparse matrix with two axes whose index arrays fit its shape.
 
-    SciPy's compiled code trusts these arrays, and its constructors check only a part. Looks at the arrays one by one,
-    changes nothing, and walks along nothing.
+    SciPy's compiled code trusts these arrays, and its constructors check only some of them. This checks the arrays one
+    by one, and changes nothing.
     """
     if matrix.dtype.kind not in "biuf":
         raise InputTypeError(name, "must be real", got=f"dtype {matrix.dtype}")
@@ -31,15 +31,15 @@ def check_sparse(name: str, matrix: Any) -> None:
         LookupError,
         TypeError,
         ValueError,
-    ) as error:  # arrays that are none, set by hand
+    ) as error:  # attributes that are not arrays, set by hand
         problem = str(error) or type(error).__name__
     if problem:
-        hint = "build it anew from rows, columns and values"
+        hint = "rebuild it from rows, columns and values"
         raise InputError(name, "must be a sparse matrix with indices that fit its shape", got=problem, hint=hint)
 
 
 def _compressed_problem(matrix: Any) -> str:
-    """CSR, CSC and BSR: where the rows (or columns) begin, and the indices in them."""
+    """The fault in CSR, CSC or BSR arrays: the starts of rows (or columns), and the indices in them."""
     rows, columns = matrix.shape
     values: tuple[int, ...] = ()
     if matrix.format == "csc":
@@ -97,7 +97,7 @@ def _list_problem(matrix: Any) -> str:
     for number, (indices, values) in enumerate(zip(matrix.rows, matrix.data)):
         if len(indices) != len(values):
             return f"{len(indices)} indices for {len(values)} values in row {number}"
-        np.array(values, dtype=matrix.dtype)  # raises for what is no number
+        np.array(values, dtype=matrix.dtype)  # raises for anything but numbers
     return _indices_problem("rows", [index for row in matrix.rows for index in row], matrix.shape[1])
 
 

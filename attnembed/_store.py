@@ -1,4 +1,4 @@
-"""An append-only file of JSON lines for one writer, which a crash at any moment leaves readable."""
+"""An append-only file of JSON lines for one writer, readable after a crash at any moment."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from attnembed.errors import DataFileError
 class LineStore:
     """A file whose first line is a header, ``{"KIND": VERSION, ...}``, and whose other lines are records.
 
-    Opening locks the file against other writers and reads it: ``header`` (None in a new file) and ``records``. A last
-    line without its line end was torn by a crash; it is dropped from the file once the header has shown that the file
-    is a store. A whole line that is not a JSON object is an error that names it.
+    Opening locks the file against other writers and reads ``header`` (None in a new file) and ``records``. A last line
+    without a line end was torn by a crash; it is dropped from the file once the header has shown that the file is a
+    store. A complete line that is not a JSON object raises an error that names it.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -41,9 +41,9 @@ class LineStore:
         self.header: dict[str, Any] | None = None
         self.records: list[dict[str, Any]] = []
         self._guard = threading.RLock()
-        self._timer: threading.Timer | None = None  # the sync to come
-        self._synced = -float("inf")  # when the last one ended
-        self._failure: DataFileError | None = None  # of one that nobody waited for
+        self._timer: threading.Timer | None = None  # for the pending sync
+        self._synced = -float("inf")  # time of the last one
+        self._failure: DataFileError | None = None  # of a sync in the background
         try:
             make_folder(self.path.parent)
             flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
@@ -63,22 +63,22 @@ class LineStore:
         self.header = {self.kind: self.version, **fields}
         self.append(json.dumps(self.header))
         self.sync()
-        sync_path(self.path.parent)  # its name, too
+        sync_path(self.path.parent)  # the name of the file, too
 
     def append(self, line: str) -> None:
-        """Write one line in one call of the system; `sync` then makes sure of it."""
+        """Write one line in one system call; `sync` then makes it durable."""
         content = f"{line}\n".encode("ascii")
         size = os.fstat(self._file).st_size
         try:
             written = os.write(self._file, content)
-            if written < len(content):  # the disk filled up on the way
+            if written < len(content):  # the disk filled up
                 written += os.write(self._file, content[written:])
         except OSError as error:
             os.ftruncate(self._file, size)
             raise self._unwritable(error) from error
 
     def sync(self) -> None:
-        """Return when all lines are on the disk."""
+        """Return once all lines are on disk."""
         with self._guard:
             if self._timer is not None:
                 self._timer.cancel()
@@ -92,10 +92,10 @@ class LineStore:
             self._synced = time.monotonic()
 
     def sync_within(self, seconds: float) -> None:
-        """Have all lines on the disk so many seconds from now, without waiting for it where others came before.
+        """Have all lines on disk within this many seconds, without waiting if other lines came just before.
 
-        The first line after a pause is waited for; those that follow within ``seconds`` share one sync, which a thread
-        makes when that time is over. Where it fails, the next sync raises what it should have raised.
+        The first line after a pause is synced at once; those that follow within ``seconds`` share one sync in a thread
+        at the end of that time. If it fails, the next sync raises its error.
         """
         with self._guard:
             if self._timer is not None and self._failure is None:
@@ -118,7 +118,7 @@ class LineStore:
                 self._failure = error
 
     def close(self) -> None:
-        """Sync what is still to be, and let go of the file; its lock ends with it."""
+        """Sync pending lines and close the file, which releases its lock."""
         try:
             with self._guard:
                 if self._timer is not None or self._failure is not None:

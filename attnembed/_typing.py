@@ -1,4 +1,4 @@
-"""The arrays of annotations: what is in them, not how many axes they have (docstrings give the shapes)."""
+"""Array types for annotations, by their entries; docstrings give the shapes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Floats = NDArray[np.floating[Any]]
 """Single or double precision."""
 
 Doubles = NDArray[np.float64]
-"""Double precision, whatever came in."""
+"""Double precision, whatever the input."""
 
 Ints = NDArray[np.integer[Any]]
 """Token ids, labels, positions."""

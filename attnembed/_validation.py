@@ -22,13 +22,13 @@ _LARGEST_INTEGER = np.iinfo(np.int64).max
 
 
 def shown(value: Any) -> str:
-    """The repr of a value that an error names, in one line; the type of what is longer."""
+    """The repr of a value for an error, in one line; its type if that is too long."""
     text = repr(value)
     return text if len(text) <= 80 and "\n" not in text else type(value).__name__
 
 
 def as_rng(rng: RNGLike) -> np.random.Generator:
-    """Turn an int, a Generator or None into a Generator (a Generator is used as it is)."""
+    """Turn an int, a Generator or None into a Generator (a Generator is returned unchanged)."""
     if isinstance(rng, np.random.Generator):
         return rng
     if rng is None:
@@ -41,7 +41,7 @@ def as_rng(rng: RNGLike) -> np.random.Generator:
 
 
 def as_array(name: str, value: ArrayLike) -> np.ndarray[Any, Any]:
-    """Any array that NumPy makes of ``value``; the caller checks the type and the shape."""
+    """Convert ``value`` to an array; the caller checks the type and the shape."""
     refuse_mask(name, value)
     try:
         return np.asarray(value)
@@ -50,7 +50,7 @@ def as_array(name: str, value: ArrayLike) -> np.ndarray[Any, Any]:
 
 
 def refuse_mask(name: str, value: Any) -> None:
-    """Raise for a masked array, or a list that holds one: NumPy would drop the mask, and use what lies under it."""
+    """Raise for a masked array, or a list that contains one: NumPy would drop the mask and use the masked values."""
     if _has_mask(value):
         hint = "leave out the masked entries, or fill them with `filled`"
         raise InputTypeError(name, "must not be masked", got="a masked array", hint=hint)
@@ -61,7 +61,7 @@ def _has_mask(value: Any) -> bool:
         return True
     if not isinstance(value, (list, tuple)):
         return False
-    kinds = set(map(type, value))  # a list of a million numbers has one type
+    kinds = set(map(type, value))  # even a list of a million numbers has one type
     if any(issubclass(kind, np.ma.MaskedArray) for kind in kinds):
         return True
     return not kinds.isdisjoint((list, tuple)) and any(map(_has_mask, value))
@@ -77,7 +77,7 @@ def as_real_array(name: str, value: ArrayLike, *, ndim: int | None, dtype: Any =
     target = dtype if dtype is not None else (array.dtype.newbyteorder("=") if array.dtype.kind == "f" else np.float64)
     if target == np.float16 or target == np.longdouble:
         target = np.float64
-    with np.errstate(over="ignore"):  # what does not fit becomes inf and is named below
+    with np.errstate(over="ignore"):  # values that do not fit become inf and are reported below
         array = np.asarray(array, dtype=target, order="C")
     finite = np.isfinite(array)
     if not finite.all():
@@ -105,7 +105,7 @@ def check_shape(name: str, array: np.ndarray[Any, Any], shape: tuple[int, ...], 
 
 
 def _as_float(name: str, value: Any) -> float:
-    """A real number as a float, inf where it is too large for one."""
+    """A real number as a float, inf if it is too large."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
         raise InputTypeError(name, "must be a real number", got=shown(value))
     try:
@@ -156,12 +156,12 @@ def check_share(
 
 
 def check_items(name: str, value: Any, what: str) -> list[Any]:
-    """The entries of a list, a tuple, an array or another iterable; not those of a text or a dict."""
+    """The entries of a list, a tuple, an array or another iterable, but not of a text or a dict."""
     if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable) or np.ma.is_masked(value):
         raise InputTypeError(name, f"must be a sequence of {what}", got=type(value).__name__)
     try:
         return list(value)
-    except TypeError as error:  # arrays without an axis are iterable by name only
+    except TypeError as error:  # arrays without axes only appear to be iterable
         raise InputTypeError(name, f"must be a sequence of {what}", got=type(value).__name__) from error
 
 
@@ -181,7 +181,7 @@ def check_integers(name: str, value: Any, *, n: int | None = None, minimum: int 
 
 
 def as_float_dtype(name: str, value: Any) -> np.dtype[Any]:
-    """float32 or float64, given in any form that NumPy knows."""
+    """float32 or float64, in any form that NumPy accepts."""
     try:
         dtype = None if value is None else np.dtype(value)
     except TypeError:
@@ -193,9 +193,9 @@ def as_float_dtype(name: str, value: Any) -> np.dtype[Any]:
 
 
 def check_names(others: Mapping[str, Any], known: str) -> None:
-    """Raise for keyword arguments that a function has no use for."""
+    """Raise for unknown keyword arguments."""
     for name in others:
-        raise InputTypeError(name, "is no parameter of the model", hint=f"those are {known}")
+        raise InputTypeError(name, "is not a parameter of the model", hint=f"those are {known}")
 
 
 def check_flag(name: str, value: Any) -> bool:
@@ -206,20 +206,20 @@ def check_flag(name: str, value: Any) -> bool:
 
 
 def check_function(name: str, value: Any, *, optional: bool = True) -> None:
-    """Something to call, or None."""
+    """A callable, or None."""
     if not callable(value) and not (optional and value is None):
         raise InputTypeError(name, "must be a function", got=type(value).__name__)
 
 
 def as_path(name: str, value: Any) -> Path:
-    """A path given as text or as an `os.PathLike`."""
+    """A path, given as text or as an `os.PathLike`."""
     if isinstance(value, (str, os.PathLike)) and isinstance(os.fspath(value), str):
         return Path(value)
     raise InputTypeError(name, "must be a path", got=type(value).__name__)
 
 
 def check_callable(name: str, value: Any, *, hint: str = "") -> Any:
-    """A function, or an object that can be called like one."""
+    """A function or another callable."""
     if not callable(value):
         raise InputTypeError(name, "must be a function", got=shown(value), hint=hint)
     return value

@@ -1,4 +1,4 @@
-"""Work in other threads and processes: executors, processes of our own, and the signals that end them."""
+"""Work in other threads and processes: executors, our own processes, and the signals that end them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_O
 
 
 class Outcome(NamedTuple, Generic[Job]):
-    """The outcome of a job: the value of the function, or the error with which the executor handed it back."""
+    """The outcome of a job: the value of the function, or the error reported by the executor."""
 
     job: Job
     result: Any
@@ -42,7 +42,7 @@ class Outcome(NamedTuple, Generic[Job]):
 
 
 class WorkersGoneError(Exception):
-    """The executor takes no more work; ``job`` is one that it had."""
+    """The executor accepts no more work; ``job`` is one that it had."""
 
     def __init__(self, error: BaseException, job: Any) -> None:
         super().__init__(" ".join(str(error).split()) or type(error).__name__)
@@ -52,10 +52,10 @@ class WorkersGoneError(Exception):
 def run_all(
     pool: Executor, function: Callable[..., Any], jobs: Iterable[tuple[Job, tuple[Any, ...]]], max_pending: int
 ) -> Generator[list[Outcome[Job]], None, None]:
-    """Call the function with the arguments of every job; batches of outcomes as they come.
+    """Call the function with the arguments of every job, and yield batches of outcomes as they arrive.
 
-    At most ``max_pending`` jobs are with the executor. Those that are finished come before any exception; the others
-    are cancelled when the generator ends.
+    At most ``max_pending`` jobs are submitted at a time. Finished jobs are yielded before any exception is raised; the
+    others are cancelled when the generator ends.
     """
     waiting: dict[Future[Any], Job] = {}
     finished: SimpleQueue[Future[Any]] = SimpleQueue()
@@ -98,7 +98,7 @@ def run_all(
             yield from collect(1)
     finally:
         for future in waiting:
-            with suppress(Exception):  # not every kind of future can be cancelled, and some say so by raising
+            with suppress(Exception):  # not every kind of future can be cancelled, and some raise
                 future.cancel()
 
 
@@ -106,13 +106,13 @@ def run_all(
 
 
 def check_executor(executor: Any) -> None:
-    """Raise unless it takes work as an executor of `concurrent.futures` does: ``submit(function, *arguments)``."""
+    """Raise unless it accepts work like an executor of `concurrent.futures`: ``submit(function, *arguments)``."""
     submit = getattr(executor, "submit", None)
     if not callable(submit):
         raise InputTypeError("executor", "must be a concurrent.futures.Executor", got=type(executor).__name__)
     try:
         signature = inspect.signature(submit)
-    except (TypeError, ValueError):  # compiled functions do not tell
+    except (TypeError, ValueError):  # compiled functions have no signature
         return
     parameters = signature.parameters.values()
     kinds = [parameter.kind for parameter in parameters]
@@ -137,19 +137,19 @@ def _type_name(thing: Any) -> str:
 
 
 def check_sendable(function: Callable[..., Any], executor: Executor | None, name: str) -> None:
-    """Raise if the processes of ``executor`` (None: our own) cannot get the function, before they die of it."""
+    """Raise if the function cannot reach the processes of ``executor`` (None: our own), before they fail on it."""
     if executor is not None and not isinstance(executor, ProcessPoolExecutor):
         return
     hint = "or use a ThreadPoolExecutor"
     try:
         content = bytes(ForkingPickler.dumps(function))
-    except Exception as error:  # pickling runs the code of others
+    except Exception as error:  # pickling runs the user's code
         raise InputError(
-            "function", "must be defined at the top of a module to reach other processes", got=name, hint=hint
+            "function", "must be defined at the top level of a module to reach other processes", got=name, hint=hint
         ) from error
     context = getattr(executor, "_mp_context", None)
     if context is not None and context.get_start_method() == "fork":
-        return  # its processes are copies of this one
+        return  # forked processes are copies of this one
     main = sys.modules["__main__"]
     if getattr(getattr(main, "__spec__", None), "name", None) is not None:
         return
@@ -167,7 +167,7 @@ def check_sendable(function: Callable[..., Any], executor: Executor | None, name
 
 @contextmanager
 def own_processes(workers: int) -> Iterator[Executor]:
-    """Processes started afresh, so that threads and locks of this one do not matter; killed if the work ends early."""
+    """Freshly started processes, unaffected by threads and locks of this one; killed if the work ends early."""
     pool = _Processes(workers, mp_context=get_context("spawn"), initializer=_begin_worker)
     added = {name: "1" for name in _ONE_THREAD if name not in os.environ}
     os.environ.update(added)  # BLAS reads these when a worker imports NumPy
@@ -176,7 +176,7 @@ def own_processes(workers: int) -> Iterator[Executor]:
     except BaseException:
         for process in list(pool._processes.values()):
             process.kill()
-        with suppress(RuntimeError):  # interrupted while its thread was being started, which then cannot be joined
+        with suppress(RuntimeError):  # interrupted while its thread was starting, which then cannot be joined
             pool.shutdown(cancel_futures=True)
         raise
     else:
@@ -187,10 +187,10 @@ def own_processes(workers: int) -> Iterator[Executor]:
 
 
 class _Processes(ProcessPoolExecutor):
-    """Processes that Ctrl-C, which reaches the whole group, does not end while they import what they need."""
+    """Processes that Ctrl-C, which reaches the whole group, does not end during their imports."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        with _interrupts_blocked():  # processes are started here, and inherit what is blocked
+        with _interrupts_blocked():  # processes are started here, and inherit the blocked signals
             return super().submit(fn, *args, **kwargs)
 
 
@@ -202,7 +202,7 @@ def _begin_worker() -> None:
 
 
 def _end_with_parent() -> None:
-    """A worker whose parent was killed would wait for work for ever."""
+    """End a worker whose parent was killed, which would otherwise wait for work for ever."""
     parent = parent_process()
     if parent is not None:
         parent.join()
@@ -225,20 +225,20 @@ def _interrupts_blocked() -> Iterator[None]:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    """The present handler of Ctrl-C: some steps put it off."""
+    """Call the current handler of Ctrl-C, which some steps defer."""
     handler = signal.getsignal(signal.SIGINT)
     if callable(handler):
         handler(signal.SIGINT, frame)
-    else:  # ignored, as in jobs in the background
+    else:  # ignored, as in background jobs
         raise KeyboardInterrupt
 
 
 @contextmanager
 def interrupted_by(*names: str) -> Iterator[None]:
-    """The named signals, such as "SIGTERM", end what runs inside as Ctrl-C does.
+    """Let the named signals, such as "SIGTERM", end the block as Ctrl-C does.
 
-    Only in the main thread, and only where Python's default is in place: a signal that is ignored (nohup) or that
-    someone else handles stays as it is.
+    Only in the main thread, and only where Python's default is in place: a signal that is ignored (nohup) or handled
+    elsewhere is left alone.
     """
     numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
     if threading.current_thread() is not threading.main_thread():
@@ -256,7 +256,7 @@ def interrupted_by(*names: str) -> Iterator[None]:
 
 @contextmanager
 def interrupts_deferred() -> Iterator[None]:
-    """Ctrl-C, and what `interrupted_by` treats like it, waits for the end of a step that must be done whole."""
+    """Defer Ctrl-C, and the signals of `interrupted_by`, to the end of a step that must not be split."""
     came: list[int] = []
     ours = (signal.default_int_handler, _interrupt)
     before = {}

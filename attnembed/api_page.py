@@ -1,4 +1,4 @@
-"""docs/api.md: the public names with signature, docstring and source, grouped by subject; made from the docstrings."""
+"""The page docs/api.md: public names with signature, docstring and source, by subject, generated from docstrings."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ __all__ = ["api_page"]
 
 _HEAD = """# Public names
 
-Everything in `attnembed`, `attnembed.theory` and `attnembed.losses`, with the types that these return. This page is
-generated from the docstrings: `attnembed list --api > docs/api.md`. Shapes are in parentheses, as in
-[notation](notation.md); `rng` is an int, a `numpy.random.Generator` or None. Wrong input raises `InputError`, a damaged
-file `DataFileError`, both of which are ValueErrors. Results of solvers have `status`, `message`, `success` and
-`to_dict()`, predictions of the theory `holds`, `failures` and `to_dict()`.
+Everything in `attnembed`, `attnembed.theory` and `attnembed.losses`, with the types they return. This page is
+generated from the docstrings by `attnembed list --api > docs/api.md`. Shapes are in parentheses, as in
+[notation](notation.md); `rng` is an int, a `numpy.random.Generator` or None. Invalid input raises `InputError`, a
+damaged file `DataFileError`; both are ValueErrors. Results of solvers have `status`, `message`, `success` and
+`to_dict()`; predictions of the theory have `holds`, `failures` and `to_dict()`.
 """
 _FOOT = """[WSOM25]: https://arxiv.org/abs/2505.17282
 [SO19]: https://arxiv.org/abs/1902.11088
 [SHNGS18]: https://arxiv.org/abs/1710.10345
 """
 
-# A name belongs to the first subject whose prefix its module has.
+# A name belongs to the first subject whose prefix matches its module.
 _SUBJECTS = {
     "Theory of attention": "attnembed.attention.theory",
     "Attention": "attnembed.attention",
@@ -61,7 +61,7 @@ def api_page() -> str:
     parts = [_HEAD]
     for subject in _ORDER:
         chosen = [entry for entry in entries if entry.subject == subject]
-        parts += [f"## {subject}\n", "| name | what it is |", "|---|---|"]
+        parts += [f"## {subject}\n", "| name | description |", "|---|---|"]
         parts += [f"| [`{e.name}`](#{e.anchor}) | {_table_cell(_first_line(e.thing), links)} |" for e in chosen]
         parts.append("")
         for entry in chosen:
@@ -71,7 +71,7 @@ def api_page() -> str:
 
 
 def _entries() -> list[_Entry]:
-    """The public names and the package's own types that they return, in the order of the sources."""
+    """The public names and the types of the package that they return, in the order of the sources."""
     found = _public()
     for thing in list(found.values()):
         for function in (thing, *(getattr(member, "fget", member) for _, member in _members(thing))):
@@ -80,7 +80,7 @@ def _entries() -> list[_Entry]:
     entries, slugs = [], list[str]()
     for subject in _ORDER:
         for name, thing in rows:
-            slug = re.sub(r"[^\w-]", "", name.lower())  # as GitHub makes it; a repeated one is numbered
+            slug = re.sub(r"[^\w-]", "", name.lower())  # as on GitHub; repeated ones are numbered
             entry = _Entry(name, thing, f"{slug}-{slugs.count(slug)}" if slug in slugs else slug)
             if entry.subject == subject:
                 slugs.append(slug)
@@ -97,7 +97,7 @@ def _public() -> dict[str, Any]:
 
 
 def _returned(function: Any) -> Iterator[type]:
-    """The package's classes named in the annotation of what a function returns."""
+    """The classes of the package named in a function's return annotation."""
     function = inspect.unwrap(getattr(function, "__func__", function))
     annotation = getattr(function, "__annotations__", {}).get("return", "") if inspect.isfunction(function) else ""
     for name in re.findall(r"\w+", str(annotation)):
@@ -107,7 +107,7 @@ def _returned(function: Any) -> Iterator[type]:
 
 
 def _members(thing: Any) -> Iterator[tuple[str, Any]]:
-    """Public methods and properties of a class and its bases; those of every result are in the head of the page."""
+    """Public methods and properties of a class and its bases; those common to all results are in the page's head."""
     if not isinstance(thing, type) or issubclass(thing, Exception):
         return
     seen: set[str] = set()
@@ -143,7 +143,7 @@ def _section(entry: _Entry, links: dict[str, str]) -> list[str]:
 
 
 def _is_called(entry: _Entry) -> bool:
-    """Whether readers call it: not an exception, nor a type that functions return or that attributes describe."""
+    """Whether users call it: not an exception, nor a type that functions return or that attributes describe."""
     doc, thing = _doc(entry.thing), entry.thing
     if thing not in _public().values() or (isinstance(thing, type) and issubclass(thing, Exception)):
         return False
@@ -163,7 +163,7 @@ def _table_cell(text: str, links: dict[str, str]) -> str:
 
 
 def _signature(name: str, function: Callable[..., Any], *, typed: bool = True) -> str:
-    """``name(arguments) -> type``, an argument a line where it is long; without types on one line."""
+    """``name(arguments) -> type``, with one argument per line if it is long; without types, on one line."""
     signature = inspect.signature(function)
     arguments: list[str] = []
     for parameter in signature.parameters.values():
@@ -219,7 +219,7 @@ def _items(lines: list[str], links: dict[str, str]) -> Iterator[str]:
 
 
 def _paragraph(lines: list[str], links: dict[str, str]) -> Iterator[str]:
-    """Text as it is; indented lines that follow flush ones become a block of their own."""
+    """Text unchanged; indented lines after flush ones become a separate block."""
     listing = any(line.startswith("- ") for line in lines)
     inside = False
     for line in lines:
@@ -233,7 +233,7 @@ def _paragraph(lines: list[str], links: dict[str, str]) -> Iterator[str]:
 
 
 def _inline(text: str, links: dict[str, str]) -> str:
-    """Code spans kept, names of this page and pages under docs/ linked, and the rest escaped."""
+    """Keep code spans, link names on this page and pages under docs/, and escape the rest."""
     pieces = re.split(r"(``.+?``|`.+?`)", text)
     for k, piece in enumerate(pieces):
         if piece.startswith("``"):

@@ -29,7 +29,7 @@ _TINY, _POWER = 1e-200, 300.0
 class FlowField(Protocol):
     """A force and its Jacobian, each as (array, log_scale): the value is array * exp(log_scale).
 
-    A field without a Jacobian says so by an attribute ``has_jacobian = False``; LSODA then takes differences.
+    A field without a Jacobian has an attribute ``has_jacobian = False``; LSODA then uses differences.
     """
 
     def force(self, x: Doubles) -> tuple[Doubles, float]: ...

@@ -1,7 +1,7 @@
-"""Arms on equal budgets: each may try the same step sizes in the same repetitions, and takes the best of them.
+"""Comparison of arms on equal budgets: each tries the same step sizes in the same repetitions and uses the best.
 
-`Budget` says which runs that takes, each of them a `Trial`; where they are made is left to the caller. `compare_arms`
-trains structured models one after another; the experiments on real data hand theirs to `attnembed.sweeping`.
+`Budget` lists the runs, each a `Trial`; the caller makes them. `compare_arms` trains structured models one after
+another; the experiments on real data pass theirs to `attnembed.sweeping`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ R = TypeVar("R", bound=Hashable)
 
 
 def standard_error(values: Floats) -> float:
-    """Of the mean, as `scipy.stats.sem`; NaN for one value.
+    """Standard error of the mean, as in `scipy.stats.sem`; NaN for one value.
 
     >>> standard_error(np.array([1.0, 2.0, 3.0])) == 1 / 3**0.5
     True
@@ -62,12 +62,12 @@ class Trial(Generic[A, R]):
 
 @dataclass(frozen=True)
 class Budget(Generic[A, R]):
-    """The runs that every arm may have.
+    """The runs allowed to every arm.
 
     Attributes
     ----------
     arms, step_sizes, repetitions : every arm is tried at every step size in the first ``n_tuning`` repetitions, and
-        runs in the others at its own: the one with the best mean score in those, the first of several such
+        runs in the others at the one with the best mean score in those (the first, on ties)
 
     >>> budget = Budget(("a", "b"), (0.1, 1.0), (0, 1))
     >>> len(budget.tuning())
@@ -85,7 +85,7 @@ class Budget(Generic[A, R]):
     n_tuning: int = 1
 
     def tuning(self) -> tuple[Trial[A, R], ...]:
-        """The runs that the step sizes are chosen by."""
+        """The runs by which the step sizes are chosen."""
         return tuple(
             Trial(arm, size, repetition)
             for repetition in self.repetitions[: self.n_tuning]
@@ -94,7 +94,7 @@ class Budget(Generic[A, R]):
         )
 
     def choose(self, score: Callable[[Trial[A, R]], float]) -> dict[A, tuple[Trial[A, R], ...]]:
-        """The runs of each arm at its step size, one per repetition, from the scores of those of `tuning`."""
+        """The runs of each arm at its step size, one per repetition, chosen by the scores of the `tuning` runs."""
 
         def chosen(arm: A) -> float:
             first = self.repetitions[: self.n_tuning]
@@ -105,7 +105,7 @@ class Budget(Generic[A, R]):
         return {arm: tuple(Trial(arm, sizes[arm], one) for one in self.repetitions) for arm in self.arms}
 
     def others(self, chosen: Mapping[A, tuple[Trial[A, R], ...]]) -> tuple[Trial[A, R], ...]:
-        """The runs that are left once the step sizes are chosen: those of the other repetitions."""
+        """The remaining runs once the step sizes are chosen, in the other repetitions."""
         return tuple(trial for repetition in list(zip(*chosen.values()))[self.n_tuning :] for trial in repetition)
 
 
@@ -135,7 +135,7 @@ class Arm(Record):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Comparison(Record):
-    """The arms of a comparison and the budget that all of them had; ``seeds`` holds the seed of each repetition."""
+    """The arms of a comparison and their common budget; ``seeds`` holds the seed of each repetition."""
 
     arms: tuple[Arm, ...]
     n_epochs: int
@@ -172,24 +172,24 @@ def compare_arms(
     optimizer: Optimizer | None = None,
     metric: Metric = "accuracy",
 ) -> Comparison:
-    """Train every arm with the same budget: epochs, step sizes, seeds, batches, initial models, selection rule.
+    """Train every arm with the same budget: epochs, step sizes, seeds, batches, initial models and selection rule.
 
     Parameters
     ----------
     arms : options of `train_structured` by name; the budget itself cannot be an option of one arm. An arm may have
-        "prepare", a function that changes the initial model (for a multiplier, say)
-    make_model : the initial model from a generator; the same for all arms in one repetition
+        "prepare", a function that changes the initial model (to use a multiplier, say)
+    make_model : function that creates the initial model from a generator; the same for all arms in one repetition
     data, validation, test : training data; data for selecting epoch and step size; data for the reported score
     step_sizes : tried for every arm; the one with the best validation score, averaged over repetitions, is reported.
-        One at which a run fails is not chosen
-    repetitions : how many runs each arm has at each step size, with the seeds 0, 1, ...; or the seeds themselves
+        A step size at which a run fails is not chosen
+    repetitions : number of runs of each arm at each step size, with the seeds 0, 1, ...; or the seeds themselves
 
     Raises
     ------
     InputError
         if an arm names an option that belongs to the budget.
     RunFailedError
-        if an arm fails at every step size: its parameters do not stay finite, say.
+        if an arm fails at every step size, for example because its parameters do not stay finite.
 
     >>> from attnembed.structured.data import make_chain_dataset
     >>> from attnembed.structured.model import ChainCRF
@@ -232,7 +232,7 @@ def compare_arms(
         return uninterrupted(result)  # a shorter run has another budget
 
     out = []
-    for name, options in arms.items():  # one after another: the models of the other step sizes are then let go
+    for name, options in arms.items():  # one after another, so that the models of other step sizes are freed
         budget = Budget((name,), step_sizes, seeds, n_tuning=len(seeds))
         results = {trial: train(trial) for trial in budget.tuning()}
         scores = {trial: _selecting(result) for trial, result in results.items()}
@@ -248,7 +248,7 @@ def compare_arms(
 
 
 def _selecting(result: StructuredResult[Any]) -> float:
-    """The best validation score of a run; a failed one has none."""
+    """The best validation score of a run; -inf for a failed one."""
     return float(np.max(result.history.validation_score, initial=-np.inf)) if result.success else -np.inf
 
 

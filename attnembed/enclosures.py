@@ -1,4 +1,4 @@
-"""Intervals that contain a margin for certain: bounds with every rounding error counted.
+"""Intervals guaranteed to contain a margin: bounds that account for every rounding error.
 
 By weak duality any p and any u >= 0 bound the margin gamma = max over ||x|| = 1 of min_k d_k.x of rows d_k:
 
@@ -7,7 +7,7 @@ By weak duality any p and any u >= 0 bound the margin gamma = max over ||x|| = 1
 Floating point enters only where the two sides are evaluated. A sum of n products in any order, with or without fused
 multiplication, is off by at most gamma_n = n eps/(1 - n eps) times the sum of the products' sizes (Higham 2002, Section
 3.1), eps = 2^-53; by the Cauchy-Schwarz inequality that is at most gamma_n ||d_k|| ||p||. Where these bounds are too
-wide, the rows that decide are summed exactly.
+wide, the deciding rows are summed exactly.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ Indices = NDArray[np.intp]
 
 _UNIT = 2.0**-53
 _TINY = float(np.nextafter(0.0, 1.0))
-# What the interval is worth: beyond this share of the margin the deciding rows are summed exactly.
+# The accepted width: beyond this share of the margin the deciding rows are summed exactly.
 _WIDTH = 2e-12
-# Products that are summed exactly, at most: about a second.
+# Largest number of products summed exactly: about a second.
 _MOST_EXACT = 4_000_000
 
 
 class Rows(Protocol):
-    """Rows d_k that need not exist as a matrix; ``sizes`` are their norms, or bounds of them, up to rounding."""
+    """Rows d_k that need not exist as a matrix; ``sizes`` are their norms, or bounds on them, up to rounding."""
 
     shape: tuple[int, int]
     sizes: Floats
@@ -43,7 +43,7 @@ class Rows(Protocol):
     def take(self, index: Indices) -> Floats: ...
 
     def exact(self, index: Indices) -> tuple[Floats, ...]:
-        """Matrices whose sum, in exact arithmetic, is the rows."""
+        """Matrices that sum to the rows in exact arithmetic."""
         ...
 
 
@@ -59,7 +59,7 @@ def rounding_constant(n: int) -> float:
 def margin_enclosure(rows: Rows, p: Floats, dual: Floats) -> tuple[float, float]:
     """Floats (low, high) with low <= gamma <= high for the rows as given, whatever ``p`` and ``dual`` are.
 
-    ``p`` (d,) nonzero; ``dual`` (m,) >= 0, not all zero. The interval is as narrow as they are good.
+    ``p`` (d,) is nonzero; ``dual`` (m,) >= 0, not all zero. The interval is narrow if they are nearly optimal.
     """
     low, high = _low(rows, p, exact=False), _high(rows, dual, exact=False)
     if high - low > _WIDTH * high:
@@ -81,17 +81,17 @@ def _low(rows: Rows, p: Floats, *, exact: bool) -> float:
     d = rows.shape[1]
     p_norm = _norm_above(p)
     values = rows.price(p)
-    # The sizes themselves carry a relative error of gamma_{d+2} at most; forming a row, one more.
+    # The sizes themselves have a relative error of at most gamma_{d+2}; forming a row adds one more.
     slack = rounding_constant(2 * d + 8) * rows.sizes * p_norm + 2 * d * _TINY
     if exact:
         least = (values + slack).min()
         critical = np.flatnonzero(values - slack <= least)
         if critical.size * d <= _MOST_EXACT:
             values[critical] = _exact_products(rows.exact(critical), p)
-            slack[critical] = 16 * d * _TINY  # of products whose error underflows
+            slack[critical] = 16 * d * _TINY  # for products whose error underflows
     bound = float((values - slack).min())
     bound -= 4 * _UNIT * abs(bound) + _TINY
-    # A negative bound over too large a norm would be too large.
+    # A negative bound divided by an overestimated norm would be too large.
     return _down(bound / p_norm) if bound >= 0 else _down(bound / _norm_below(p))
 
 
@@ -112,13 +112,13 @@ def _high(rows: Rows, dual: Floats, *, exact: bool) -> float:
 
 
 def _exact_products(parts: tuple[Floats, ...], x: Floats) -> Floats:
-    """sum over the parts of A x, each entry correctly rounded: products are split exactly, sums are those of fsum."""
+    """sum over the parts of A x, each entry correctly rounded: products are split exactly and summed by fsum."""
     terms = np.concatenate([half for part in parts for half in _two_product(part, x)], axis=1)
     return np.array([math.fsum(row) for row in terms])
 
 
 def _two_product(a: Floats, b: Floats) -> tuple[Floats, Floats]:
-    """a * b as the unevaluated sum of its rounded value and the error of that (Dekker 1971)."""
+    """a * b as the unevaluated sum of its rounded value and the rounding error (Dekker 1971)."""
     product = a * b
     a_high, a_low = _split(a)
     b_high, b_low = _split(b)

@@ -1,4 +1,4 @@
-"""Exceptions that name the argument, what was expected, what came and what to do."""
+"""Exceptions that name the argument, the expectation, the value received and the remedy."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ __all__ = [
 class AttnembedError(Exception):
     """Base of every error that attnembed raises on purpose; the command line prints it as one line.
 
-    Copies, and what arrives from another process, have the class, the message and the fields of the original.
+    Copies, and errors from another process, keep the class, the message and the fields of the original.
     """
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # An exception's own way calls the class with the message alone, which the classes below do not accept.
+        # By default an exception calls its class with the message alone, which the classes below do not accept.
         fields = {name: _portable(value) for name, value in vars(self).items()}
         return _revive, (type(self), self.args), fields
 
@@ -45,7 +45,7 @@ class InputError(AttnembedError, ValueError):
         self.name, self.expected, self.got, self.hint = name, expected, got, hint
         parts = [f"`{name}` {expected}"]
         if got is not None:
-            parts.append("got " + (" ".join(str(got).split()) or repr(got)))  # in one line
+            parts.append("got " + (" ".join(str(got).split()) or repr(got)))  # on one line
         if hint:
             parts.append(hint)
         super().__init__("; ".join(parts))
@@ -56,7 +56,7 @@ class InputTypeError(InputError, TypeError):
 
 
 class DataNotGivenError(InputError):
-    """Something needs data, and none were named. Data that were named but cannot be read raise `DataFileError`.
+    """Data are needed and none were named. Data that were named but cannot be read raise `DataFileError`.
 
     >>> str(DataNotGivenError("data", "must name a folder of reviews", hint="pass --data PATH"))
     '`data` must name a folder of reviews; pass --data PATH'
@@ -101,24 +101,24 @@ class NotSeparableError(AttnembedError, ValueError):
 
     def __setstate__(self, state: Mapping[str, Any] | None) -> None:
         super().__setstate__(dict(state or {}))
-        import numpy as np  # here, as below: the command line reads its arguments before it needs arrays
+        import numpy as np  # here, as below, because the command line reads its arguments before it needs arrays
 
-        if isinstance(self.certificate, np.ndarray):  # copies of arrays are writable, whatever the original was
+        if isinstance(self.certificate, np.ndarray):  # copies of arrays are writable even if the original was not
             self.certificate.flags.writeable = False
 
 
 def _revive(cls: type[AttnembedError], args: tuple[Any, ...]) -> AttnembedError:
-    """An error without its fields, which are set next."""
+    """An error without its fields, which are set afterwards."""
     return cls.__new__(cls, *args)
 
 
 def _portable(value: Any) -> Any:
-    """The value, or its text where it cannot be sent: one odd field must not lose the error that holds it."""
+    """The value, or its text if it cannot be sent: one odd field must not lose the error that holds it."""
     import numpy as np
 
     if value is None or isinstance(value, (bool, int, float, str, bytes, np.ndarray, Path)):
         return value
-    from multiprocessing.reduction import ForkingPickler  # here: few errors get this far, and importing it takes time
+    from multiprocessing.reduction import ForkingPickler  # here, because few errors need it, and it is slow
 
     try:
         ForkingPickler.dumps(value)

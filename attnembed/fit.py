@@ -1,6 +1,6 @@
-"""The one training loop: epochs in order, their history, the best of them, stopping, Ctrl-C and checkpoints.
+"""The training loop: epochs, history, best epoch, stopping, Ctrl-C and checkpoints.
 
-A subject brings a `Trainee`: the arrays being trained, and one epoch on them. Nothing here knows what they mean.
+A subject supplies a `Trainee`: the arrays being trained, and one epoch on them. Nothing here knows their meaning.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Row = dict[str, float]
 End = tuple[Status, str]
 T = TypeVar("T", bound="Trainee")
 
-# What every history begins with; the subject's own columns follow.
+# The first columns of every history; those of the subject follow.
 COLUMNS: list[tuple[str, type]] = [
     ("epoch", np.int64),
     ("seconds", np.float64),
@@ -46,7 +46,7 @@ COLUMNS: list[tuple[str, type]] = [
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class EpochState(Record):
-    """Argument of a callback after an epoch: its row of the history, to which each subject adds its own."""
+    """Argument of a callback after an epoch: its row of the history, to which each subject adds its own columns."""
 
     epoch: int
     seconds: float
@@ -55,7 +55,7 @@ class EpochState(Record):
 
 
 class FitOptions(TypedDict, total=False):
-    """The options that every training has, by the same names: those of `fit`."""
+    """The options common to all training functions, those of `fit`."""
 
     n_epochs: int
     batch_size: int | None
@@ -67,7 +67,7 @@ class FitOptions(TypedDict, total=False):
 
 
 class NotFiniteError(ArithmeticError):
-    """The parameters have left the range of floating point."""
+    """The parameters have left the floating-point range."""
 
 
 class Trainee(ABC):
@@ -75,12 +75,12 @@ class Trainee(ABC):
 
     Attributes
     ----------
-    n_samples : how many an epoch goes through
-    arrays : everything trained, by name; the same objects from beginning to end, changed in place
+    n_samples : number of samples per epoch
+    arrays : everything trained, by name; the same objects throughout, changed in place
     state : of the optimiser
     columns : the history's columns after `COLUMNS`
     has_start : whether the history has a row for the start, before the first epoch
-    score : what ``validation_score`` is called on the line of progress
+    score : name of ``validation_score`` on the progress line
     """
 
     columns: ClassVar[list[tuple[str, type]]]
@@ -92,25 +92,25 @@ class Trainee(ABC):
 
     @abstractmethod
     def epoch(self, number: int, batches: Iterator[Ints]) -> Row:
-        """Train once on all batches of sample numbers; the columns of the history in their order, from ``loss`` on.
+        """Train once on all batches of sample numbers; returns the columns of the history in order, from ``loss`` on.
 
-        Raises `NotFiniteError` where the result cannot be used. ``number`` counts from 0.
+        Raises `NotFiniteError` if the result cannot be used. ``number`` counts from 0.
         """
 
     @abstractmethod
     def kept(self) -> Mapping[str, Floats]:
-        """The arrays of which a copy is kept for the best epoch: what its model is made of."""
+        """The arrays copied for the best epoch, from which its model is built."""
 
     @abstractmethod
     def view(self, record: Mapping[str, Any]) -> EpochState:
         """The argument of the callback; ``record`` is the last row of the history."""
 
     def start(self) -> Row:
-        """The row for the start, where there is one."""
+        """The row for the start, if there is one."""
         raise NotImplementedError
 
     def rank(self, row: Mapping[str, float]) -> tuple[float, ...]:
-        """How good an epoch is; the larger the better."""
+        """Sort key of an epoch; larger is better."""
         return (row["validation_score"],)
 
     def numbers(self) -> dict[str, float]:
@@ -118,15 +118,15 @@ class Trainee(ABC):
         return {}
 
     def expect(self, history: NDArray[Any]) -> None:  # noqa: B027 (nothing to do for most)
-        """Prepare for the arrays of a checkpoint with this history, or refuse it with an InputError."""
+        """Prepare for the arrays of a checkpoint with this history, or reject it with an InputError."""
 
     def take_up(self, numbers: Mapping[str, float]) -> None:  # noqa: B027 (as above)
-        """Go on from the checkpoint whose arrays are now in place."""
+        """Continue from the checkpoint whose arrays are now in place."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Fitted(Record, Generic[T]):
-    """How a training ended; ``kept`` holds the arrays of the best epoch."""
+    """The end of a training run; ``kept`` holds the arrays of the best epoch."""
 
     trainee: T
     status: Status
@@ -150,12 +150,12 @@ def fit(
     resume: bool,
     rng: RNGLike,
 ) -> Fitted[T]:
-    """Train until the epochs are done, the callback says so, patience ends, or Ctrl-C is pressed.
+    """Train until the epochs are done, the callback stops it, patience ends, or Ctrl-C is pressed.
 
     Parameters
     ----------
-    make : the trainee at its start; may draw from the generator, whose state a checkpoint restores before
-    identity : all that decides the course of the run, by the name of the argument; a checkpoint must have the same
+    make : function that creates the trainee; it may draw from the generator, whose state a checkpoint restores first
+    identity : everything that determines the run, by argument name; a checkpoint must have the same
     validated : whether there is a ``validation_score``, and with it a best epoch; else the last is the best
     """
     _check_options(n_epochs, batch_size, validated, patience, callback, checkpoint, checkpoint_every, resume)
@@ -191,7 +191,7 @@ def fit(
             end = Status.NOT_FINITE, f"not finite in epoch {log.epoch + 1}; use a smaller step_size or a warm-up"
         except KeyboardInterrupt:
             if interrupted():
-                raise  # pressed twice: whoever does that does not want to wait
+                raise  # pressed twice: do not wait
             place = f"after epoch {log.epoch}" if log.whole else f"in epoch {log.epoch + 1}"
             end = Status.INTERRUPTED, f"interrupted {place}"
             if store is not None and log.whole:
@@ -232,7 +232,7 @@ def _check_options(
 
 
 def check_metric(value: Any) -> Any:
-    """A named metric, or a function of a model and validation data; accuracy where nothing is given."""
+    """A named metric, or a function of a model and validation data; accuracy by default."""
     if value is None:
         return "accuracy"
     if not callable(value) and not (isinstance(value, str) and value in ("accuracy", "loss")):
@@ -242,7 +242,7 @@ def check_metric(value: Any) -> Any:
 
 
 def as_score(value: Any) -> float:
-    """The value that a metric returned, as a number."""
+    """The return value of a metric, as a number."""
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value[()]
     if not isinstance(value, numbers.Real):
@@ -251,7 +251,7 @@ def as_score(value: Any) -> float:
 
 
 def _ending(log: Log[Any], n_epochs: int, patience: int | None, interrupted: bool) -> End | None:
-    """Why no further epoch begins, if none does."""
+    """The reason to end before the next epoch, or None."""
     if patience is not None and log.epoch - log.best_epoch >= patience:
         return Status.STOPPED, f"stopped by patience after epoch {log.epoch}; epoch {log.best_epoch} is the best"
     if log.done >= n_epochs:
@@ -260,7 +260,7 @@ def _ending(log: Log[Any], n_epochs: int, patience: int | None, interrupted: boo
 
 
 def _batches(n_samples: int, batch_size: int | None, rng: np.random.Generator) -> Iterator[Ints]:
-    """All sample numbers in random order, in pieces; nothing is drawn before the first piece is asked for."""
+    """All sample numbers in random order, in batches; nothing is drawn before the first batch is requested."""
     order = rng.permutation(n_samples)
     size = n_samples if batch_size is None else batch_size
     for start in range(0, n_samples, size):
@@ -275,8 +275,8 @@ class Log(Generic[T]):
         self.dtype = np.dtype(COLUMNS + trainee.columns)
         self.names = self.dtype.names[2:] if self.dtype.names else ()
         self.rows: list[tuple[float, ...]] = []
-        self.epoch = -1  # the number of the last row
-        self.done = -1 if trainee.has_start else 0  # how many epochs are behind
+        self.epoch = -1  # number of the last row
+        self.done = -1 if trainee.has_start else 0  # number of completed epochs
         self.best = {name: array.copy() for name, array in trainee.kept().items()}
         self.best_epoch = 0 if trainee.has_start else -1
         self.best_rank: tuple[float, ...] | None = None
@@ -284,7 +284,7 @@ class Log(Generic[T]):
         self.began = time.monotonic()
 
     def record(self, row: Row) -> None:
-        """Append a row for the present arrays, and copy them if they are the best."""
+        """Append a row for the current arrays, and copy them if they are the best."""
         if not math.isfinite(row["loss"]):
             raise NotFiniteError
         self.epoch += 1
@@ -298,7 +298,7 @@ class Log(Generic[T]):
                 self.keep()
 
     def go_on(self, rows: list[tuple[float, ...]], best_epoch: int) -> None:
-        """Take over the rows of a checkpoint."""
+        """Restore the rows of a checkpoint."""
         self.rows, self.best_epoch = rows, best_epoch
         self.done += len(rows)
         self.epoch += len(rows)
@@ -307,7 +307,7 @@ class Log(Generic[T]):
             self.best_rank = self.trainee.rank(dict(zip(self.names, rows[best_epoch][2:])))
 
     def keep(self) -> None:
-        """Make the present arrays the best."""
+        """Keep the current arrays as the best."""
         self.best_epoch = self.epoch
         for name, array in self.trainee.kept().items():
             np.copyto(self.best[name], array, casting="no")
@@ -326,9 +326,9 @@ class Log(Generic[T]):
 
 @contextmanager
 def _deferred_interrupt() -> Iterator[Callable[[], bool]]:
-    """Turn Ctrl-C into a flag that is read between epochs; a second one raises at once.
+    """Turn Ctrl-C into a flag that is checked between epochs; a second one raises at once.
 
-    Only where Python's own handler is in place: in the main thread, and not where someone else handles the signal.
+    Only with Python's own handler in place: in the main thread, and not if other code handles the signal.
     """
     pressed: list[int] = []
 

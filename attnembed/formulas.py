@@ -1,7 +1,7 @@
-"""Formulas as SVG: set by matplotlib's mathtext, drawn in the colour of the text around them, without a script.
+"""Formulas as SVG, typeset by matplotlib's mathtext in the colour of the surrounding text, without a script.
 
-Mathtext knows a part of TeX. What it lacks and formulas here use (``\\le``, ``\\tfrac``, sizes of brackets) is
-rewritten to what it has; a formula that it cannot set even so is shown as its source.
+Mathtext supports part of TeX. Commands that it lacks and formulas here use (``\\le``, ``\\tfrac``, bracket sizes) are
+rewritten; a formula that it still cannot typeset is shown as its source.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ def _rewritten(tex: str) -> str:
 
 @lru_cache(maxsize=1024)
 def formula_svg(tex: str, *, size: float = 17.0) -> str:
-    """A formula as inline SVG of ``size`` pixels per em, with its source as the text for screen readers.
+    """A formula as inline SVG of ``size`` pixels per em, with its source as text for screen readers.
 
-    Where mathtext cannot set it, the source in ``<code>``.
+    If mathtext cannot typeset it, the source in ``<code>``.
 
     >>> formula_svg(r"p \\cdot d_k \\ge 1").startswith('<svg role="img" aria-label="p')
     True
@@ -66,7 +66,7 @@ def formula_svg(tex: str, *, size: float = 17.0) -> str:
 
 
 def _data(path: Any) -> str:
-    """The path in SVG's words, y downwards."""
+    """The path as SVG commands, y downwards."""
     parts = []
     for points, code in path.iter_segments(curves=True, simplify=False):
         letter = {1: "M", 2: "L", 3: "Q", 4: "C", 79: "Z"}[int(code)]

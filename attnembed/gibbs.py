@@ -25,7 +25,7 @@ from attnembed.results import Record
 __all__ = ["AnchoredSoftmax", "Segments", "cross_entropy", "log_partition", "mode", "probabilities"]
 
 
-# exp(x) is zero below about -745; a difference of scores beyond this cannot be told from minus infinity.
+# exp(x) is zero below about -745; a difference of scores beyond this is as good as minus infinity.
 _LOWEST_EXPONENT = -745.0
 
 
@@ -61,14 +61,14 @@ class Segments(Record):
 
     def argmax(self, x: Floats) -> Ints:
         """Position of the first maximum of each segment, (N,) -> (n,)."""
-        # "Not below the maximum" and not "equal to it": a segment with a NaN still has a position.
+        # "Not below the maximum" instead of "equal to it", so that a segment with NaN still has a position.
         candidates = np.flatnonzero(~(x < self.spread(self.max(x))))
         owner = self.ids[candidates]
         return candidates[np.r_[True, owner[1:] != owner[:-1]]]
 
 
 def log_partition(scores: Floats, segments: Segments, multiplicity: Floats) -> Floats:
-    """log Z_i = log sum m_k e^{u_k} per segment; (N,) -> (n,), each segment shifted by its own maximum.
+    """log Z_i = log sum m_k e^{u_k} per segment, (N,) -> (n,), with each segment shifted by its own maximum.
 
     >>> log_partition(np.array([1000.0, 1000.0]), Segments(np.array([0, 2])), np.ones(2)).round(6)
     array([1000.693147])
@@ -101,14 +101,14 @@ def mode(scores: Floats, segments: Segments) -> Ints:
 class AnchoredSoftmax:
     """Expectation f_i = sum a_k g_k over each segment and its derivative in the scores, exact at saturation.
 
-    d f_i / d u_k = a_k (g_k - f_i). When one position m takes all the probability, g_m - f_i cancels every digit.
+    d f_i / d u_k = a_k (g_k - f_i). When one position m takes all the probability, g_m - f_i loses all digits.
     Here the most probable position m of each segment is the *anchor*: with D_k = g_k - g_m (zero at the anchor),
 
         f_i - g_m = sum_k a_k D_k =: delta_i,        g_k - f_i = D_k - delta_i,
 
-    so that at the anchor the difference is -delta_i, a sum of small terms and not a difference of large ones. (The
-    anchor is where the mass is, and not the position with the largest value or score: otherwise D_k - delta_i would
-    cancel at the position that has the mass. Derived in docs/numerics.md.)
+    so that at the anchor the difference is -delta_i, a sum of small terms instead of a difference of large ones. (The
+    anchor is the position with the mass, not with the largest value or score: otherwise D_k - delta_i would cancel
+    where the mass is. Derived in docs/numerics.md.)
 
     Parameters
     ----------
@@ -155,7 +155,7 @@ class AnchoredSoftmax:
         exponent = self._exponent
         if log_weight is not None:
             exponent = exponent + self.segments.spread(log_weight)
-        # Positions with the anchor's value (the anchor itself among them) contribute no term of their own.
+        # Positions with the anchor's value, including the anchor itself, contribute no term.
         active = self._difference != 0
         log_scale = float(np.max(exponent, where=active, initial=-np.inf))
         if log_scale == -np.inf:
@@ -168,7 +168,7 @@ class AnchoredSoftmax:
 def cross_entropy(logits: Floats, labels: NDArray[np.integer[Any]]) -> tuple[Floats, Floats]:
     """-log softmax(u)_y = log(1 + r), r = sum over k != y of e^{u_k - u_y}, and its gradient softmax(u) - onehot(y).
 
-    Neither is the difference of nearly equal numbers: the loss is log1p of the rivals' mass, and the gradient at y is
+    Neither is a difference of nearly equal numbers: the loss is log1p of the rivals' mass, and the gradient at y is
     minus the sum of the others, so that both keep their digits however certain the label is (docs/numerics.md).
 
     Parameters
@@ -178,8 +178,8 @@ def cross_entropy(logits: Floats, labels: NDArray[np.integer[Any]]) -> tuple[Flo
 
     Returns
     -------
-    losses (...) >= 0 and gradient (..., K), not summed and not averaged. In single precision the losses are of double
-    precision where a rival's mass is below its range.
+    losses (...) >= 0 and gradient (..., K), neither summed nor averaged. For single-precision logits the losses are in
+    double precision where a rival's mass is below the single range.
 
     >>> loss, gradient = cross_entropy(np.array([[40.0, 0.0]]), np.array([0]))
     >>> float(loss[0]), gradient[0].tolist()

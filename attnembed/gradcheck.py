@@ -1,7 +1,7 @@
 """Gradient checks: by the slope of the Taylor remainder, and by complex steps.
 
-A right gradient leaves a remainder f(x + h u) - f(x) - h <grad, u> that falls like h^2, a wrong one like h. The slope
-is fitted at the smallest steps whose remainder stands clear of rounding: there the linear part, if any, is strongest.
+A correct gradient leaves a remainder f(x + h u) - f(x) - h <grad, u> that falls like h^2, a wrong one like h. The slope
+is fitted at the smallest steps whose remainder is clear of rounding, where any linear part is strongest.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ __all__ = ["GradientReport", "check_gradient", "check_gradient_complex_step"]
 Gradient = ArrayLike | Callable[[Doubles], ArrayLike]
 
 EPS = float(np.finfo(float).eps)
-SMALLEST_SLOPE = 1.8  # a wrong gradient has slope 1, a right one 2, or 3 where the curvature along u vanishes
+SMALLEST_SLOPE = 1.8  # a wrong gradient has slope 1, a correct one 2, or 3 where the curvature along u vanishes
 NOISE_FACTOR = 100.0  # a remainder counts from this multiple of the rounding error of the function
-RESOLUTION = math.sqrt(EPS)  # no gradient is asked to be better than this, relative to its norm
-HIDDEN = 1e-4  # a check that could miss an error of this part of the gradient decides nothing
+RESOLUTION = math.sqrt(EPS)  # accuracy required of a gradient, relative to its norm
+HIDDEN = 1e-4  # a check that could miss an error of this share of the gradient is undecided
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -60,7 +60,7 @@ class GradientReport(Result):
 
     @property
     def passed(self) -> bool:
-        """True when no error was seen and none of interest could have been missed (``success``)."""
+        """True if no error was found and no relevant one could have been missed (``success``)."""
         return self.success
 
 
@@ -74,19 +74,19 @@ def check_gradient(
     steps: Sequence[float] | None = None,
     rng: RNGLike = None,
 ) -> GradientReport:
-    """Check a gradient by the slope of the Taylor remainder, along coordinates, random directions and itself.
+    """Check a gradient by the slope of the Taylor remainder, along coordinates, random directions and the gradient.
 
     With e(h) = f(x + h u) - f(x) - h <grad, u>, the two-sided remainder R(h)^2 = (e(h)^2 + e(-h)^2) / 2 adds its
     even and odd parts in quadrature, so that they cannot cancel. R falls like h where the gradient is wrong, like
-    h^2 or faster where it is right; the slope over the three smallest steps with R above 100 times the measured
-    rounding of f must be at least 1.8. Beside that, rounding must not hide an error above 1e-4 of the gradient's
-    norm: near stationary points, and where attention saturates, the check says that it cannot decide. Kinks farther
-    from x than about 1e-7 max(1, max|x|) do no harm; choose ``steps`` for a function that varies over shorter lengths
+    h^2 or faster where it is correct; the slope over the three smallest steps with R above 100 times the measured
+    rounding of f must be at least 1.8. In addition, rounding must not hide an error above 1e-4 of the gradient's
+    norm: near stationary points, and where attention saturates, the check reports that it cannot decide. Kinks farther
+    from x than about 1e-7 max(1, max|x|) do no harm; choose ``steps`` for a function that varies over lengths shorter
     than 1e-5 max(1, max|x|). Derived here.
 
-    ``gradient``: array of the shape of x (any shape), or a function of x that returns it. ``directions`` random ones
-    are tried and at most ``coordinates`` coordinates, all of them where x has no more. ``steps``: lengths h > 0, by
-    default max(1, max|x|) 4^-k, k = 2..18. Raises InputError unless x is finite and the shapes agree.
+    ``gradient`` is an array of the shape of x (any shape), or a function of x that returns it. The check uses
+    ``directions`` random directions and at most ``coordinates`` coordinates. ``steps`` are lengths h > 0, by default
+    max(1, max|x|) 4^-k, k = 2..18. Raises InputError unless x is finite and the shapes agree.
 
     >>> x = np.array([0.3, -0.7])
     >>> report = check_gradient(lambda x: np.sin(x).sum(), np.cos, x, rng=0)
@@ -118,7 +118,7 @@ def check_gradient(
 
     noise = _noise(remainder, lengths[0] * 2.0**-18 * _unit(rng.standard_normal(x.shape)), EPS * abs(start))
     lines = [_Line.follow(remainder, u, lengths, noise, norm) for u in _directions(grad, directions, coordinates, rng)]
-    # A gradient of zero has no size of its own: the changes of f nearby, all of them remainder, stand in.
+    # A zero gradient has no scale: the changes of f nearby, which are all remainder, are used instead.
     reference = norm or max(line.change for line in lines) or math.inf
     wrong = [line for line in lines if line.slope < SMALLEST_SLOPE]
     worst = max(wrong or lines, key=lambda line: line.error)
@@ -156,11 +156,11 @@ def check_gradient_complex_step(
 ) -> GradientReport:
     """Check a gradient against the complex step Im f(x + i h e_j) / h in every coordinate.
 
-    No difference is taken, so the step itself costs no digits; those that f loses by cancellation stay lost.
+    No difference is taken, so the step itself costs no digits; digits that f loses by cancellation stay lost.
     ``function`` must be analytic: built from +, *, /, exp, log and the like, without modulus, conjugate or real part.
-    It is called once per entry of x (any shape). ``gradient``: array of the shape of x, or a function of x that
-    returns it. Passes where ||error|| <= ``tolerance`` times the norm of the complex-step gradient. Raises
-    InputTypeError for a function that returns a real number, InputError as ``check_gradient`` does.
+    It is called once per entry of x (any shape). ``gradient`` is an array of the shape of x, or a function of x that
+    returns it. Passes if ||error|| <= ``tolerance`` times the norm of the complex-step gradient. Raises InputTypeError
+    for a function that returns a real number, and InputError as `check_gradient` does.
 
     >>> x = np.array([0.3, -0.7])
     >>> check_gradient_complex_step(lambda x: np.sin(x).sum(), np.cos, x).relative_error < 1e-15
@@ -181,7 +181,7 @@ def check_gradient_complex_step(
                 "function",
                 "must be analytic and return a complex number for complex x",
                 got=type(value).__name__,
-                hint="use no abs, real, conj or float on the way",
+                hint="avoid abs, real, conj and float inside it",
             )
         exact[index] = complex(value).imag / step
     for what, values in (("function's complex step", exact), ("gradient", grad)):
@@ -226,17 +226,17 @@ class _Line:
         noise: float,
         norm: float,
     ) -> _Line:
-        """Shorten the step until the remainder drowns in rounding twice in a row."""
+        """Shorten the step until the remainder is lost in rounding twice in a row."""
         visible: list[tuple[float, float]] = []
         error, change, drop, drowned, longer = math.inf, 0.0, 0.0, 0, math.inf
         for h in lengths:
             forward, backward = remainder(h * direction), remainder(-h * direction)
             size = math.hypot(forward, backward) / math.sqrt(2)
             if not math.isfinite(size):
-                continue  # a step out of the domain of the function
+                continue  # a step outside the domain of the function
             floor = NOISE_FACTOR * noise + RESOLUTION * h * norm
             odd = abs(forward - backward) / (2 * h)
-            error = min(error, max(odd, longer) + noise / h)  # of one step alone, a h + c h^3 may be zero by chance
+            error = min(error, max(odd, longer) + noise / h)  # for one step alone, a h + c h^3 may vanish by chance
             longer = odd
             change = max(change, (size - NOISE_FACTOR * noise) / h)
             if size > floor:
@@ -247,7 +247,7 @@ class _Line:
             if drowned == 2:
                 break
             if visible:
-                # From beyond a kink the remainder falls to nothing at once: faster than any power of h.
+                # Beyond a kink the remainder falls to nothing at once, faster than any power of h.
                 drop = (visible[-1][1] - math.log(floor)) / (visible[-1][0] - math.log(h))
         if len(visible) < 3:
             return cls(direction, math.inf, error, change)
@@ -261,8 +261,8 @@ class _Line:
 def _noise(remainder: Callable[[Doubles], float], step: Doubles, least: float) -> float:
     """Rounding error of the function: three standard deviations by sixth differences, or ``least`` if that is more.
 
-    Sixth differences leave nothing of a smooth function, and their median nothing of a kink. The steps must be long
-    enough to leave the stairs of a function that subtracts large terms or rounds its argument to single precision.
+    Sixth differences remove a smooth function, and their median removes a kink. The steps must be long enough to leave
+    the plateaus of a function that subtracts large terms or rounds its argument to single precision.
     """
     with np.errstate(invalid="ignore"):
         differences = np.diff([remainder(k * step) for k in range(20)], n=6)

@@ -1,4 +1,4 @@
-"""The gradients of a model, one container for every model and three ways to read it."""
+"""A container for the gradients of every model, with three ways to read it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Gradients"]
 
 
 class Gradients(Record, Mapping[str, Any]):
-    """Gradients by the name of the parameter: as attributes, as items, and as the dict that an `optim` optimizer takes.
+    """Gradients by parameter name: as attributes, as items, and as a dict for the optimizers of `optim`.
 
     >>> import attnembed as ae
     >>> data = ae.TokenDataset.from_tokens([[0, 2], [1, 2, 3]], [1, -1])
@@ -23,7 +23,7 @@ class Gradients(Record, Mapping[str, Any]):
 
     @abstractmethod
     def _names(self) -> tuple[str, ...]:
-        """The parameters, in the order of the model's."""
+        """The parameters, in the model's order."""
 
     def __getitem__(self, name: str) -> Any:
         if name not in self._names():
@@ -40,6 +40,6 @@ class Gradients(Record, Mapping[str, Any]):
         """Every gradient by the name of its parameter."""
         return {name: self[name] for name in self}
 
-    # Arrays have no truth value to compare by: two containers are equal if they are the same.
+    # Arrays have no truth value for comparison: two containers are equal only if identical.
     __eq__ = object.__eq__
     __hash__ = object.__hash__

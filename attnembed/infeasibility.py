@@ -1,9 +1,9 @@
-"""A proof in rational arithmetic that no direction has a positive margin: exact convex weights that make the rows 0.
+"""A proof in rational arithmetic that no direction has a positive margin: exact convex weights with D^T w = 0.
 
 If w >= 0, sum w = 1 and sum_k w_k d_k = 0 exactly, every x has sum_k w_k (d_k.x) = 0, so that some d_k.x <= 0 (Gordan's
-alternative). Weights in floating point only come near. Where the rows that they use are affinely independent, the
-equations have one solution, which lies near them: it is found by elimination with fractions, and if none of its weights
-is negative, it is the proof. Derived in docs/derivations/enclosures.md.
+alternative). Floating-point weights only come close. If the rows that they use are affinely independent, the equations
+have one solution, close to these weights: it is found by elimination with fractions, and if none of its weights is
+negative, it is the proof. Derived in docs/derivations/enclosures.md.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from attnembed.results import Record
 
 __all__ = ["InfeasibilityProof", "infeasibility_proof"]
 
-# Rows of the certificate times their dimension, beyond which fractions take too long.
+# Rows of the certificate times their dimension beyond which fractions take too long.
 _MOST_EXACT = 4000
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class InfeasibilityProof(Record):
-    """Whether no direction separates the rows, and how large a margin can be at most.
+    """Whether it is proved that no direction separates the rows, and a bound on the margin.
 
     ``proved``: exact weights were found, ``numerators`` (m,) over the common ``denominator``, with sum_k w_k d_k = 0 in
-    exact arithmetic; both are None where they were not. ``margin_bound`` >= 0: no unit x has min_k d_k.x above it,
-    every rounding error counted; 0 with a proof.
+    exact arithmetic; otherwise both are None. ``margin_bound`` >= 0: no unit x has min_k d_k.x above it, with every
+    rounding error accounted for; 0 with a proof.
     """
 
     proved: bool
@@ -42,7 +42,7 @@ class InfeasibilityProof(Record):
 
 
 def infeasibility_proof(differences: ArrayLike, certificate: ArrayLike) -> InfeasibilityProof:
-    """Turn the ``certificate`` of a `NotSeparableError` into a proof about the very rows that were given.
+    """Turn the ``certificate`` of a `NotSeparableError` into a proof for exactly the given rows.
 
     Parameters
     ----------
@@ -52,13 +52,13 @@ def infeasibility_proof(differences: ArrayLike, certificate: ArrayLike) -> Infea
     Returns
     -------
     InfeasibilityProof
-        not ``proved`` where the rows can be separated, where 0 is on the boundary of their hull and rounding has moved
-        it out, or where the rows used are too many for fractions; ``margin_bound`` holds all the same.
+        not ``proved`` if the rows can be separated, if 0 is on the boundary of their hull and rounding has moved it
+        out, or if too many rows are used for fractions; ``margin_bound`` holds in any case.
 
     Raises
     ------
     InputError
-        for arrays that are not finite or do not fit, and weights that are negative or all zero.
+        for arrays that are not finite or do not match, and weights that are negative or all zero.
 
     >>> import attnembed as ae
     >>> rows = [[0.1, 0.2], [-0.3, 0.1], [0.1, -0.7]]
@@ -87,12 +87,12 @@ def infeasibility_proof(differences: ArrayLike, certificate: ArrayLike) -> Infea
 
 
 def _exact_weights(rows: Floats, near: Floats) -> list[Fraction] | None:
-    """Weights w >= 0 with D^T w = 0 and sum w = 1 exactly, or None; where they are not unique, as ``near`` has them."""
+    """Weights w >= 0 with D^T w = 0 and sum w = 1 exactly, or None; where they are not unique, as in ``near``."""
     n = len(near)
     table = [[Fraction(x) for x in column] + [Fraction(0)] for column in rows.T.tolist()]
     table.append([Fraction(1)] * (n + 1))
     pivots: list[int] = []
-    # Columns of large weights first: those left over keep their given weight.
+    # Columns with large weights first: the remaining ones keep their given weight.
     for c in np.argsort(-near).tolist():
         r = next((r for r in range(len(pivots), len(table)) if table[r][c]), None)
         if r is None:

@@ -1,11 +1,11 @@
 """Gradient flow dx/dt = F(x) by scipy.integrate.LSODA, in three clocks (`clocks`).
 
-A flow whose solution runs to infinity like log t needs e^100 units of time before its direction shows; in log time it
-takes a few hundred steps.
+A flow that diverges like log t needs e^100 units of time before its direction shows; in log time it takes a few
+hundred steps.
 
-The state carries one more coordinate than x: the arc length in the first two clocks, log time in the third. The steps
-of LSODA, solve_ivp's own class, are taken one by one: inside solve_ivp a NaN passes for success, and a step that never
-ends or a stop that holds at the start cannot be seen.
+The state has one coordinate more than x: the arc length in the first two clocks, log time in the third. The steps of
+LSODA, the class used by solve_ivp, are taken one by one: inside solve_ivp a NaN passes for success, and a step that
+never ends or a stop that holds at the start goes unnoticed.
 """
 
 from __future__ import annotations
@@ -93,9 +93,8 @@ def follow(
     """Follow the flow from t = 0 until the clock shows ``until`` (t, log t or arc length).
 
     It ends earlier at the first point where one of the functions ``stops`` of x is no longer negative (the point is
-    located within the step; the key says in the message what happened), or when the callback, called at the start
-    and after each accepted step, returns True. Uses LSODA, which changes between Adams and BDF methods, with the
-    analytic Jacobian.
+    located within the step; the key appears in the message), or when the callback, called at the start and after each
+    accepted step, returns True. Uses LSODA, which switches between Adams and BDF methods, with the analytic Jacobian.
 
     >>> class Decay:
     ...     def force(self, x): return -x, 0.0
@@ -114,7 +113,7 @@ def follow(
 
 
 class _Run:
-    """One integration: the solver, and the steps that it has taken."""
+    """One integration: the solver and its steps."""
 
     def __init__(
         self, field: FlowField, x0: Doubles, *, clock: Clock, until: float, rtol: float, atol: float, max_nfev: int
@@ -125,7 +124,7 @@ class _Run:
         # log t = until means log(1 + t) = log(1 + e^until).
         self.end = end = float(np.logaddexp(0.0, until)) if clock == "log_time" else until
         self.times, self.states = [0.0], [np.append(x0, 0.0)]
-        # LSODA takes no steps near the smallest floats: a short clock runs in units of its end.
+        # LSODA cannot step near the smallest floats: a short clock runs in units of its end.
         self.unit = unit = end if 0 < end < _SHORT else 1.0
         rate, jacobian = system.rate, system.jacobian
         if unit < 1.0:
@@ -141,7 +140,7 @@ class _Run:
         step: Callable[[], object],
         progress: Progress,
     ) -> tuple[Status, str]:
-        """Take steps until something ends the flow, and say what."""
+        """Take steps until the flow ends, and return the reason."""
         solver, times, states = self.solver, self.times, self.states
         reached = next((name for name, stop in stops.items() if stop(states[0][:-1]) >= 0), None)
         while True:
@@ -173,7 +172,7 @@ class _Run:
         return FlowPoint(x, float(log_time[0]), float(arclength[0]), self.counted.nfev)
 
     def trajectory(self, status: Status, what: str) -> Trajectory:
-        """All steps; ``what`` says how they ended."""
+        """All steps; ``what`` describes the end."""
         path, clocked = np.array(self.states), self.unit * np.array(self.times)
         log_time, arclength = self.system.observe(clocked, path[:, -1])
         readings: dict[Clock, Doubles] = {"time": clocked, "log_time": log_time, "arclength": arclength}
@@ -191,7 +190,7 @@ class _Run:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class FlowState(Record):
-    """What a callback receives at the start and after each step: p (d,), log t, arc length and evaluations so far."""
+    """Argument of a callback at the start and after each step: p (d,), log t, arc length and evaluations so far."""
 
     p: Doubles
     log_time: float
@@ -223,7 +222,7 @@ class FlowPath(Result):
 
     @property
     def reading(self) -> Doubles:
-        """What the clock shows at each point, (k,)."""
+        """The reading of the clock at each point, (k,)."""
         if self.clock == "arclength":
             return self.arclength
         return np.exp(self.log_time) if self.clock == "time" else self.log_time
@@ -283,8 +282,8 @@ def integrate(
 ) -> FlowPath:
     """Follow dp/dt = force(p) from p0 until the clock shows ``until``.
 
-    In log time a flow that runs to infinity like log t reaches t = e^60 in a few hundred steps; in arc length,
-    dp/dr = F/||F||, it does not matter how small the force is.
+    In log time a flow that diverges like log t reaches t = e^60 in a few hundred steps; in arc length, dp/dr = F/||F||,
+    the size of the force does not matter.
 
     Parameters
     ----------
@@ -292,17 +291,17 @@ def integrate(
     p0 : (d,) the start
     clock : "log_time" (log t), "time" (t) or "arclength" (length of the path)
     until : final value of the clock
-    jacobian : p -> dF/dp (d, d), in either form; without one the integrator takes differences
+    jacobian : p -> dF/dp (d, d), in either form; without one the integrator uses differences
     rtol, atol : tolerances per coordinate
     stops : functions of p by name; the flow ends, at a point located within the step, where one is no longer negative
     callback : called with a `FlowState` at the start and after each step; stops the flow by returning True
-    max_nfev : give up after so many evaluations of the force
+    max_nfev : give up after this many evaluations of the force
 
     Raises
     ------
     InputError, InputTypeError
-        for an option out of its range, a start that is not finite, or a force of another shape. A force that becomes
-        NaN on the way ends the flow with `Status.NOT_FINITE`.
+        for an option out of range, a start that is not finite, or a force of the wrong shape. A force that becomes NaN
+        during the flow ends it with `Status.NOT_FINITE`.
 
     >>> flow = integrate(lambda p: np.exp(-p), [0.0], until=50.0)
     >>> flow.success, bool(abs(flow.p[0] - 50.0) < 1e-6)
@@ -350,7 +349,7 @@ def integrate(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Steps without the warnings of LSODA: the status and the message of the result say it instead."""
+    """Silence the warnings of LSODA; the status and the message of the result replace them."""
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore", UserWarning)
         yield
@@ -376,7 +375,7 @@ def _first_stop(stops: Stops, solver: LSODA, before: Doubles) -> tuple[str | Non
 
 
 class _EvaluationsUsedError(Exception):
-    """Raised within a step, so that a step that never ends does end."""
+    """Raised within a step, to end a step that would never end."""
 
 
 class _Counted:
@@ -397,5 +396,5 @@ class _Counted:
         return self.field.jacobian(x)
 
 
-# These were in this module once.
+# Formerly in this module.
 __getattr__ = moved(__name__, dict.fromkeys(("CLOCKS", "direction", "log_time_of"), "attnembed.clocks"))

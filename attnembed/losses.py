@@ -1,8 +1,8 @@
-"""Losses with their derivatives, each right to a few digits of rounding over the whole range of float64.
+"""Losses with their derivatives, accurate to a few roundings over the whole range of float64.
 
 The logistic loss of a margin z is l(z) = log(1 + e^{-z}); its derivative is -sigma(-z), sigma the logistic sigmoid
-(for K labels: `gibbs.cross_entropy`). What the theory needs of a loss is only that it decreases, is convex and smooth:
-a `Loss` is any such function with its derivatives, and every function with a ``loss`` argument takes one, or its name.
+(for K labels: `gibbs.cross_entropy`). The theory only requires a loss to be decreasing, convex and smooth: a `Loss` is
+any such function with its derivatives, and every function with a ``loss`` argument takes one, or its name.
 
 >>> float(exponential(0.0)), exponential.derivative(0.0).item(), check_loss("softplus").name
 (1.0, -1.0, 'softplus')
@@ -40,8 +40,8 @@ __all__ = [
 
 Function = Callable[[Any], Any]
 
-# Where a loss has no `increase` of its own, the plain difference serves from this share of the larger value on, and
-# below it the integral of the derivative, by so many nodes.
+# For a loss without its own `increase`, the plain difference is used from this share of the larger value on, and below
+# it the integral of the derivative, with this many nodes.
 _PLAIN_SHARE = 0.1
 _NODES = 32
 
@@ -53,23 +53,23 @@ class Loss:
     Parameters
     ----------
     value, derivative, second_derivative : l, l' <= 0 and l'' >= 0, functions of an array that return one of its shape
-    inverse : l^{-1}, the margin with a given loss; None where there is no formula. The constant of the basin needs it
-    name : what the loss is called in messages
+    inverse : l^{-1}, the margin with a given loss; None if there is no formula. The constant of the basin needs it
+    name : name of the loss in messages
     increase : (z, drop) -> l(z - drop) - l(z) for drop >= 0, without cancellation. By default the plain difference
-        where it is a tenth of l(z - drop) or more, and else the integral of -l' over the drop by Gauss's formula, which
-        sums terms of one sign: right to rounding if l' is smooth on the scale on which l changes by a tenth
-    log_slope : z -> log(-l'(z)), also where l' underflows; -inf where l' = 0. By default the logarithm of -l'
-    relative_curvature : z -> l''(z) / -l'(z), also where both underflow; 0 where l' = 0. By default the quotient
+        where it is at least a tenth of l(z - drop), and otherwise the integral of -l' over the drop by Gauss's formula,
+        which sums terms of one sign: accurate up to rounding if l' is smooth where l changes by a tenth
+    log_slope : z -> log(-l'(z)), even where l' underflows; -inf where l' = 0. By default the logarithm of -l'
+    relative_curvature : z -> l''(z) / -l'(z), even where both underflow; 0 where l' = 0. By default the quotient
 
     Raises
     ------
     InputTypeError
-        for something that is not a function, or returns no numbers.
+        for anything but a function, or a function that does not return numbers.
     InputError
-        for a function that returns another shape or NaN, rises or is not convex at one of the margins -2, 0, 1/2 and 2.
+        for a function that returns the wrong shape or NaN, increases, or is not convex at the margins -2, 0, 1/2 or 2.
 
-    Source: the theorems are stated for the logistic loss in [WSOM25], and for losses like these in [TLTO23]; what each
-    needs of l is in docs/derivations/losses.md.
+    Source: the theorems are stated for the logistic loss in [WSOM25], and for losses like these in [TLTO23]; the
+    requirements of each on l are in docs/derivations/losses.md.
 
     >>> square = Loss(lambda z: np.exp(-z) ** 2, lambda z: -2 * np.exp(-2 * z), lambda z: 4 * np.exp(-2 * z))
     >>> bool(abs(square.rise(20.0, 1e-12) / (2e-12 * np.exp(-40)) - 1) < 2e-12)
@@ -109,7 +109,7 @@ class Loss:
         return f"Loss({self.name!r})"
 
     def rise(self, z: ArrayLike, drop: ArrayLike) -> Floats:
-        """l(z - drop) - l(z) >= 0 for drop >= 0, without cancellation; any shapes that fit."""
+        """l(z - drop) - l(z) >= 0 for drop >= 0, without cancellation; with any broadcastable shapes."""
         z, drop = np.asarray(z, dtype=np.float64), np.asarray(drop, dtype=np.float64)
         with np.errstate(over="ignore", under="ignore"):
             if self.increase is not None:
@@ -144,7 +144,7 @@ class Loss:
         Raises
         ------
         InputError
-            where the loss has no inverse.
+            if the loss has no inverse.
         """
         if self.inverse is None:
             raise InputError("loss", "must have an inverse here", got=repr(self), hint="pass `inverse=` to Loss")
@@ -162,7 +162,7 @@ def _gauss() -> tuple[Floats, Floats]:
 
 
 def _sampled(name: str, function: Function, z: Floats) -> Floats:
-    """What a part of a loss gives for some margins."""
+    """The values of a part of a loss at some margins."""
     try:
         with np.errstate(all="ignore"):
             found = np.asarray(function(z.copy()), dtype=np.float64)
@@ -175,7 +175,7 @@ def _sampled(name: str, function: Function, z: Floats) -> Floats:
 
 
 def check_loss(loss: Any) -> Loss:
-    """A `Loss`, given as one or by its name: "logistic", "exponential", "softplus" or "smoothed_squared_hinge".
+    """Return a `Loss`, given as one or by name: "logistic", "exponential", "softplus" or "smoothed_squared_hinge".
 
     >>> check_loss("exponential") is exponential
     True
@@ -233,7 +233,7 @@ def logistic_inverse(loss: ArrayLike) -> NDArray[np.floating[Any]]:
 
 
 def _logistic_increase(z: Floats, drop: Floats) -> Floats:
-    """log1p(expm1(drop) sigma(-z)): exact for the smallest drops."""
+    """log1p(expm1(drop) sigma(-z)), accurate for the smallest drops."""
     near = np.log1p(np.expm1(np.minimum(drop, 1.0)) * -logistic_derivative(z))
     # Far from z nothing cancels, and expm1 could overflow.
     return np.where(drop <= 1.0, near, _logistic(z - drop) - _logistic(z))
@@ -261,7 +261,7 @@ logistic = Loss(
 )
 
 
-# --- others ------------------------------------------------------------------------------------------------------
+# --- other losses ------------------------------------------------------------------------------------------------
 
 
 def _exp(z: ArrayLike) -> Floats:
@@ -341,8 +341,8 @@ def smoothed_squared_hinge(width: float = 0.5) -> Loss:
     """The squared hinge max(0, 1 - z)^2 / 2 with l'' rising from 0 to 1 linearly over 1 - width < z < 1; 0 from z = 1.
 
     With x = 1 - z: x^3 / (6 w) up to x = w, and x^2/2 - w x/2 + w^2/6 beyond, twice continuously differentiable. Its
-    derivative vanishes for z >= 1: a sequence that has reached that margin pulls no more, and selection can stop short
-    (docs/derivations/losses.md).
+    derivative vanishes for z >= 1: a sequence that has reached this margin no longer pulls, and selection can stop
+    short (docs/derivations/losses.md).
 
     >>> loss = smoothed_squared_hinge(0.5)
     >>> loss([2.0, 1.0, 0.5]).round(6).tolist(), float(loss.inverse(loss(-3.0)))
@@ -378,7 +378,7 @@ def _hinge_second(w: float, z: ArrayLike) -> Floats:
 
 
 def _hinge_inverse(w: float, loss: ArrayLike) -> Floats:
-    """1 at l = 0, the smallest margin with that loss."""
+    """The inverse; 1 at l = 0, the smallest margin with that loss."""
     value = np.asarray(loss, dtype=float)
     near = np.cbrt(6 * w * np.minimum(value, w * w))
     far = w / 2 + np.sqrt(np.maximum(2 * value - w * w / 12, 0.0))
@@ -386,10 +386,10 @@ def _hinge_inverse(w: float, loss: ArrayLike) -> Floats:
 
 
 def _hinge_increase(w: float, z: Floats, drop: Floats) -> Floats:
-    """The drop inside the cubic and inside the quadratic part, each by its own expansion."""
+    """The increase over the cubic and the quadratic part, each by its own expansion."""
     a = 1 - z
     start = np.clip(a, 0.0, w)
-    # What of the drop is spent before the cubic part, in it, and beyond; `drop` itself where it stays in one part.
+    # The parts of the drop before, in and beyond the cubic part; `drop` itself if it stays in one part.
     left = np.maximum(drop - np.maximum(-a, 0.0), 0.0)
     inside = np.where(a >= w, 0.0, np.minimum(left, w - start))
     beyond = left - inside
@@ -415,5 +415,5 @@ _NAMED: dict[str, Callable[[], Loss]] = {
 }
 
 
-# That of K labels was in this module once.
+# The cross-entropy of K labels was formerly in this module.
 __getattr__ = moved(__name__, {"cross_entropy": "attnembed.gibbs"})

@@ -4,8 +4,8 @@ For a norm with dual norm ||.||_* the margin and its certificate are the two sid
 
     gamma = max_{||x|| <= 1} min_k d_k.x = min_{w >= 0, sum w = 1} ||D^T w||_*,
 
-and p = x / gamma is the point of least norm with D p >= 1. Solved by HiGHS (scipy.optimize.linprog), whose answer
-counts only once both sides have been evaluated again.
+and p = x / gamma is the point of least norm with D p >= 1. Solved by HiGHS (scipy.optimize.linprog), whose answer is
+accepted only after both sides have been evaluated again.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _DUAL = {"l2": "l2", "linf": "l1", "l1": "linf"}
 
 
 def norm(x: Floats, name: str) -> float:
-    """||x|| in the norm of that name."""
+    """||x|| in the named norm."""
     return float(np.linalg.norm(x, _ORDER[name]))
 
 
@@ -42,9 +42,9 @@ def dual_norm(x: Floats, name: str) -> float:
 
 
 def solve_linear(D: Floats, name: Norm) -> tuple[Floats, Floats]:
-    """x (d,) of norm <= 1 with the largest min_k d_k.x, and the convex weights w (m,) of the other side.
+    """x (d,) of norm <= 1 with the largest min_k d_k.x, and the convex weights w (m,) of the dual.
 
-    Rows of any unit: the program is solved for the rows over their largest entry. Both are NaN where HiGHS fails.
+    Rows in any unit: they are divided by their largest entry. Both results are NaN if HiGHS fails.
     """
     m, d = D.shape
     scale = float(np.abs(D).max())

@@ -1,13 +1,13 @@
-"""The working sets of the max-margin program by block principal pivoting, and its infeasibility by Newton's method.
+"""Working sets of the max-margin program by block principal pivoting, and infeasibility by Newton's method.
 
 The dual of min ||q||^2 subject to R q >= t is min u'Gu/2 - t'u over u >= 0, G = R R'. Block principal pivoting (J. J.
 Judice and F. M. Pires, Computers & Operations Research 21, 1994) guesses which u are positive, solves for them by one
 Cholesky factor, and exchanges every row with a wrong sign at once: a handful of factors, where active-set methods take
-a step per row. A proximal term makes the factor exist for rows that depend on each other. What it finds is a guess of
-the support; `margins` solves the program on it and certifies the answer, or falls back to its own method.
+one step per row. A proximal term makes the factor exist for linearly dependent rows. The result is a guess of the
+support; `margins` solves the program on it and certifies the answer, or falls back to its own method.
 
-Where there is no q, half the squared hinge ||(t - R q)_+||^2 / 2 has a positive minimum, and there u = (t - R q)_+ has
-R'u = 0, which is the certificate. Newton's method on this piecewise quadratic function takes a few steps.
+If there is no q, half the squared hinge ||(t - R q)_+||^2 / 2 has a positive minimum, where u = (t - R q)_+ has R'u =
+0, which is the certificate. Newton's method on this piecewise quadratic function takes a few steps.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ ROUNDED = 1e-14  # ||R'u|| <= this sum(u) for rows of norm 1 is 0 to rounding
 
 
 def shortest(rows: Floats, target: Floats) -> tuple[Floats, Floats] | None:
-    """u >= 0 and q = R'u, the shortest q with R q >= t; None if that does not come out to rounding.
+    """u >= 0 and q = R'u, the shortest q with R q >= t; None if it is not found up to rounding.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def shortest(rows: Floats, target: Floats) -> tuple[Floats, Floats] | None:
 
 
 def _refined(rows: Floats, target: Floats, passive: Indices, factor: Floats, u: Floats) -> tuple[Floats, Floats] | None:
-    """The solution without its proximal term, by corrections with residuals of the rows themselves."""
+    """The solution without the proximal term, by corrections with residuals of the rows themselves."""
     R, t, z = rows[passive], target[passive], u[passive]
     for _ in range(CORRECTIONS):
         q = z @ R
@@ -98,7 +98,7 @@ def _refined(rows: Floats, target: Floats, passive: Indices, factor: Floats, u: 
 
 
 def combination_to_zero(rows: Floats) -> Floats | None:
-    """Weights u >= 0 (k,) with R'u = 0 to rounding; None if there are none, or none is found in a few steps.
+    """Weights u >= 0 (k,) with R'u = 0 up to rounding; None if there are none, or none is found in a few steps.
 
     >>> combination_to_zero(np.array([[1.0, 0.0], [-1.0, 0.0]]))
     array([1., 1.])

@@ -1,4 +1,4 @@
-"""The rows of a margin program as the working set sees them: given as a matrix, or as pairs of embeddings."""
+"""The rows of a margin program for the working set, given as a matrix or as pairs of embeddings."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class WorkingRows(Rows, Protocol):
     name: str
 
     def choose(self, index: Indices, depth: Floats, count: int) -> Indices:
-        """At most ``count`` of the violated rows, by their depth."""
+        """At most ``count`` of the violated rows, the deepest first."""
         ...
 
 
 def _own(array: Floats) -> Floats:
-    """The array, read-only; a copy where its owner could change it: the result reads the rows again (`enclosure`)."""
+    """The array, read-only; a copy if its owner could change it: the result reads the rows again (`enclosure`)."""
     return array if array.flags.owndata and not array.flags.writeable else freeze(array.copy())
 
 
@@ -79,7 +79,7 @@ class PairRows(KeepsFrozen):
         return value
 
     def choose(self, index: Indices, depth: Floats, count: int) -> Indices:
-        """The deepest of each second token: pairs that share both of theirs with others depend on each other."""
+        """The deepest row for each second token: pairs that share both tokens with others are linearly dependent."""
         order = index[np.argsort(-depth)]
         first = np.unique(self.second[order], return_index=True)[1]
         first.sort()
@@ -90,7 +90,7 @@ class PairRows(KeepsFrozen):
 
 
 def largest(values: Floats, count: int) -> Indices:
-    """Where the ``count`` largest values are, in order of place."""
+    """The indices of the ``count`` largest values, in increasing order."""
     if count >= values.size:
         return np.arange(values.size)
     return np.sort(np.argpartition(values, -count)[-count:])

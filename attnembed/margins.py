@@ -1,4 +1,4 @@
-"""The max-margin direction, argmin ||p||^2 subject to D p >= 1, with a certificate whichever way it ends.
+"""The max-margin direction, argmin ||p||^2 subject to D p >= 1, with a certificate for either outcome.
 
 The dual of this least-distance program is one non-negative least-squares problem (C. L. Lawson and R. J. Hanson,
 *Solving Least Squares Problems*, 1974, chapter 23): u = argmin_{u >= 0} ||D^T u||^2 + (1 - sum u)^2 has residual
@@ -35,17 +35,17 @@ __all__ = ["MarginResult", "kkt_residual", "max_margin", "max_margin_pairs"]
 
 
 EPS = float(np.finfo(np.float64).eps)
-ROUNDING = 64 * EPS  # what is smaller than this, for rows and p of norm 1, cannot be told from 0
-CERTIFIED = 1e-12  # the KKT residual asked for, beside what rounding explains
-LOOSEST = 1e-6  # and the largest that counts as a certificate, whatever rounding explains
+ROUNDING = 64 * EPS  # smaller values, for rows and p of norm 1, count as 0
+CERTIFIED = 1e-12  # the required KKT residual, on top of rounding
+LOOSEST = 1e-6  # the largest residual that counts as a certificate, whatever the rounding
 MAX_ROUNDS = 200
-NEAR_FRACTION = 1e-9  # of weights that are small fractions but for rounding
-GROWTH = (2.5, 1.8)  # of ||p|| in round 2 and later, with which there may be no p at all; if not, some time is lost
+NEAR_FRACTION = 1e-9  # for weights that are small fractions up to rounding
+GROWTH = (2.5, 1.8)  # of ||p|| in round 2 and later, beyond which there may be no p; if there is, some time is lost
 PIVOTED = 160  # rows from which block pivoting is faster than nnls by more than its overhead
 WIDE = 160  # columns from which fewer rows are enough
 PIVOTED_IF_WIDE = 64
-PATIENCE = 5  # rounds without growth of ||p||, which rounding alone makes possible
-EXCHANGES = 50  # of rows, where nnls missed the support; a few are enough
+PATIENCE = 5  # rounds without growth of ||p||, possible only through rounding
+EXCHANGES = 50  # exchanges of rows where nnls missed the support; a few suffice
 NORM_RANGE = (1e-140, 1e140)  # rows whose squares neither underflow nor overflow, with room for the dual
 
 
@@ -55,9 +55,9 @@ class MarginResult(Result):
 
     ``p`` (d,) is argmin ||p||^2 subject to D p >= 1, ``direction`` = p / ||p||, ``margin`` = 1 / ||p|| =
     min_k d_k.direction, ``dual`` (m,) >= 0 with p = D^T dual and ||p||^2 = sum(dual), ``support`` the rows with a
-    positive dual. p is unique; the dual is not where the support is one of several. ``kkt_residual`` is what the
-    function of that name computes, ``rounds`` the number of working sets solved. In another ``norm`` than "l2" the
-    direction has norm 1 in that one, ``kkt_residual`` is the relative duality gap, and p = D^T dual does not hold.
+    positive dual. p is unique; the dual is not if several supports are possible. ``kkt_residual`` is the value of the
+    function of that name, ``rounds`` the number of working sets solved. For a ``norm`` other than "l2" the direction
+    has norm 1 in that norm, ``kkt_residual`` is the relative duality gap, and p = D^T dual does not hold.
     """
 
     p: Floats
@@ -70,13 +70,13 @@ class MarginResult(Result):
     norm: str = "l2"
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw p.d_k of every row in order of size, the support marked, on new axes where none are given."""
+        """Draw p.d_k of every row in order of size, with the support marked, on new axes if none are given."""
         from attnembed import plotting
 
         return plotting.plot_margins(self._rows.price(self.p), self.dual, ax=ax)
 
     def enclosure(self) -> tuple[float, float]:
-        """(low, high) with low <= margin <= high for the very rows that were given, every rounding error counted.
+        """(low, high) with low <= margin <= high for exactly the given rows, with every rounding error accounted for.
 
         Derived in docs/derivations/enclosures.md.
 
@@ -95,24 +95,24 @@ class MarginResult(Result):
 
 
 def max_margin(differences: ArrayLike, *, norm: Norm = "l2") -> MarginResult:
-    """The max-margin direction of the rows of ``differences``: argmin ||p|| subject to D p >= 1.
+    """Compute the max-margin direction of the rows of ``differences``: argmin ||p|| subject to D p >= 1.
 
     Parameters
     ----------
-    differences : (m, d) rows d_k = E_{s*} - E_s in any unit; they may repeat, depend on each other and differ in norm
-    norm : of p. "l2" belongs to gradient flow, "linf" to sign descent and "l1" to coordinate descent; in the last two
+    differences : (m, d) rows d_k = E_{s*} - E_s in any unit; they may repeat, be dependent and differ in norm
+    norm : of p: "l2" for gradient flow, "linf" for sign descent or "l1" for coordinate descent; in the last two
         p need not be unique, and ``dual`` has sum(dual) = ||p|| and dual norm ||D^T dual||_* = 1
 
     Returns
     -------
     MarginResult
-        ``success`` is False where double precision can certify neither a solution nor that there is none: where the
-        margin is positive, but below about 1e-7 of the norm of the rows.
+        ``success`` is False if double precision can certify neither a solution nor its absence, when the margin is
+        positive but below about 1e-7 of the norm of the rows.
 
     Raises
     ------
     NotSeparableError
-        if 0 is a convex combination of the rows, to rounding; its weights (m,) are the ``certificate``.
+        if 0 is a convex combination of the rows, up to rounding; its weights (m,) are the ``certificate``.
     InputError
         unless ``differences`` is a finite real matrix with at least one row and one column, and rows that are zero or
         of norm 1e-140 to 1e140.
@@ -128,7 +128,7 @@ def max_margin(differences: ArrayLike, *, norm: Norm = "l2") -> MarginResult:
 
 
 def max_margin_pairs(E: ArrayLike, pairs: ArrayLike) -> MarginResult:
-    """`max_margin` of the rows E[pairs[k, 0]] - E[pairs[k, 1]], which are never formed all: D p is read off E p.
+    """`max_margin` of the rows E[pairs[k, 0]] - E[pairs[k, 1]], which are never all formed: D p is read off E p.
 
     Parameters
     ----------
@@ -138,7 +138,7 @@ def max_margin_pairs(E: ArrayLike, pairs: ArrayLike) -> MarginResult:
     Raises
     ------
     NotSeparableError, InputError
-        as `max_margin` does; a pair of equal tokens is never separable.
+        as for `max_margin`; a pair of equal tokens is never separable.
 
     >>> max_margin_pairs(np.eye(3), [[0, 1], [0, 2]]).p.round(12)
     array([ 0.66666667, -0.33333333, -0.33333333])
@@ -147,9 +147,9 @@ def max_margin_pairs(E: ArrayLike, pairs: ArrayLike) -> MarginResult:
 
 
 def kkt_residual(differences: ArrayLike, p: ArrayLike, dual: ArrayLike) -> float:
-    """How far p (d,) and dual (m,) are from solving argmin ||p||^2 subject to D p >= 1: one number >= 0, from scratch.
+    """The distance of p (d,) and dual (m,) from solving argmin ||p||^2 subject to D p >= 1, as one number >= 0.
 
-    The largest of five, none of which depends on the unit of D (m, d):
+    The largest of five terms, none of which depends on the unit of D (m, d):
 
     - feasibility: max_k (1 - d_k.p)_+, for rows longer than s = sum |dual_k| ||d_k|| / sum |dual_k| times s / ||d_k||,
     - stationarity: ||p - D^T dual|| / ||p||,
@@ -157,13 +157,13 @@ def kkt_residual(differences: ArrayLike, p: ArrayLike, dual: ArrayLike) -> float
     - complementarity: sum_k |dual_k (d_k.p - 1)| / ||p||^2,
     - duality gap: | ||p||^2 - (2 sum dual - ||D^T dual||^2) | / ||p||^2.
 
-    It is 0 at the minimiser only, and inf if p or the dual is 0. Rounding leaves about 1e-16 s ||p||, that is 1e-16
-    over the margin in units of the rows' norm.
+    It is 0 only at the minimiser, and inf if p or the dual is 0. Rounding leaves about 1e-16 s ||p||, that is, 1e-16
+    over the margin in units of the norm of the rows.
 
     Raises
     ------
     InputError
-        if an argument is not finite and real, or the shapes do not fit.
+        if an argument is not finite and real, or the shapes do not match.
 
     Source: convex duality, docs/derivations/max-margin.md.
 
@@ -203,7 +203,7 @@ def _solve(rows: WorkingRows) -> MarginResult:
         raise InputError(rows.name, "must have at least one row and one column", got=f"{m} rows with {d} columns")
     _check_norms(rows)
     batch = min(max(d // 4, 64), 256)
-    # Before there is a solution, the rows that reach least along the mean of a sample are the ones to try.
+    # Before there is a solution, try the rows with the smallest component along the mean of a sample.
     sample = np.arange(0, m, 1 + m // (4 * d))
     p = rows.take(sample).mean(axis=0)
     values = rows.price(p)
@@ -237,7 +237,7 @@ def _solve(rows: WorkingRows) -> MarginResult:
         if suspect and rounds > 1 and p_norm > GROWTH[rounds > 2] * previous:
             suspect = False
             _raise_if_combined(rows, work, depth)
-        # Rows without weight go, but only once: nearly opposite rows would come and go for hundreds of rounds.
+        # Rows without weight are dropped, but only once: nearly opposite rows would come and go for hundreds of rounds.
         kept = (u > 0.0) | dropped[work]
         dropped[work[~kept]] = True
         work = np.union1d(work[kept], rows.choose(violated, depth[violated], batch))
@@ -248,7 +248,7 @@ def _solve(rows: WorkingRows) -> MarginResult:
 
 
 def _raise_if_combined(rows: WorkingRows, work: Indices, depth: Floats) -> None:
-    """NotSeparableError where 0 is a combination of the rows that a p of growing norm leaves furthest behind."""
+    """Raise NotSeparableError if 0 is a combination of the rows most violated while p grows."""
     work = np.union1d(work, largest(depth, 3 * rows.shape[1]))
     block = rows.take(work)
     norms = row_norms(block)
@@ -257,7 +257,7 @@ def _raise_if_combined(rows: WorkingRows, work: Indices, depth: Floats) -> None:
 
 
 def _solve_linear(rows: DenseRows, name: Norm) -> MarginResult:
-    """The program in another norm. Whether there is a solution at all does not depend on the norm."""
+    """The program in another norm. The existence of a solution does not depend on the norm."""
     euclidean = _solve(rows)  # raises unless the rows are separable
     D = rows.matrix
     x, w = solve_linear(D, name)
@@ -286,9 +286,9 @@ def _solve_linear(rows: DenseRows, name: Norm) -> MarginResult:
 
 
 def _least_distance(rows: Floats, target: Floats) -> tuple[Floats, Floats | None]:
-    """u >= 0 and the shortest q = rows^T u with rows q >= target; or u with rows^T u ~ 0 and None, if there is none.
+    """u >= 0 and the shortest q = rows^T u with rows q >= target; or u with rows^T u ~ 0, and None, if there is no q.
 
-    The rows have norm 1, so that ||rows^T u|| / sum(u) bounds their margin from above, whatever u is.
+    The rows have norm 1, so that ||rows^T u|| / sum(u) bounds their margin from above for any u.
     """
     k, d = rows.shape
     if k >= (PIVOTED_IF_WIDE if d >= WIDE else PIVOTED) and (found := shortest(rows, target)) is not None:
@@ -302,7 +302,7 @@ def _least_distance(rows: Floats, target: Floats) -> tuple[Floats, Floats | None
     if np.linalg.norm(q) <= ROUNDING * u.sum():
         return u, None
     u, q = u / residual**2, q / residual**2
-    # On nearly opposite rows nnls finds the support, but loses digits with the square of their condition.
+    # On nearly opposite rows nnls finds the support, but loses digits with the square of the condition number.
     support = np.flatnonzero(u)
     if np.abs(rows[support] @ q - target[support]).max() > 16 * EPS * np.linalg.norm(q):
         return _tight(rows, target, support) or (u, q)
@@ -310,7 +310,7 @@ def _least_distance(rows: Floats, target: Floats) -> tuple[Floats, Floats | None
 
 
 def _tight(rows: Floats, target: Floats, support: Indices) -> tuple[Floats, Floats] | None:
-    """u and q of the shortest q that is tight on the support, after exchanging rows that pull or fall short."""
+    """u and the shortest q that is tight on the support, after exchanging rows that pull or fall short."""
     for _ in range(EXCHANGES):
         if not 0 < support.size <= rows.shape[1]:
             break
@@ -318,7 +318,7 @@ def _tight(rows: Floats, target: Floats, support: Indices) -> tuple[Floats, Floa
         try:
             z = solve_triangular(triangle, target[support], trans="T")
             push = solve_triangular(triangle, z)
-        except ValueError:  # a singular triangle, or one so close that its solution overflows
+        except ValueError:  # a singular triangle, or nearly so, with an overflowing solution
             break
         if not push.min() > 0.0:
             support = support[push > 0.0]
@@ -335,7 +335,7 @@ def _tight(rows: Floats, target: Floats, support: Indices) -> tuple[Floats, Floa
 
 
 def _certified(rows: WorkingRows, p: Floats, values: Floats, dual: Floats, rounds: int, trouble: str) -> MarginResult:
-    """The result with its KKT residual; a success only if the residual is no more than rounding explains."""
+    """The result with its KKT residual; a success only if rounding explains the residual."""
     support = np.flatnonzero(dual)
     p_norm = float(np.linalg.norm(p))
     residual = _residual(values, rows.sizes, rows.take(support).T @ dual[support], p, dual)
@@ -358,12 +358,12 @@ def _certified(rows: WorkingRows, p: Floats, values: Floats, dual: Floats, round
         kkt_residual=residual,
         rounds=rounds,
     )
-    object.__setattr__(result, "_given", rows)  # for `enclosure`; no field, as it is no part of the answer
+    object.__setattr__(result, "_given", rows)  # for `enclosure`; not a field, because it is not part of the answer
     return result
 
 
 def _not_separable(rows: WorkingRows, work: Indices, weights: ArrayLike) -> NotSeparableError:
-    """The error with the weights spread over all rows, and how close to 0 their combination really is."""
+    """The error with the weights spread over all rows, and the actual distance of their combination from 0."""
     block = rows.take(work)
     w: Floats = np.asarray(weights, dtype=np.float64)
     w = w / w.sum()
@@ -377,20 +377,20 @@ def _not_separable(rows: WorkingRows, work: Indices, weights: ArrayLike) -> NotS
         f"no p has D p >= 1{rounded}: 0 is in the convex hull of {np.count_nonzero(w)} of the {w.size} rows, "
         f"||D^T w|| = {distance:.1e} where the rows have norm {size:.1e}"
     )
-    if simple is None:  # no p has a larger margin than ||D^T w||, which is known to the rounding of its terms
+    if simple is None:  # no p has a larger margin than ||D^T w||, which is known up to the rounding of its terms
         what += f", so that such a p would have norm {1 / (distance + EPS * size):.0e} or more"
     return NotSeparableError(f"{what}; the weights w are in `certificate`", freeze(certificate))
 
 
 def _simple_weights(block: Floats, weights: Floats) -> Floats | None:
-    """Weights in small fractions, as near as rounding lets them be, with which the rows cancel exactly; else None."""
+    """Small fractions within rounding of the weights, with which the rows cancel exactly; else None."""
     support = np.flatnonzero(weights)
     if support.size * block.shape[1] > 10_000:  # not worth the time
         return None
     exact = []
     for weight in weights[support].tolist():
         exact.append(Fraction(weight).limit_denominator(1000))
-        if abs(exact[-1] - weight) > NEAR_FRACTION:  # most weights are no small fractions, and the first one shows it
+        if abs(exact[-1] - weight) > NEAR_FRACTION:  # most weights are not small fractions, as the first one shows
             return None
     columns = block[support].T.tolist()
     if sum(exact) != 1 or any(sum(w * Fraction(x) for w, x in zip(exact, column)) for column in columns):

@@ -1,7 +1,7 @@
-"""Optimisers on dicts of named arrays and their checkpointable state; shared by both subjects, like their `schedules`.
+"""Optimisers on dicts of named arrays, with checkpointable state; shared by both subjects, as are the `schedules`.
 
-An optimiser is a frozen bag of options. Its state is plain data; parameters and state are updated in place, so the
-caller owns every array and a step allocates nothing of the parameters' size.
+An optimiser is a frozen collection of options. Its state is plain data; parameters and state are updated in place, so
+the caller owns every array and a step allocates nothing of the size of the parameters.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ __all__ = [
 # cache: the elementwise chain then reads main memory once, and the scratch is small however large the parameters are.
 _BLOCK = 32768
 
-# By item size, the smallest and the largest root whose square a float holds with all its digits, and with room to add.
+# By item size, the smallest and largest root whose square keeps all its digits, with room for addition.
 _SQUARED = {
     np.dtype(kind).itemsize: (
         math.sqrt(np.finfo(kind).tiny) / float(np.finfo(kind).eps),
@@ -54,10 +54,10 @@ _SQUARED = {
 
 @dataclass
 class OptimizerState:
-    """How many steps were taken, and per slot (``velocity``; ``mean``, ``square``) one array per parameter.
+    """The number of steps taken and, per slot (``velocity``; ``mean``, ``square``), one array per parameter.
 
-    Where a mean square leaves the range of the floats, ``square`` holds minus its root; ``wide`` names the parameters
-    that have such entries. It follows from the slots.
+    Where a mean square leaves the floating-point range, ``square`` holds minus its root; ``wide`` names the parameters
+    with such entries, and follows from the slots.
     """
 
     step: int
@@ -72,10 +72,10 @@ class OptimizerState:
 
 @dataclass(frozen=True, kw_only=True)
 class Optimizer(ABC):
-    """Base of the optimisers. ``step_size`` eta > 0 is multiplied per parameter name by ``multipliers`` (default 1).
+    """Base class of the optimisers. ``step_size`` eta > 0 is multiplied by ``multipliers`` per parameter (default 1).
 
-    ``weight_decay`` lambda >= 0, one number or one per name (default 0), is decoupled from the gradient: each step
-    first takes theta <- (1 - eta lambda) theta (Loshchilov, Hutter, arXiv 1711.05101).
+    ``weight_decay`` lambda >= 0, one number or one per parameter (default 0), is decoupled from the gradient: each step
+    begins with theta <- (1 - eta lambda) theta (Loshchilov, Hutter, arXiv 1711.05101).
     """
 
     step_size: float
@@ -95,10 +95,10 @@ class Optimizer(ABC):
     @property
     @abstractmethod
     def slots(self) -> tuple[str, ...]:
-        """Names of the arrays that the state holds per parameter."""
+        """Names of the arrays in the state for each parameter."""
 
     def init(self, params: Mapping[str, Floats]) -> OptimizerState:
-        """The state before the first step: zeros shaped like the parameters."""
+        """Create the state before the first step: zeros shaped like the parameters."""
         for name, array in check_mapping("params", params, "names to arrays").items():
             _check_parameter(name, array)
         return OptimizerState(0, {s: {k: np.zeros_like(a) for k, a in params.items()} for s in self.slots})
@@ -121,7 +121,7 @@ class Optimizer(ABC):
         Parameters
         ----------
         params : C-contiguous writable float arrays
-        grads : arrays of the same shapes, left unchanged; parameters without a gradient stay as they are
+        grads : arrays of the same shapes, left unchanged; parameters without a gradient do not change
         step_size : replaces the option for this step (a schedule's value); 0 is allowed
         """
         eta = self.step_size if step_size is None else check_positive("step_size", step_size, zero_ok=True)
@@ -130,7 +130,7 @@ class Optimizer(ABC):
         _check_state(state)
         unknown = [name for name in grads if name not in params or any(name not in state.slots[s] for s in self.slots)]
         if unknown:
-            raise InputError("grads", "must name parameters that the state was made for", got=unknown[0])
+            raise InputError("grads", "must name parameters of the state", got=unknown[0])
         for name, gradient in grads.items():
             _check_parameter(name, params[name])
             check_shape(f"grads[{name!r}]", gradient, params[name].shape, "the shape of its parameter")
@@ -144,10 +144,10 @@ class Optimizer(ABC):
                 self._step(rate, state, name, parameter, *rest)
 
     def rescale(self, state: OptimizerState, name: str, factor: float) -> None:
-        """Make the state follow theta <- factor * theta with the function unchanged: gradients divide by ``factor``.
+        """Adjust the state to theta <- factor * theta with the function unchanged: gradients are divided by ``factor``.
 
-        velocity / a, mean / a, square / a^2 (derived here). Adam's epsilon does not follow; it matters only where the
-        gradients are of its size.
+        velocity / a, mean / a, square / a^2 (derived here). Adam's epsilon is not adjusted; it matters only where the
+        gradients are as small.
         """
         if (
             isinstance(factor, bool)
@@ -171,7 +171,7 @@ class Optimizer(ABC):
     def _step(
         self, rate: float, state: OptimizerState, name: str, parameter: Floats, gradient: Floats, *slots: Floats
     ) -> None:
-        """Step number ``state.step`` >= 1 on one flat block of the parameter ``name``."""
+        """Take step number ``state.step`` >= 1 on one flat block of the parameter ``name``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,7 +221,7 @@ class Adam(Optimizer):
 
     Parameters
     ----------
-    step_size : eta > 0, about the size of the first steps of every entry
+    step_size : eta > 0, about the size of the first step of every entry
     beta1, beta2 : in [0, 1)
     epsilon : > 0
     multipliers, weight_decay : see `Optimizer`
@@ -254,9 +254,9 @@ class Adam(Optimizer):
         state: OptimizerState,
         step_size: float | None = None,
     ) -> None:
-        """As `Optimizer.update`; gradients of every size are followed, also those whose squares overflow."""
+        """As `Optimizer.update`; handles gradients of any size, even those whose squares overflow."""
         _check_state(state)
-        with np.errstate(over="call", call=state.note_overflow):  # a flag that the processor keeps anyway
+        with np.errstate(over="call", call=state.note_overflow):  # a flag that the processor sets anyway
             super().update(params, grads, state, step_size)
 
     def _step(
@@ -264,13 +264,13 @@ class Adam(Optimizer):
     ) -> None:
         mean, square = slots
         k = state.step
-        # Both corrections as two scalars: eta mean^ / (sqrt(square^) + eps) = rate' mean / (sqrt(square) + eps').
+        # Both corrections as scalars: eta mean^ / (sqrt(square^) + eps) = rate' mean / (sqrt(square) + eps').
         root = math.sqrt(1 - self.beta2**k)
         epsilon = self.epsilon * root
         scratch = (1 - self.beta1) * gradient
         mean *= self.beta1
         mean += scratch
-        # Squares too small for a float are lost in epsilon, unless that is as small as they are.
+        # Squares too small for a float are lost beside epsilon, unless it is equally small.
         wide = epsilon < _SQUARED[square.itemsize][0] or name in state.wide
         if not wide:
             state.overflowed = False
@@ -291,7 +291,7 @@ class Adam(Optimizer):
         parameter -= scratch
 
     def _wide_root(self, gradient: Floats, square: Floats) -> Floats:
-        """The step of ``square`` where squares may leave the range of the floats, and its root."""
+        """Update ``square`` where squares may leave the floating-point range; returns its root."""
         low, high = _SQUARED[square.itemsize]
         with np.errstate(all="ignore"):
             plain = square * self.beta2 + gradient * gradient * (1 - self.beta2)
@@ -302,7 +302,7 @@ class Adam(Optimizer):
 
 
 def _roots(square: Floats) -> Floats:
-    """The roots of mean squares, of which those out of range are held as minus their root."""
+    """The roots of mean squares, where squares out of range are stored as minus their root."""
     return np.where(square < 0, -square, np.sqrt(np.abs(square)))
 
 
@@ -341,12 +341,12 @@ def state_arrays(state: OptimizerState) -> dict[str, np.ndarray[Any, Any]]:
 
 
 def state_from_arrays(arrays: Mapping[str, np.ndarray[Any, Any]], like: OptimizerState) -> OptimizerState:
-    """Rebuild a state from `state_arrays`; ``like`` (from ``init``) says which names, shapes and dtypes are expected.
+    """Rebuild a state from `state_arrays`; ``like`` (from ``init``) gives the expected names, shapes and dtypes.
 
     Raises
     ------
     InputError
-        if an array is missing, or has another shape or dtype.
+        if an array is missing, or has the wrong shape or dtype.
     """
     check_mapping("arrays", arrays, "names to arrays")
     _check_state(like, "like")
@@ -366,7 +366,7 @@ def _check_state(state: Any, name: str = "state") -> None:
 
 
 def check_optimizer(name: str, value: Any) -> Optimizer:
-    """An optimiser, not its name or its class."""
+    """Check for an optimiser object, as opposed to its name or class."""
     if isinstance(value, Optimizer):
         return value
     if isinstance(value, type) and issubclass(value, Optimizer):
@@ -378,14 +378,14 @@ def check_optimizer(name: str, value: Any) -> Optimizer:
 
 
 def scheduled_step_size(optimizer: Optimizer, schedule: Schedule | None, k: int) -> float:
-    """The step size after ``k`` steps: the optimiser's, times what the schedule says."""
+    """The step size after ``k`` steps: that of the optimiser times the schedule."""
     if schedule is None:
         return optimizer.step_size
     value: Any = schedule(k)
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value[()]
     number = isinstance(value, (numbers.Real, np.bool_))
-    with np.errstate(over="ignore"):  # of a schedule in single precision
+    with np.errstate(over="ignore"):  # from a schedule in single precision
         step_size = float(optimizer.step_size * value) if number else math.nan
     if not 0 <= step_size < math.inf:
         got = f"{value} after {k} steps" if number else f"{type(value).__name__} {value!r:.40} after {k} steps"

@@ -1,7 +1,7 @@
-"""Figures: axes in, axes out; the only module that imports matplotlib.
+"""Figures, drawn on given axes, which are returned; the only module that imports matplotlib.
 
-Colours are the Okabe-Ito set and `cividis`, which stay apart for every common form of colour blindness; lines differ
-in dash as well as in colour. Sizes are chosen so that a figure stays legible at 600 pixels.
+Colours are the Okabe-Ito set and `cividis`, distinguishable under every common form of colour blindness; lines differ
+in dash as well as in colour. Sizes keep a figure legible at 600 pixels.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ _STYLE: Any = {
 
 
 def style() -> AbstractContextManager[None]:
-    """The package's look, for the time of a ``with`` block around drawing and saving."""
+    """The style of the package, for a ``with`` block around drawing and saving."""
     return mpl.rc_context(_STYLE)
 
 
@@ -74,23 +74,23 @@ def new_figure(rows: int = 1, columns: int = 1, *, panel: tuple[float, float] = 
 
 
 def add_remark(figure: Figure, text: str) -> Figure:
-    """A line above the whole figure that says what it must not be taken for."""
+    """Add a line above the whole figure with a caveat."""
     title = figure.get_suptitle()
     figure.suptitle(f"{text}\n{title}" if title else text, fontsize=11, color=COLOURS[1])
     return figure
 
 
 def plot_line(ax: Axes, x: ArrayLike, y: ArrayLike, label: str = "", *, index: int = 0, **options: Any) -> Axes:
-    """A line in the ``index``-th colour and dash."""
+    """Draw a line in the ``index``-th colour and dash."""
     style: dict[str, Any] = {"color": COLOURS[index % len(COLOURS)], "linestyle": DASHES[index % len(DASHES)]}
     ax.plot(x, y, label=label or None, **{**style, **options})
     return ax
 
 
 def plot_heatmap(ax: Axes, x: ArrayLike, y: ArrayLike, values: ArrayLike, *, label: str) -> Axes:
-    """Values (len(y), len(x)) as equal tiles, grey where NaN, with a colour bar; up to six x and y are written.
+    """Draw values (len(y), len(x)) as equal tiles, grey where NaN, with a colour bar; up to six x and y are labelled.
 
-    The tiles do not show distances: x and y may be spaced in any way.
+    Tiles do not show distances: x and y may have any spacing.
     """
     colours = mpl.colormaps["cividis"].with_extremes(bad="#BBBBBB")
     tiles = ax.pcolormesh(np.asarray(values, dtype=float), cmap=colours, edgecolors="white", linewidth=0.4)
@@ -107,7 +107,7 @@ _CLOCKS = {"log_time": r"$\log t$", "time": r"$t$", "arclength": r"length of the
 
 
 def plot_path(clocked: ArrayLike, path: ArrayLike, *, clock: str, ax: Axes | None = None) -> Axes:
-    """The coordinates of p (k, d) against the clock (k,); on new axes where none are given."""
+    """Draw the coordinates of p (k, d) against the clock (k,), on new axes if none are given."""
     axes: Axes = new_figure()[1][0, 0] if ax is None else ax
     x, y = np.asarray(clocked, dtype=float), np.asarray(path, dtype=float)
     shown = np.isfinite(x)  # log t begins at -inf
@@ -123,12 +123,12 @@ def plot_path(clocked: ArrayLike, path: ArrayLike, *, clock: str, ax: Axes | Non
 def plot_flow(
     clocked: ArrayLike, loss_gap: ArrayLike, missing: ArrayLike, *, clock: str, ax: Axes | None = None
 ) -> Axes:
-    """L - L* and 1 - attention on the top tokens against the clock, all (k,); on new axes where none are given."""
+    """Draw L - L* and 1 - attention on the top tokens against the clock, all (k,), on new axes if none are given."""
     axes: Axes = new_figure()[1][0, 0] if ax is None else ax
     x = np.asarray(clocked, dtype=float)
     for index, (values, label) in enumerate(((loss_gap, r"$L - L^*$"), (missing, r"$1 - \min_i a_{is_i^*}$"))):
         y = np.asarray(values, dtype=float)
-        shown = np.isfinite(x) & (y > 0)  # what is zero to rounding has no place on this axis
+        shown = np.isfinite(x) & (y > 0)  # zeros up to rounding cannot be shown on a log axis
         plot_line(axes, x[shown], y[shown], label, index=index)
     axes.set_yscale("log")
     axes.set_xlabel(_CLOCKS[clock])
@@ -137,7 +137,7 @@ def plot_flow(
 
 
 def plot_history(history: Any, *, ax: Axes | None = None) -> Axes:
-    """The loss over the epochs, and on a second axis on the right the validation score, where there is one."""
+    """Draw the loss over the epochs and, on a second axis on the right, the validation score if there is one."""
     axes: Axes = new_figure()[1][0, 0] if ax is None else ax
     plot_line(axes, history["epoch"], history["loss"], "training loss")
     axes.set(xlabel="epoch", ylabel="loss")
@@ -154,7 +154,7 @@ def plot_history(history: Any, *, ax: Axes | None = None) -> Axes:
 
 
 def plot_margins(products: ArrayLike, dual: ArrayLike, *, ax: Axes | None = None) -> Axes:
-    """p.d_k of every row, in order of size, and the rows that hold the margin: those with a multiplier above 0."""
+    """Draw p.d_k of every row, in order of size, and mark the support, the rows with a multiplier above 0."""
     axes: Axes = new_figure()[1][0, 0] if ax is None else ax
     values, held = np.asarray(products, dtype=float), np.asarray(dual, dtype=float) > 0
     order = np.argsort(values, kind="stable")
@@ -162,13 +162,13 @@ def plot_margins(products: ArrayLike, dual: ArrayLike, *, ax: Axes | None = None
     for chosen, label, marker, index in ((~held[order], "other rows", "o", 0), (held[order], "support", "D", 1)):
         axes.plot(places[chosen], values[order][chosen], marker, color=COLOURS[index], markersize=5, label=label)
     axes.axhline(1.0, color=MUTED, linewidth=1, linestyle="--")
-    axes.set(xlabel="row, by its product with $p$", ylabel=r"$p \cdot d_k$ (the margin is at 1)")
+    axes.set(xlabel="row, sorted by its product with $p$", ylabel=r"$p \cdot d_k$ (the margin is at 1)")
     axes.legend()
     return axes
 
 
 def plot_bounds(error: ArrayLike, bound: ArrayLike, *, ax: Axes | None = None) -> Axes:
-    """Errors against their bounds, one point each, with the line that none may cross; those that are 0 are left out."""
+    """Draw errors against their bounds, with the line that no point may cross; zeros are left out."""
     axes: Axes = new_figure()[1][0, 0] if ax is None else ax
     x, y = np.asarray(bound, dtype=float), np.asarray(error, dtype=float)
     shown = (x > 0) & (y > 0)
@@ -184,7 +184,7 @@ def plot_bounds(error: ArrayLike, bound: ArrayLike, *, ax: Axes | None = None) -
 
 
 def plot_radii(radii: ArrayLike, loss_gap: ArrayLike, offset: ArrayLike, *, ax: Axes | None = None) -> Axes:
-    """L - L* of the minimisers in balls, and how long their part across the limit is, against the radius."""
+    """Draw L - L* of the minimisers in balls, and the norm of their offset, against the radius."""
     axes: Axes = new_figure()[1][0, 0] if ax is None else ax
     plot_line(axes, radii, loss_gap, "$L - L^*$", marker="o")
     across = np.linalg.norm(np.asarray(offset, dtype=float), axis=1)
@@ -195,7 +195,7 @@ def plot_radii(radii: ArrayLike, loss_gap: ArrayLike, offset: ArrayLike, *, ax: 
 
 
 def plot_marginals(node: ArrayLike, *, ax: Axes | None = None) -> Axes:
-    """P(y_i = k) as tiles, positions (L,) across and labels (K,) upwards."""
+    """Draw P(y_i = k) as tiles, positions (L,) across and labels (K,) upwards."""
     axes: Axes = new_figure()[1][0, 0] if ax is None else ax
     values = np.asarray(node, dtype=float)
     plot_heatmap(axes, np.arange(values.shape[0]), np.arange(values.shape[1]), values.T, label=r"$P(y_i = k)$")
@@ -204,7 +204,7 @@ def plot_marginals(node: ArrayLike, *, ax: Axes | None = None) -> Axes:
 
 
 def plot_alignment(ax: Axes, signed_frequency: ArrayLike, token_values: ArrayLike, slope: float) -> Axes:
-    """E^1_s.v against alpha_s, with the predicted line of the given slope through the origin."""
+    """Draw E^1_s.v against alpha_s, with the predicted line of the given slope through the origin."""
     alpha = np.asarray(signed_frequency)
     ends = np.array([alpha.min(), alpha.max()]) * 1.1
     ax.plot(ends, slope * ends, color=COLOURS[1], label=r"predicted: $(\eta/2)\,\|v\|^2\,\alpha_s$", zorder=1)
@@ -227,10 +227,10 @@ def plot_tokens(
     words: Sequence[str] = (),
     labelled: Sequence[int] = (),
 ) -> Axes:
-    """One point per token against its posterior difference, coloured by log10 frequency.
+    """Draw one point per token against its posterior difference, coloured by log10 frequency.
 
-    ``curve`` holds polynomial coefficients, highest first, of a fit to draw; ``labelled`` the indices of the tokens
-    whose word is written beside the point.
+    ``curve`` holds the polynomial coefficients, highest first, of a fit to draw; ``labelled`` the indices of the tokens
+    whose words are written beside their points.
     """
     x, y = np.asarray(posterior_difference), np.asarray(values)
     order = np.argsort(frequency)
@@ -264,7 +264,7 @@ def plot_tokens(
 
 
 def plot_attention_text(ax: Axes, words: Sequence[str], attention: ArrayLike, *, title: str, columns: int = 92) -> Axes:
-    """Words in lines, each on a background that darkens with its attention; the strongest three are in bold."""
+    """Draw words in lines, each on a background that darkens with its attention; the strongest three are in bold."""
     weights = np.asarray(attention, dtype=float)
     shade = weights / weights.max()
     strongest = set(np.argsort(-weights)[:3].tolist())
@@ -293,9 +293,9 @@ def plot_attention_text(ax: Axes, words: Sequence[str], attention: ArrayLike, *,
 def plot_arms(
     ax: Axes, groups: Sequence[str], arms: Sequence[str], means: ArrayLike, errors: ArrayLike, *, ylabel: str
 ) -> Axes:
-    """One point with its standard error per arm in every group; means and errors are (arms, groups), NaN if unknown."""
+    """Draw one point with its standard error per arm in every group; both are (arms, groups), NaN if unknown."""
     centres, values, spread = np.arange(len(groups)), np.asarray(means), np.asarray(errors)
-    known = bool(np.isfinite(spread).all())  # a single run has no standard error, and no bar
+    known = bool(np.isfinite(spread).all())  # a single run has no standard error and no bar
     for index, arm in enumerate(arms):
         x = centres + 0.7 * ((index + 0.5) / len(arms) - 0.5)
         ax.errorbar(
@@ -311,7 +311,7 @@ def plot_arms(
 def plot_word(
     ax: Axes, images: NDArray[Any], labels: Sequence[int], predictions: Sequence[tuple[str, Sequence[int]]]
 ) -> Axes:
-    """Letter images (L, H, W) side by side, the true letters below, then each prediction, its errors in bold colour."""
+    """Draw letter images (L, H, W) side by side, with the true letters below, then each prediction, errors in bold."""
     length, height, width = images.shape
     strip = np.concatenate([np.pad(image, ((0, 0), (1, 1))) for image in images], axis=1)
     ax.imshow(strip, cmap="gray_r", interpolation="nearest")
@@ -332,7 +332,7 @@ def plot_word(
 
 
 def plot_tags(ax: Axes, words: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) -> Axes:
-    """Words in columns with one row of tags each for the truth (first) and the predictions, errors in bold colour."""
+    """Draw words in columns, with one row of tags each for the truth (first) and the predictions, errors in bold."""
     ax.set_axis_off()
     truth = rows[0][1]
     for column, word in enumerate(words):
@@ -351,7 +351,7 @@ def plot_tags(ax: Axes, words: Sequence[str], rows: Sequence[tuple[str, Sequence
 
 
 def plot_image(ax: Axes, picture: ArrayLike) -> Axes:
-    """A mask (H, W), or an image (H, W, 3) on the range of its own values, without ticks."""
+    """Draw a mask (H, W), or an image (H, W, 3) scaled to its own range, without ticks."""
     array = np.asarray(picture, dtype=float)
     ax.imshow((array - array.min()) / (np.ptp(array) or 1), cmap="gray", interpolation="nearest")
     ax.set_xticks([])

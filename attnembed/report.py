@@ -1,7 +1,7 @@
-"""One self-contained HTML page of evidence: every claim as measured, every experiment with its figures.
+"""A self-contained HTML page of evidence: every claim as measured, every experiment with its figures.
 
 The page needs no network and no script: figures are embedded, colours follow the reader's light or dark setting, and
-it can be read on a phone, printed, or listened to. `_report_page` writes it.
+it works on phones, in print and with screen readers. `_report_page` writes it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = ["ExperimentRun", "WrittenReport", "write_report"]
 
 @dataclass(frozen=True)
 class WrittenReport:
-    """The page at ``path``, and what it tells."""
+    """The page at ``path``, and its contents."""
 
     path: Path
     report: Report
@@ -38,7 +38,7 @@ class WrittenReport:
 
     @property
     def passed(self) -> bool:
-        """Whether every claim holds and no experiment failed; one without its data did not fail."""
+        """Whether every claim holds and no experiment failed; an experiment without data has not failed."""
         return self.report.passed and all(run.state != "failed" for run in self.experiments)
 
     def __str__(self) -> str:
@@ -58,16 +58,16 @@ def write_report(
     workers: int = 1,
     callback: Callable[[str, int, int], object] | None = None,
 ) -> WrittenReport:
-    """Measure every claim, run every experiment, and write OUT/report.html, with the experiments' own files beside it.
+    """Measure every claim, run every experiment, and write OUT/report.html beside the files of the experiments.
 
     Parameters
     ----------
-    data : folder or file for the experiments on real data (default: that named by ATTNEMBED_DATA); those whose files
-        are not in it are left out, and an experiment that fails, on damaged files too, is named with its error: the
-        page is written anyway
-    quick : smaller versions of the experiments; those that would take an hour are always run so
+    data : folder or file for the experiments on real data (default: that named by ATTNEMBED_DATA); experiments whose
+        files are missing are left out, and one that fails, for example on damaged files, is listed with its error:
+        the page is written anyway
+    quick : smaller versions of the experiments; those that would take an hour are always small
     rng : the seed of everything
-    claims_file : a Python file with claims of your own, which are measured after those of the package
+    claims_file : a Python file with your own claims, which are measured after those of the package
     instances, workers : as in `verify`
     callback : ``callback(part, done, total)`` before each part: "claims", then the experiments by name
 
@@ -113,7 +113,7 @@ def _run(entry: Experiment, data: Path | None, **options: Any) -> ExperimentRun:
         return ExperimentRun(entry.name, entry.summary, "not run", absent)
     try:
         written = reproduce(entry.name, data=data, **options)
-    except Exception as error:  # whatever it is, the rest of the page is still worth writing
+    except Exception as error:  # the rest of the page is still worth writing
         state = "not run" if isinstance(error, DataNotGivenError) else "failed"
         text = " ".join(str(error).split()) or type(error).__name__
         return ExperimentRun(entry.name, entry.summary, state, text)

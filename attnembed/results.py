@@ -1,4 +1,4 @@
-"""Frozen results: every solver returns one, with a status and a message that says what happened and what to try."""
+"""Frozen results of solvers, with a status and a message that says what happened and what to try."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ R = TypeVar("R", bound="Result")
 
 
 class Status(enum.Enum):
-    """How a computation ended. Only the first three count as success.
+    """The end of a computation. Only the first three count as success.
 
     >>> Status.CONVERGED.ok, Status("interrupted").ok
     (True, False)
@@ -37,15 +37,15 @@ class Status(enum.Enum):
 
     @property
     def ok(self) -> bool:
-        """Whether the result may be used as asked for."""
+        """Whether the computation succeeded."""
         return self in (Status.CONVERGED, Status.REACHED_END, Status.STOPPED)
 
 
 class Shown:
-    """Mixin of what a notebook shows as a table: the rows of `_shown` and the curves of `_curves`."""
+    """Mixin for objects shown as a table in notebooks, with the rows of `_shown` and the curves of `_curves`."""
 
     def _shown(self) -> list[tuple[str, Any]]:
-        fields = dataclasses.fields(self)  # type: ignore[arg-type]  # or the class gives rows of its own
+        fields = dataclasses.fields(self)  # type: ignore[arg-type]  # or the class defines its own rows
         return [(field.name, getattr(self, field.name)) for field in fields if not field.name.startswith("_")]
 
     def _curves(self) -> list[Curve]:
@@ -58,7 +58,7 @@ class Shown:
 
 
 class Record(KeepsFrozen, Shown):
-    """Base of the frozen objects that hold arrays: one line as repr, and copies that are frozen, too."""
+    """Base class of frozen objects that hold arrays, with a one-line repr and frozen copies."""
 
     def __repr__(self) -> str:
         return describe(self)
@@ -66,7 +66,7 @@ class Record(KeepsFrozen, Shown):
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Result(Record):
-    """Base of the solver results: ``status``, ``message``, ``success``, a short repr and ``to_dict``.
+    """Base class of solver results: ``status``, ``message``, ``success``, a short repr and ``to_dict``.
 
     >>> Result(status=Status.CONVERGED, message="gap 1e-16").success
     True
@@ -77,7 +77,7 @@ class Result(Record):
 
     @property
     def success(self) -> bool:
-        """True when the status is a success."""
+        """Whether the status is a success."""
         return self.status.ok
 
     def to_dict(self) -> dict[str, Any]:
@@ -87,18 +87,18 @@ class Result(Record):
         return out
 
 
-_WIDTH, _TEXT, _PART = 180, 110, 40  # of a repr without the name, and in it of one text and of anything else
+_WIDTH, _TEXT, _PART = 180, 110, 40  # characters of a repr without the name, of one text in it, and of anything else
 
 
 def uninterrupted(result: R) -> R:
-    """The result; KeyboardInterrupt where Ctrl-C cut it short, for callers that need all of it."""
+    """The result; KeyboardInterrupt if Ctrl-C cut it short, for callers that need all of it."""
     if result.status is Status.INTERRUPTED:
         raise KeyboardInterrupt
     return result
 
 
 def describe(obj: Any) -> str:
-    """A dataclass in one line of at most 180 characters and its name: arrays by their shape, texts by their beginning.
+    """A dataclass in one line of at most 180 characters plus its name: arrays by shape, texts by their beginning.
 
     >>> describe(Result(status=Status.CONVERGED, message="gap 1e-16"))
     "Result(status=converged, message='gap 1e-16')"

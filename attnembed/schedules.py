@@ -1,4 +1,4 @@
-"""Schedules: multipliers of the step size by the number of steps taken; `optim` has them, too."""
+"""Schedules: multipliers of the step size as functions of the number of steps taken; also available in `optim`."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Cosine(Constant):
 
 @dataclass(frozen=True)
 class StepDecay(Constant):
-    """Times ``factor`` after every ``every`` steps.
+    """Multiplication by ``factor`` after every ``every`` steps.
 
     >>> [StepDecay(2, 0.5)(k) for k in range(5)]
     [1.0, 1.0, 0.5, 0.5, 0.25]

@@ -1,4 +1,4 @@
-"""A function over a grid of parameters, in parallel, with seeds that belong to the cells and a store of results."""
+"""Evaluation of a function over a grid of parameters, in parallel, with a seed per cell and a store of results."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ from attnembed.threads import get_threads
 
 __all__ = ["CellResult", "SweepResult", "sweep"]
 
-_WINDOW = 1.0  # seconds of which a power cut may take the cells
+_WINDOW = 1.0  # seconds of cells that a power cut may lose
 
 
 @dataclass(frozen=True, eq=False)
 class CellResult:
-    """One cell: ``value`` is what the function returned, or None with ``error`` and ``traceback`` where it failed.
+    """One cell: ``value`` is the return value of the function, or None with ``error`` and ``traceback`` if it failed.
 
     ``function(**cell, rng=np.random.default_rng(seed))`` repeats it.
     """
@@ -63,14 +63,14 @@ class CellResult:
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class SweepResult(Result):
-    """The cells that are done, in the order of the grid; ``success`` if that is all of them and none failed.
+    """The finished cells, in the order of the grid; ``success`` if all are finished and none failed.
 
     Attributes
     ----------
     cells : the parameters of each cell
-    values : what the function returned, None where it failed
+    values : return value of the function, None where it failed
     seeds : the seed of each cell
-    seconds : how long each cell took
+    seconds : duration of each cell
     errors : the cells that failed, each a `CellResult` with ``error`` (one line) and ``traceback``
     """
 
@@ -81,9 +81,9 @@ class SweepResult(Result):
     errors: tuple[CellResult, ...]
 
     def table(self) -> dict[str, list[Any]]:
-        """One list per parameter, and one per key of the values, or ``value`` where they are not dicts.
+        """One list per parameter, and one per key of the values, or ``value`` if they are not dicts.
 
-        All lists are as long as ``cells``, with None where there is nothing. A key of the values that is also a
+        All lists have the length of ``cells``, with None for missing entries. A key of the values that is also a
         parameter becomes ``value.KEY``.
         """
         parameters = list(dict.fromkeys(itertools.chain.from_iterable(self.cells)))
@@ -116,50 +116,50 @@ def sweep(
     Parameters
     ----------
     function : returns None, a number, text, or a list or dict of such; NumPy scalars and arrays of up to 10,000 entries
-        are converted. Anything else that it returns or raises is recorded as the error of that cell
-    grid : name -> values, of which the product is taken, the last name varying fastest; or cells, each a mapping, which
-        may come from a generator. Cells reach the function as plain Python values; none may come twice
+        are converted. Any other return value, and any exception, is recorded as the error of that cell
+    grid : name -> values, of which the product is taken, with the last name varying fastest; or cells, each a mapping,
+        possibly from a generator. Cells reach the function as plain Python values; none may be repeated
     executor : any `concurrent.futures.Executor`; it is not shut down. By default new processes are started, with one
-        BLAS thread each (unless the environment says otherwise) and ended with the sweep: ``function`` must then be
-        defined at the top of a module, and a script needs ``if __name__ == "__main__":``
+        BLAS thread each (unless the environment says otherwise), and ended with the sweep: ``function`` must then be
+        defined at the top level of a module, and a script needs ``if __name__ == "__main__":``
     workers : number of those processes; by default `attnembed.threads.get_threads`
-    store : file to keep the results in, see below
-    key : text that stands for what the function computes, in place of its content; give another after every change
-    retry_failed : whether cells that the store holds as failed are tried again
-    max_pending : cells handed to the executor at a time, >= 1; the rest of the grid is not yet made
+    store : file that keeps the results, see below
+    key : text that identifies the function instead of its content; change it after every change of the function
+    retry_failed : whether to retry cells stored as failed
+    max_pending : number of cells submitted to the executor at a time, >= 1; the rest of the grid is generated later
     callback : called in this process with each new `CellResult`, once it is stored; ends the sweep by returning True
-    rng : an int, or a Generator, of which one number is drawn
+    rng : an int, or a Generator, from which one number is drawn
 
-    A cell's seed is the first 63 bits of the SHA-256 of ``[rng, cell]``, written as JSON with sorted names. It depends
-    on nothing else: neither more values nor another order or executor change what a cell gives. 1 and 1.0 are different
-    values.
+    The seed of a cell is the first 63 bits of the SHA-256 of ``[rng, cell]``, written as JSON with sorted names. It
+    depends on nothing else: more values, another order or another executor do not change the result of a cell. 1 and
+    1.0 are different values.
 
     The store holds JSON lines in ASCII. The first, ``{"attnembed_sweep": 2, "function": NAME, "key": KEY, "rng":
-    INT}``, says what the file belongs to. Every other line is a finished cell: ``cell``, ``seed``, either ``value`` or
-    ``error`` and ``traceback``, ``seconds``, ``versions`` and ``digest``, which tells a damaged line. A line is
-    appended in one write before the cell counts as done, and is on the disk a second later at most (with a
-    ``callback``, before that is called): a killed process loses nothing that it has written, a power cut takes the
-    cells of the last second. Run again with the same store, function and rng, a sweep takes over what is there (without
-    rng, the rng, too) and computes what is missing; of several lines about a cell the last one counts. A last line that
-    a crash has torn is removed, its cell is computed again.
-    The store of another function or rng, or one in use, is refused. Versions are noted, not compared.
+    INT}``, identifies the sweep. Every other line is a finished cell: ``cell``, ``seed``, either ``value`` or
+    ``error`` and ``traceback``, ``seconds``, ``versions`` and ``digest``, which reveals a damaged line. A line is
+    appended in one write before the cell counts as done, and is on disk within a second (with a ``callback``, before
+    that is called): a killed process loses nothing that it has written, a power cut the cells of the last second. Run
+    again with the same store, function and rng, a sweep reuses the stored cells (without rng, the stored rng, too) and
+    computes the missing ones; of several lines about a cell the last one counts. A last line torn by a crash is removed
+    and its cell computed again. The store of another function or rng, or one in use, is rejected. Versions are
+    recorded, not compared.
 
     Functions are the same if they have the same content: instructions, defaults, variables of an enclosing function,
-    the arguments of a partial one, the state of an object, and the functions and values that they use of their own and
-    other modules, down to what is installed (and what is imported inside a function), which counts by name. ``KEY`` is
-    a digest of that. Instructions differ between versions of Python. To go on after a change that does not touch the
-    cells that are there, pass the store's own key.
+    the arguments of a partial one, the state of an object, and the functions and values that they use from their own
+    and other modules; installed packages, and imports inside a function, count by name. ``KEY`` is a digest of this
+    content. Instructions differ between versions of Python. To continue after a change that does not affect the stored
+    cells, pass the key of the store.
 
-    A cell that fails does not stop the others. Ctrl-C returns at once with `Status.INTERRUPTED`, and the death of a
-    worker with `Status.FAILED`; in both cases the cells that are done are in the result and in the store, and those
-    that were running are lost. Cells that a generator has not made yet are not in the result, even if stored.
+    A failed cell does not stop the others. Ctrl-C returns at once with `Status.INTERRUPTED`, and the death of a worker
+    with `Status.FAILED`; in both cases the finished cells are in the result and in the store, and the running ones are
+    lost. Cells that a generator has not yet produced are not in the result, even if stored.
 
     Raises
     ------
     InputError
-        for a grid, executor or option that cannot be used, and for a function that a store cannot recognise.
+        for a grid, executor or option that cannot be used, and for a function that cannot be identified for a store.
     DataFileError
-        for a store that belongs to another sweep, is in use, damaged or cannot be written.
+        for a store that belongs to another sweep, is in use or damaged, or cannot be written.
 
     >>> from concurrent.futures import ThreadPoolExecutor
     >>> def mean(n, scale, rng):
@@ -203,7 +203,7 @@ def sweep(
             for batch in batches:
                 lines = [(task, _received(executor, task, result, error)) for task, result, error in batch]
                 results = [_result(task, json.loads(line)) for task, line in lines]
-                with interrupts_deferred() if log is not None else nullcontext():  # what is stored is in the result
+                with interrupts_deferred() if log is not None else nullcontext():  # every stored cell is in the result
                     if log is not None:
                         _write(log, lines, at_once=callback is not None)
                     done.update({task.index: result for (task, _), result in zip(lines, results)})
@@ -218,7 +218,7 @@ def sweep(
         end = Status.STOPPED, "stopped by the callback"
     except WorkersGoneError as error:
         end = Status.FAILED, _gone(error)
-    if known and total is not None:  # the store may hold cells further on; a generator of cells is left alone
+    if known and total is not None:  # the store may hold later cells; a generator of cells is not advanced
         done.update({task.index: _result(task, known[task.text]) for task in todo if task.text in known})
     return _summary(end, [done[index] for index in sorted(done)], kept=store is not None)
 
@@ -237,7 +237,7 @@ def _check_arguments(function: Any, executor: Any, workers: Any, callback: Any) 
 
 
 class _StoppedError(Exception):
-    """The callback has seen enough: what still runs is not waited for."""
+    """The callback has stopped the sweep, which does not wait for running cells."""
 
 
 def _result(task: Task, record: Mapping[str, Any]) -> CellResult:
@@ -284,18 +284,18 @@ def _missing(
     done: dict[int, CellResult],
     progress: Progress,
 ) -> Iterator[tuple[Task, tuple[Function, str, int]]]:
-    """The cells to compute; those of the store are passed to ``done`` on the way."""
+    """The cells to compute; stored ones are passed to ``done``."""
     for task in todo:
         if task.text not in known:
             yield task, (function, task.text, task.seed)
         else:
             done[task.index] = _result(task, known.pop(task.text))
             if progress.total is not None:
-                progress.total -= 1  # the time left is that of the cells still to be computed
+                progress.total -= 1  # the time left counts only cells still to be computed
 
 
 def _write(log: LineStore, lines: Sequence[tuple[Task, str]], *, at_once: bool) -> None:
-    """Append the lines of cells to the store, on the disk at once or a moment later."""
+    """Append the lines of cells to the store, synced at once or a moment later."""
     for _, line in lines:
         log.append(line)
     if at_once:
@@ -305,12 +305,12 @@ def _write(log: LineStore, lines: Sequence[tuple[Task, str]], *, at_once: bool) 
 
 
 def _received(executor: Executor, task: Task, result: Any, error: BaseException | None) -> str:
-    """The line of a cell that the executor handed back."""
-    if error is not None:  # what the executor could not send there or back
+    """The line of a cell returned by the executor."""
+    if error is not None:  # something that the executor could not send
         return line_of(task.text, task.seed, time.perf_counter(), error)
     if not isinstance(result, str):
         got = f"{type(result).__name__} values from {type(executor).__module__}.{type(executor).__qualname__}"
-        raise InputTypeError("executor", "must hand back what the function returns", got=got)
+        raise InputTypeError("executor", "must return the function's result", got=got)
     return result
 
 

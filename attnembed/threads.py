@@ -1,8 +1,8 @@
-"""How many threads the large products use.
+"""The number of threads used by large products.
 
-The products are split between Python threads: NumPy's and SciPy's compiled loops release the interpreter lock. The
-number is, in this order, what `set_threads` was given, the environment variable ``ATTNEMBED_THREADS``, the cores that
-the process may use. Problems too small to gain from it use one thread in any case. See docs/performance.md.
+The products are split between Python threads: the compiled loops of NumPy and SciPy release the interpreter lock. The
+number is, in this order, the argument of `set_threads`, the environment variable ``ATTNEMBED_THREADS``, or the number
+of cores available to the process. Small problems use one thread in any case. See docs/performance.md.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _chosen: int | None = None
 def set_threads(n: int | None) -> None:
     """Use at most n >= 1 threads from now on; None returns to ``ATTNEMBED_THREADS`` or the number of cores.
 
-    This counts the threads of attnembed's own products. BLAS, which serves small dense products and factorisations,
-    keeps its own setting (for example ``OPENBLAS_NUM_THREADS``, read when NumPy is imported).
+    This counts the threads of attnembed's own products. BLAS, used for small dense products and factorisations, keeps
+    its own setting (for example ``OPENBLAS_NUM_THREADS``, read when NumPy is imported).
 
     >>> set_threads(1)
     >>> get_threads()
@@ -40,7 +40,7 @@ def set_threads(n: int | None) -> None:
 
 
 def get_threads() -> int:
-    """The largest number of threads that a product may use, >= 1."""
+    """The largest number of threads for a product, >= 1."""
     if _chosen is not None:
         return _chosen
     text = os.environ.get(_VARIABLE, "").strip()
@@ -52,7 +52,7 @@ def get_threads() -> int:
 
 
 def share(task: Callable[[slice], T], parts: Sequence[slice]) -> list[T]:
-    """The task's results over the parts, each part on its own thread, the first one on the caller's.
+    """The results of the task on the parts, each on its own thread, the first on the caller's.
 
     Tasks never wait for each other, so callers on several threads can share the pool.
     """
@@ -72,5 +72,5 @@ def _pool(size: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(size, thread_name_prefix="attnembed")
 
 
-if hasattr(os, "register_at_fork"):  # a forked child inherits the pool's object but none of its threads
+if hasattr(os, "register_at_fork"):  # a forked child inherits the pool but none of its threads
     os.register_at_fork(after_in_child=_pool.cache_clear)

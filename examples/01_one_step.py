@@ -16,7 +16,7 @@ import attnembed as ae
 from attnembed.plotting import new_figure, plot_alignment, style
 
 
-# %% Sequences of 12 tokens out of 40; the tilt says how far a token leans to one class or the other
+# %% Sequences of 12 tokens out of 40; the tilt of a token is its preference for one class or the other
 def make_data(n_samples: int, rng: np.random.Generator) -> ae.TokenDataset:
     tilt = rng.standard_normal(40)
     probs = np.exp([tilt, -tilt])
@@ -26,7 +26,7 @@ def make_data(n_samples: int, rng: np.random.Generator) -> ae.TokenDataset:
     )
 
 
-# %% The picture: one point per token, and the predicted line
+# %% The figure: one point per token, and the predicted line
 def draw(alpha: np.ndarray, token_values: np.ndarray, slope: float) -> Figure:
     figure, axes = new_figure()
     plot_alignment(axes[0, 0], alpha, token_values, slope).locator_params(axis="x", nbins=5)

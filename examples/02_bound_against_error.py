@@ -1,9 +1,9 @@
 # %% [markdown]
-# # How tight is the bound on one step?
+# # Tightness of the bound on one step
 #
-# The prediction E^1_s = E^0_s + (eta / 2) alpha_s v has a small error wherever the model starts small. Both the error
-# and its bound are proportional to the step size eta. Both are proportional to the scale of E^0 and p_0, too, as long
-# as that is small; for a large start the bound grows like e^{2 rho}, rho = max |p_0 . E^0_s|, and the error does not.
+# The prediction E^1_s = E^0_s + (eta / 2) alpha_s v has a small error if the model starts small. Both the error and its
+# bound are proportional to the step size eta, and also to the scale of E^0 and p_0 as long as that is small; for a
+# large start the bound grows like e^{2 rho}, rho = max |p_0 . E^0_s|, but the error does not.
 
 # %%
 from __future__ import annotations
@@ -20,9 +20,9 @@ SCALES = np.geomspace(1e-3, 3.0, 15)
 STEP_SIZES = np.geomspace(1e-2, 1e4, 7)
 
 
-# %% Largest error over all tokens, and the bound; both per token frequency phi_s, which the bound is proportional to
+# %% Largest error over all tokens, and the bound; both relative to phi_s, to which the bound is proportional
 def measure(model: ae.AttentionModel, data: ae.TokenDataset) -> tuple[np.ndarray, np.ndarray]:
-    """Errors and bounds for every scale of the start (rows) and every step size (columns)."""
+    """Errors and bounds for every initial scale (rows) and every step size (columns)."""
     errors, bounds = np.empty((2, SCALES.size, STEP_SIZES.size))
     for i, scale in enumerate(SCALES):
         start = model.replace(E=scale * model.E, p=scale * model.p)
@@ -33,7 +33,7 @@ def measure(model: ae.AttentionModel, data: ae.TokenDataset) -> tuple[np.ndarray
     return errors, bounds
 
 
-# %% The picture: where two straight lines are parallel, the bound is off by a constant factor
+# %% The figure: where two straight lines are parallel, the bound is off by a constant factor
 def draw(errors: np.ndarray, bounds: np.ndarray) -> Figure:
     figure, axes = new_figure(1, 2)
     left, right = axes[0]
@@ -50,7 +50,7 @@ def draw(errors: np.ndarray, bounds: np.ndarray) -> Figure:
 
 # %% Three numbers: both exponents are 1, and the bound holds without being loose
 def main(out_dir: str | Path = "results", quick: bool = False, rng: int = 0) -> dict[str, float]:
-    """Measure on sequences whose tokens lean to either class, from a random start of width 64."""
+    """Measure on sequences whose tokens lean to one class or the other, from a random start of width 64."""
     generator = np.random.default_rng(rng)
     tilt = generator.standard_normal(40)
     probs = np.exp([tilt, -tilt])

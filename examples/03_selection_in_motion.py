@@ -1,10 +1,10 @@
 # %% [markdown]
 # # Selection in motion
 #
-# After one step on E, gradient flow on the <cls> embedding p raises the scores p . E_s of the tokens that decide, of
-# either sign, and lowers those that say little: a U over the posterior difference Delta_s = P(+|s) - P(-|s). The
-# attention in a sequence, in proportion to the counts at first, gathers on the most decisive of its tokens.  [WSOM25],
-# Section 4.
+# After one step on E, gradient flow on the <cls> embedding p raises the scores p . E_s of decisive tokens of either
+# sign and lowers those of uninformative ones: a U over the posterior difference Delta_s = P(+|s) - P(-|s). The
+# attention in a sequence, at first proportional to the counts, concentrates on the most decisive of its tokens.
+# [WSOM25], Section 4.
 
 # %%
 from __future__ import annotations
@@ -21,7 +21,7 @@ from attnembed.plotting import COLOURS, MUTED, new_figure, style
 N_SHOWN = 24  # sequences in the right panel
 
 
-# %% Tokens that are equally frequent and lean to the classes by -1 ... 1; one step on E; the flow on p
+# %% Equally frequent tokens that lean to the classes by -1 ... 1; one step on E; the flow on p
 def follow(n_samples: int, rng: np.random.Generator) -> tuple[ae.TokenDataset, list[float], list[ae.AttentionModel]]:
     """The data, log t from 1 to 8, and the model at each of these times."""
     lean = np.linspace(-1, 1, 50)
@@ -35,7 +35,7 @@ def follow(n_samples: int, rng: np.random.Generator) -> tuple[ae.TokenDataset, l
     return data, flow.log_time[steps].tolist(), [model.replace(p=flow.path[k]) for k in steps]
 
 
-# %% The animation. Left: one point per token. Right: one row per sequence, the area of a point is its attention
+# %% The animation. Left: one point per token. Right: one row per sequence, the area of a point being its attention
 def animate(path: Path, data: ae.TokenDataset, log_times: list[float], models: list[ae.AttentionModel]) -> None:
     """Write a GIF with one frame per time."""
     delta, shown = data.posterior_difference, np.linspace(0, data.n_samples - 1, N_SHOWN).astype(int)
@@ -54,7 +54,7 @@ def animate(path: Path, data: ae.TokenDataset, log_times: list[float], models: l
     for ax in axes[0]:
         ax.set(xlabel=r"posterior difference $\Delta_s$", xlim=(-1.12, 1.12))
     figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # the layout of the last frame serves all of them
+    figure.set_layout_engine("none")  # the layout of the last frame is used for all frames
 
     writer = PillowWriter(fps=8)
     with writer.saving(figure, path, dpi=80):
@@ -65,7 +65,7 @@ def animate(path: Path, data: ae.TokenDataset, log_times: list[float], models: l
             writer.grab_frame()
 
 
-# %% Three numbers: the scores order by |Delta_s|, and the attention gathers
+# %% Three numbers: the scores are ordered by |Delta_s|, and attention concentrates
 def main(out_dir: str | Path = "results", quick: bool = False, rng: int = 0) -> dict[str, float]:
     """Follow the flow and write the animation."""
     data, log_times, models = follow(500 if quick else 2000, np.random.default_rng(rng))

@@ -1,9 +1,9 @@
 # %% [markdown]
-# # Time must be logarithmic
+# # Logarithmic time
 #
 # Gradient flow on p turns to the max-margin direction of the tokens that it selects, but the angle falls only like
-# 1/log t. In plain time it seems to stop, many degrees away, and any tolerance would have to be loose. In log time
-# the limit is in reach: the angle times log t settles, and t (L - L*) tends to ||p_mm||^2.
+# 1/log t. In plain time it seems to stop many degrees away, and any tolerance would have to be loose. In log time the
+# limit is within reach: the angle times log t converges, and t (L - L*) tends to ||p_mm||^2.
 # docs/derivations/asymptotics.md
 
 # %%
@@ -20,7 +20,7 @@ from attnembed.plotting import MUTED, new_figure, plot_line, style
 PLAIN = 10_000.0  # where the plain axis ends
 
 
-# %% Each sequence holds one decisive token among irrelevant ones; p starts at 0, after one step on E
+# %% One decisive token among irrelevant ones in each sequence; p starts at 0, after one step on E
 def make_problem(rng: np.random.Generator) -> tuple[ae.AttentionModel, ae.TokenDataset]:
     data = ae.make_balanced_dataset(n_samples=60, length=6, n_irrelevant=16, rng=rng)
     start = ae.AttentionModel.random(data.vocab_size, 64, cls_scale=0.0, rng=rng)
@@ -33,7 +33,7 @@ def angle_to(direction: np.ndarray, path: np.ndarray) -> np.ndarray:
     return np.degrees(np.arctan2(np.linalg.norm(path - np.outer(along, direction), axis=1), along))
 
 
-# %% The same angles twice
+# %% The same angles in plain and in log time
 def draw(log_time: np.ndarray, angle: np.ndarray) -> Figure:
     figure, axes = new_figure(1, 2)
     left, right = axes[0]
@@ -49,7 +49,7 @@ def draw(log_time: np.ndarray, angle: np.ndarray) -> Figure:
     return figure
 
 
-# %% Three numbers: far away in plain time, and two limits that log time reaches
+# %% Three numbers: the remaining angle in plain time, and two limits reached in log time
 def main(out_dir: str | Path = "results", quick: bool = False, rng: int = 0) -> dict[str, float]:
     """Follow the flow in log time and compare it with the margin program of its own selection."""
     model, data = make_problem(np.random.default_rng(rng))

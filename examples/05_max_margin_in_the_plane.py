@@ -1,11 +1,11 @@
 # %% [markdown]
-# # The max-margin picture in the plane, with its certificate
+# # The max-margin program in the plane, with its certificate
 #
-# With embeddings of two coordinates the whole program can be seen: p_mm is the shortest p with p . d_k >= 1 for all
+# With two-dimensional embeddings the whole program is visible: p_mm is the shortest p with p . d_k >= 1 for all
 # token differences d_k = E_{s*} - E_s. Its certificate is a sum, p_mm = sum lambda_k d_k with lambda_k >= 0 over the
-# support vectors, which lie on the margin line. Gradient flow, which knows nothing of it, turns to p_mm, and the
-# attention that it leaves to the support vectors holds the same lambda_k. (The starts are near 0. In the plane the
-# embeddings depend on each other, and from far away a flow can end at a finite point, which it cannot where they are
+# support vectors, which lie on the margin line. Gradient flow turns to p_mm without solving the program, and the
+# attention that it leaves on the support vectors encodes the same lambda_k. (The starts are near 0. In the plane the
+# embeddings are dependent, and from far away a flow can end at a finite point, which is impossible if they are
 # independent.)  [WSOM25], Section 4; docs/derivations/asymptotics.md, docs/derivations/divergence.md
 
 # %%
@@ -20,7 +20,7 @@ import attnembed as ae
 from attnembed.plotting import COLOURS, MUTED, new_figure, plot_line, style
 
 
-# %% A token for each label and twelve irrelevant ones; v reads the first coordinate, so that p has to use the second
+# %% One token per label and twelve irrelevant ones; v reads the first coordinate, so that p has to use the second
 def make_problem(rng: np.random.Generator) -> tuple[ae.AttentionModel, ae.TokenDataset]:
     data = ae.make_balanced_dataset(n_samples=80, length=5, n_positive=1, n_negative=1, n_irrelevant=12, rng=rng)
     others = rng.uniform([-0.6, -1.0], [0.6, 0.0], size=(11, 2))
@@ -28,7 +28,7 @@ def make_problem(rng: np.random.Generator) -> tuple[ae.AttentionModel, ae.TokenD
     return ae.AttentionModel(E, p=np.zeros(2), v=np.array([1.0, 0.0])), data
 
 
-# %% Left: the differences, the line that none of them crosses, and p_mm as the sum of lambda_k d_k, laid end to end
+# %% Left: the differences, the line that none of them crosses, and p_mm as the sum of lambda_k d_k, end to end
 def draw_program(ax: Axes, differences: np.ndarray, p_mm: np.ndarray, dual: np.ndarray) -> None:
     support = differences[dual > 0]
     ax.scatter(*differences.T, s=26, color=COLOURS[0], zorder=3, label="$d_k$")
@@ -43,7 +43,7 @@ def draw_program(ax: Axes, differences: np.ndarray, p_mm: np.ndarray, dual: np.n
     ax.legend(loc="upper center", fontsize=10, ncols=2)
 
 
-# %% Right: the paths of p from starts on a circle, and the direction that they take
+# %% Right: the paths of p from starts on a circle, and their common direction
 def draw_flows(ax: Axes, paths: list[np.ndarray], p_mm: np.ndarray) -> None:
     for k, path in enumerate(paths):
         plot_line(ax, *path.T, "" if k else "$p_t$ from several starts", linewidth=1.5)
@@ -53,7 +53,7 @@ def draw_flows(ax: Axes, paths: list[np.ndarray], p_mm: np.ndarray) -> None:
     ax.legend(loc="upper left", fontsize=10)
 
 
-# %% Three numbers: the certificate, and what every flow has found of it
+# %% Three numbers: the certificate, and its agreement with every flow
 def main(out_dir: str | Path = "results", quick: bool = False, rng: int = 0) -> dict[str, float]:
     """Solve the program, follow the flow from several starts, and compare directions and multipliers."""
     model, data = make_problem(np.random.default_rng(rng))

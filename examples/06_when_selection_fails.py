@@ -1,9 +1,9 @@
 # %% [markdown]
-# # When selection fails
+# # Failure of selection
 #
-# Small steps on E lead to selection, and so do very large ones; for both there is a condition that can be checked
-# beforehand. Between them there can be a window of step sizes where the flow gives the rare decisive token A no
-# attention at all. Family(T, r) shows it: a data set so symmetric that its flow has four coordinates.
+# Small steps on E lead to selection, and so do very large ones; for both there is a condition that can be checked in
+# advance. Between them there can be a window of step sizes where the flow gives the rare decisive token A no attention
+# at all. Family(T, r) shows this: a data set so symmetric that its flow has four coordinates.
 # docs/derivations/failure-window.md
 
 # %%
@@ -20,7 +20,7 @@ from attnembed.plotting import COLOURS, new_figure, plot_line, style
 T, R = 20, 30  # tokens per sequence; sequences that share the token A
 
 
-# %% Below which step size, and above which, theory promises selection: from data and parameters alone
+# %% The step sizes below and above which theory promises selection, from data and parameters alone
 def promised() -> tuple[float, float]:
     unit, before = ae.theory.Family(T, R, step_size=1.0), ae.theory.Family(T, R, step_size=0.0)
     data = unit.dataset()
@@ -30,7 +30,7 @@ def promised() -> tuple[float, float]:
     return small.right / small.left, large.step_size
 
 
-# %% The picture: the attention on A at the end of the flow, and where theory speaks
+# %% The figure: the attention on A at the end of the flow, and the ranges covered by theory
 def draw(step_sizes: np.ndarray, attention: np.ndarray, below: float, above: float) -> Figure:
     figure, axes = new_figure(panel=(6.4, 3.7))
     ax = axes[0, 0]
@@ -42,7 +42,7 @@ def draw(step_sizes: np.ndarray, attention: np.ndarray, below: float, above: flo
     return figure
 
 
-# %% Three numbers: where selection fails, and below which step theory promises it
+# %% Three numbers: the window of failure, and the step size below which theory promises selection
 def main(out_dir: str | Path = "results", quick: bool = False, rng: int = 0) -> dict[str, float]:
     """Sweep the step size to a late time; nothing here is random."""
     step_sizes = np.geomspace(20.0, 400_000.0, 28 if quick else 160)

@@ -1,9 +1,9 @@
 # %% [markdown]
-# # Closed forms, and how wide is wide enough
+# # Closed forms against width
 #
 # For orthogonal embeddings the margin program has a closed form. Random embeddings of width d are nearly orthogonal,
-# so ||p_mm||^2 comes to its limit, and the slope of E_s . v against alpha_s to (eta / 2) ||v||^2, both at the rate
-# 1/sqrt(d). docs/derivations/orthogonal.md, docs/derivations/one-step.md
+# so ||p_mm||^2 approaches its limit, and the slope of E_s . v against alpha_s approaches (eta / 2) ||v||^2, both at the
+# rate 1/sqrt(d). docs/derivations/orthogonal.md, docs/derivations/one-step.md
 
 # %%
 from __future__ import annotations
@@ -53,7 +53,7 @@ def draw(widths: np.ndarray, squares: np.ndarray, exact: float, errors: dict[str
     return figure
 
 
-# %% Three numbers: both exponents are -1/2, and the closed form is right
+# %% Three numbers: both exponents are -1/2, and the closed form is correct
 def main(out_dir: str | Path = "results", quick: bool = False, rng: int = 0) -> dict[str, float]:
     """Two positive tokens, a negative one and twelve irrelevant ones, each pair in some sequence."""
     generator = np.random.default_rng(rng)

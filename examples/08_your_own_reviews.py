@@ -1,10 +1,11 @@
 # %% [markdown]
 # # Your own reviews
 #
-# Any file of labelled texts will do: `python examples/08_your_own_reviews.py reviews.csv`, with a column of texts and
-# one of labels (0/1, neg/pos, stars, ...). Without a file the script writes a few hundred reviews itself. Words are
-# counted, E takes one step, then E and p are trained: the values E_s . v order the words by sentiment, and the scores
-# p . E_s are high for words that decide, of either sign: a U over the posterior difference Delta_s.  docs/reviews.md
+# This script works on any file of labelled texts: `python examples/08_your_own_reviews.py reviews.csv`, with a column
+# of texts and one of labels (0/1, neg/pos, stars, ...). Without a file the script writes a few hundred reviews itself.
+# Words are counted, E takes one step, then E and p are trained. The values E_s . v order the words by sentiment, and
+# the scores p . E_s are high for decisive words of either sign: a U over the posterior difference Delta_s.
+# docs/reviews.md
 
 # %%
 from __future__ import annotations
@@ -28,7 +29,7 @@ BLAME = ["dreadful", "dull", "clumsy", "boring", "noisy", "weak", "long", "slow"
 NOUNS = ["film", "plot", "cast", "music", "camera", "story", "ending", "script"]
 
 
-# %% Reviews to begin with: "the plot was witty, the script was dull, ..."; even a good film may be long
+# %% Generated reviews: "the plot was witty, the script was dull, ..."; even a good film may be long
 def write_reviews(path: Path, n_reviews: int, rng: np.random.Generator) -> None:
     clarity = np.linspace(0.95, 0.1, len(PRAISE))
     lean = np.concatenate([clarity, -clarity])
@@ -55,14 +56,14 @@ def fit(data: ae.TokenDataset, rng: np.random.Generator) -> ae.AttentionModel:
     return ae.train(step.model, data, optimizer=ae.Adam(step_size=0.03), n_epochs=20).model
 
 
-# %% The picture: one point per word; along Delta_s the most frequent word of each interval is named
+# %% The figure: one point per word; along Delta_s the most frequent word of each interval is labelled
 def draw(data: ae.TokenDataset, model: ae.AttentionModel) -> Figure:
     delta, scores = data.posterior_difference, model.token_scores
     figure, axes = new_figure(panel=(8.0, 4.4))
     ax = axes[0, 0]
     points = ax.scatter(delta, scores, c=model.token_values, s=14, cmap="cividis")
     figure.colorbar(points, ax=ax, label=r"$E_s \cdot v$", pad=0.01)
-    _, named = np.unique(np.round(delta * 7), return_index=True)  # words are ordered by how often they occur
+    _, named = np.unique(np.round(delta * 7), return_index=True)  # words are ordered by frequency
     for s in named:  # in the space inside the U
         side = {"rotation": -35, "ha": "right"} if delta[s] > 0 else {"rotation": 35, "ha": "left"}
         text = ax.annotate(data.vocab[s], (delta[s], scores[s]), (0, 3), textcoords="offset points", **side)
@@ -71,7 +72,7 @@ def draw(data: ae.TokenDataset, model: ae.AttentionModel) -> Figure:
     return figure
 
 
-# %% Three numbers: the accuracy on a fifth of the reviews, held out, and how well theory orders the words
+# %% Three numbers: the accuracy on a held-out fifth of the reviews, and how well theory orders the words
 def main(out_dir: str | Path = "results", quick: bool = False, rng: int = 0, path: str = "") -> dict[str, float]:
     """Read the reviews at ``path``, or write some first; train on four fifths of them."""
     generator = np.random.default_rng(rng)
@@ -80,7 +81,7 @@ def main(out_dir: str | Path = "results", quick: bool = False, rng: int = 0, pat
     if not path:
         write_reviews(source, 300 if quick else 800, generator)
     rest, held_out = split_dataset(read(source), 0.2, rng=generator)
-    data = balanced(rest, generator)  # else Delta_s would tell the sizes of the classes
+    data = balanced(rest, generator)  # otherwise Delta_s would reflect the class sizes
     model = fit(data, generator)
 
     with style():

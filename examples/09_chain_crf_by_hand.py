@@ -1,9 +1,9 @@
 # %% [markdown]
 # # A chain CRF by hand
 #
-# A week of weather: potentials U say how well each day fits "sun", "cloud" and "rain", potentials W how well one day
+# A week of weather: potentials U tell how well each day fits "sun", "cloud" and "rain", potentials W how well one day
 # follows another, and P(Y) = e^{F(Y)} / Z with F(Y) = sum_i U[i, y_i] + sum_i W[y_i, y_{i+1}]. There are 3^7 = 2187
-# weeks, few enough to list them all. The recursions that never list them give the same log Z, the same marginals, the
+# weeks, few enough to list them all. The recursions, without listing them, give the same log Z, the same marginals, the
 # same best week, and samples with the right frequencies. The best week as a whole need not be the best day by day.
 
 # %%
@@ -21,7 +21,7 @@ from attnembed.plotting import COLOURS, new_figure, style
 STATES, DAYS = ("sun", "cloud", "rain"), ("Mo", "Tu", "We", "Th", "Fr", "Sa", "Su")
 
 
-# %% The potentials, log scores of any sign: what is seen on each day, and that the weather rarely jumps
+# %% The potentials, log scores of any sign: the observations of each day, and weather that rarely jumps
 def potentials(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     unary = rng.normal(size=(len(DAYS), len(STATES)))
     pairwise = np.array([[1.0, 0.0, -1.5], [0.0, 0.5, 0.0], [-1.5, 0.0, 1.0]])
@@ -30,7 +30,7 @@ def potentials(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
 
 # %% Enumeration: the definition, one line each
 def enumerate_weeks(unary: np.ndarray, pairwise: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
-    """log Z, the marginals P(y_i = k), and the labeling of largest score."""
+    """log Z, the marginals P(y_i = k), and the labeling with the largest score."""
     weeks = np.array(list(product(range(len(STATES)), repeat=len(DAYS))))
     scores = unary[np.arange(len(DAYS)), weeks].sum(axis=1) + pairwise[weeks[:, :-1], weeks[:, 1:]].sum(axis=1)
     log_z = np.log(np.exp(scores).sum())
@@ -39,7 +39,7 @@ def enumerate_weeks(unary: np.ndarray, pairwise: np.ndarray) -> tuple[float, np.
     return float(log_z), marginals, weeks[scores.argmax()]
 
 
-# %% The picture: exact marginals as bars, sample frequencies with two standard errors, the best week as stars
+# %% The figure: exact marginals as bars, sample frequencies with two standard errors, the best week as stars
 def draw(marginals: np.ndarray, frequencies: np.ndarray, errors: np.ndarray, best: np.ndarray) -> Figure:
     figure, axes = new_figure(panel=(8.0, 3.9))
     ax, days = axes[0, 0], np.arange(len(DAYS))
@@ -55,7 +55,7 @@ def draw(marginals: np.ndarray, frequencies: np.ndarray, errors: np.ndarray, bes
     return figure
 
 
-# %% Three numbers: exact means exact, and samples scatter as they should
+# %% Three numbers: exact results agree, and samples scatter as expected
 def main(out_dir: str | Path = "results", quick: bool = False, rng: int = 0) -> dict[str, float]:
     """Compare log Z, marginals, Viterbi and samples with enumeration."""
     generator = np.random.default_rng(rng)

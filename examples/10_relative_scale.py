@@ -4,7 +4,7 @@
 # A chain CRF over a small network, F = U + c W~ with a random W~, on synthetic sequences whose labels depend on their
 # neighbours more than on their inputs. Naive joint training depends on the multiplier c, although every c describes the
 # same functions. Online scaling removes the dependence; offline scaling fixes the ratio of the two parts beforehand.
-# All arms have the same epochs, batches, initial networks and selection by validation score.  docs/structured.md
+# All arms share the same epochs, batches, initial networks and selection by validation score.  docs/structured.md
 
 # %%
 from __future__ import annotations
@@ -30,7 +30,7 @@ def make_model(rng: np.random.Generator) -> ae.ChainCRF:
     return ae.ChainCRF(ae.mlp(FEATURES, (32,), LABELS, rng=rng), rng.normal(size=(LABELS, LABELS)))
 
 
-# %% Stage, naive joint and online training for every multiplier, offline training for every ratio, on one budget
+# %% Stage, naive joint and online training for every multiplier, and offline training for every ratio, on equal budgets
 def compare(multipliers: tuple[float, ...], n_epochs: int, n_seeds: int, rng: int) -> Comparison:
     data = ae.make_chain_dataset(1200, 8, LABELS, FEATURES, emission=0.7, transition=2.0, rng=rng)
     parts = (data.subset(np.arange(*ends)) for ends in ((0, 200), (200, 600), (600, 1200)))
@@ -50,9 +50,9 @@ def compare(multipliers: tuple[float, ...], n_epochs: int, n_seeds: int, rng: in
     return ae.compare_arms(arms, make_model, *parts, **budget)
 
 
-# %% Left: test accuracy against the multiplier. Right: the ratio of the two parts along training, in the same colours
+# %% Left: test accuracy against the multiplier. Right: the ratio of the two parts during training, in the same colours
 def draw(comparison: Comparison, multipliers: tuple[float, ...]) -> Figure:
-    # The ratio is a hyperparameter: the validation data choose it, as they choose the epoch.
+    # The ratio is a hyperparameter, chosen on the validation data like the epoch.
     offline = max((comparison[f"offline {ratio:g}"] for ratio in RATIOS), key=lambda arm: arm.validation_score)
     figure, axes = new_figure(1, 2, panel=(4.9, 4.0))
     left, right = axes[0]
@@ -69,11 +69,11 @@ def draw(comparison: Comparison, multipliers: tuple[float, ...]) -> Figure:
     left.set(xscale="log", xlabel="multiplier c of the pairwise part", ylabel="test accuracy")
     left.legend(fontsize=10)
     right.set(yscale="log", xlabel="epoch", ylabel=r"ratio of the norms, $n_U / n_W$")
-    right.set_title("colours as on the left, a line for each c", fontsize=11)
+    right.set_title("colours as on the left, one line per c", fontsize=11)
     return figure
 
 
-# %% Three numbers: what c does to naive and to online training, and that online training costs nothing
+# %% Three numbers: the effect of c on naive and on online training, and the cost of online training
 def main(out_dir: str | Path = "results", quick: bool = False, rng: int = 0) -> dict[str, float]:
     """Write the figure and the table of all arms."""
     multipliers = (0.01, 1.0, 100.0) if quick else (0.01, 0.1, 1.0, 10.0, 100.0)

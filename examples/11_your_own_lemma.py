@@ -1,8 +1,8 @@
 # %% [markdown]
-# # A lemma of your own: measured on many instances, and refuted where it is false
+# # Your own lemma: measured on many instances, and refuted if false
 #
 # The gradient of the loss in p is at most G R / 4, where G is the range of the values E_s.v and R the largest distance
-# of two embeddings: a covariance under the attention is at most (G/2)(R/2). And two bounds of the Hessian: the right
+# of two embeddings: a covariance under the attention is at most (G/2)(R/2). And two bounds on the Hessian: the true
 # one, G^2 R^2 / 64 + G R^2 / 4, and the same without its second term, which is false. The figure has one point
 # per instance; below the diagonal a statement holds. (docs/your-own-lemma.md; docs/derivations/smoothness.md)
 
@@ -18,18 +18,18 @@ from attnembed import testing as t
 from attnembed.plotting import new_figure, style
 
 
-# %% The ranges that all three bounds are made of
+# %% The ranges in all three bounds
 def ranges(model: ae.AttentionModel) -> tuple[float, float]:
     differences = model.E[:, None] - model.E[None]
     return float(np.ptp(model.token_values)), float(np.linalg.norm(differences, axis=2).max())
 
 
-# %% A true one, with a negative control that must fail
+# %% A true statement, with a negative control that must fail
 @ae.claim(
     "example/gradient-bound",
     statement="the gradient of the loss in p is at most G R / 4",
     hypotheses=("G R > 0",),
-    control="a hundredth of that",
+    control="a hundredth of that bound",
 )
 def gradient_bound(problem: t.Problem) -> ae.Evidence:
     G, R = ranges(problem.model)
@@ -43,14 +43,14 @@ def gradient_bound(problem: t.Problem) -> ae.Evidence:
     )
 
 
-# %% A false one: ||Hessian|| over G^2 R^2 / 64, None where that is zero
+# %% A false statement: ||Hessian|| over G^2 R^2 / 64, None where that is zero
 def hessian_without_second_term(problem: t.Problem) -> float | None:
     G, R = ranges(problem.model)
     bound = G**2 * R**2 / 64
     return float(np.linalg.norm(problem.model.hessian_p(problem.data), 2)) / bound if bound > 1e-6 else None
 
 
-# %% Three numbers: how near the true bound comes, by how much the false one fails, and how small the instance is
+# %% Three numbers: the tightness of the true bound, the violation of the false one, and the size of the instance
 def main(out_dir: str | Path = "results", quick: bool = False, rng: int = 0) -> dict[str, float]:
     """Measure the true statement, search for a counterexample to the false one, and draw both on random instances."""
     report = ae.verify("example", instances=10 if quick else 40, rng=rng)

@@ -1,11 +1,11 @@
 # %% [markdown]
-# # Basins in the plane: which selection a flow ends in
+# # Basins of the selections in the plane
 #
-# The flow does not have to select the tokens that the loss would like best. Every locally optimal selection, one whose
-# max-margin point p_mm is held by rows that pull towards it, keeps an open set of starts for ever, and each has its own
-# limits: p_t / ||p_t|| -> p_mm / ||p_mm|| and t (L - L_sigma) -> ||p_mm||^2. With two coordinates all of them can be
-# seen. Each start is coloured by the selection that its flow ends in, and each ray is the max-margin direction of a
-# local optimum, found from the data alone.  [TLTO23]; docs/derivations/limit-direction.md
+# The flow need not select the tokens with the smallest loss. Every locally optimal selection, one whose max-margin
+# point p_mm is supported by rows that pull towards it, attracts an open set of starts, and each has its own limits: p_t
+# / ||p_t|| -> p_mm / ||p_mm|| and t (L - L_sigma) -> ||p_mm||^2. In two coordinates all of them are visible. Each start
+# is coloured by the selection in which its flow ends, and each ray is the max-margin direction of a local optimum,
+# found from the data alone.  [TLTO23]; docs/derivations/limit-direction.md
 
 # %%
 from __future__ import annotations
@@ -23,17 +23,17 @@ REACH = 6.0
 PALE = ("#9CC9E8", "#F6BE96", "#8FD3BD", "#E8C3D8", "#FBE08A", "#C8E4F5")
 
 
-# %% Six tokens on an irregular hexagon, whose values go up and down: each peak is locally optimal
+# %% Six tokens on an irregular hexagon, whose values rise and fall: each peak is locally optimal
 def make_problem() -> tuple[ae.AttentionModel, ae.TokenDataset]:
     data = ae.TokenDataset.from_tokens([[0, 1, 2, 3, 4, 5], [6]], [1, -1])
     turns = 2 * np.pi * np.array([0.05, 0.9, 2.2, 3.0, 4.1, 4.8]) / 6
     plane = np.r_[np.c_[np.cos(turns), np.sin(turns)], [[0.0, 0.0]]]
     values = np.array([1.0, 0.2, 0.7, 0.1, 0.5, 0.0, -1.0])
-    # The values are read off a third coordinate, so small that p hardly moves in it: the flow stays in the plane.
+    # The values come from a third coordinate, so small that p hardly moves in it: the flow stays in the plane.
     return ae.AttentionModel(np.c_[plane, 1e-9 * values], np.zeros(3), [0.0, 0.0, 1e9]), data
 
 
-# %% The token that the flow from each start ends on: all flows at once, in arc length, relative to the winner's row
+# %% The token on which the flow from each start ends: all flows at once, in arc length, relative to the winner's row
 def ends(model: ae.AttentionModel, starts: np.ndarray, steps: int = 600) -> np.ndarray:
     E, g, p = model.E[:6, :2], (model.E @ model.v)[:6], starts.copy()
     for _ in range(steps):
@@ -64,7 +64,7 @@ def draw(ax: Axes, found: np.ndarray, late: list[ae.theory.Asymptotics], model: 
     ax.grid(visible=False)
 
 
-# %% Three numbers: how many local optima, how many starts reach one, and how near their flows come to its direction
+# %% Three numbers: the local optima, the share of starts that reach one, and the distance of their flows from it
 def main(out_dir: str | Path = "results", quick: bool = False, rng: int = 0) -> dict[str, float]:
     """Enumerate the local optima, colour the plane, and follow one flow of each basin to its direction."""
     model, data = make_problem()

@@ -1,10 +1,10 @@
 # %% [markdown]
-# # Three geometries: the norm of a step decides which margin is maximal
+# # Three geometries: the norm of a step determines the maximal margin
 #
 # Steepest descent in a norm moves p along argmax of -grad L.x over ||x|| <= 1: in the Euclidean norm that is gradient
 # flow, in l-infinity sign descent (and nearly Adam), in l1 one coordinate at a time. On the same data each tends to the
-# direction whose margin is maximal in its own norm, and not to those of the others. The unit ball of each norm is drawn
-# with the point of it that has the largest margin.
+# direction with the maximal margin in its own norm, not to those of the others. The unit ball of each norm is drawn
+# with its point of largest margin.
 # [JTA24]; docs/derivations/steepest.md
 
 # %%
@@ -27,7 +27,7 @@ NORMS: dict[Any, tuple[str, float]] = {
 UNTIL = 20.0
 
 
-# %% Three rows in the plane; the values are read off a third coordinate in which p hardly moves
+# %% Three rows in the plane; the values come from a third coordinate in which p hardly moves
 def make_problem() -> tuple[ae.AttentionModel, ae.TokenDataset]:
     data = ae.TokenDataset.from_tokens([[0, 1, 2], [3, 4]], [1, -1])
     plane = np.array([[0.0, 0.0], [-2.0, -1.0], [-1.9, -1.4], [0.0, 0.0], [-4.0, -0.5]])
@@ -35,7 +35,7 @@ def make_problem() -> tuple[ae.AttentionModel, ae.TokenDataset]:
     return ae.AttentionModel(np.c_[plane, 1e-9 * values], np.zeros(3), [0.0, 0.0, 1e9]), data
 
 
-# %% The margin min_k d_k.x / ||x||, also of what the second half of a path adds to p, which forgets the start
+# %% The margin min_k d_k.x / ||x||, also for the second half of a path, which forgets the start
 def late_direction(flow: Any) -> np.ndarray:
     return np.asarray(flow.p - flow.path[np.searchsorted(flow.arclength, flow.arclength[-1] / 2)])[:2]
 
@@ -44,7 +44,7 @@ def margin(rows: np.ndarray, x: np.ndarray, order: float) -> float:
     return float((rows @ x).min() / np.linalg.norm(x, order))
 
 
-# %% Left: the three paths. Right: the three unit balls, each with its own direction of maximal margin
+# %% Left: the three paths. Right: the three unit balls, each with its direction of maximal margin
 def draw(left: Axes, right: Axes, flows: dict[str, Any], best: dict[str, np.ndarray]) -> None:
     turns = np.linspace(0, 2 * np.pi, 2001)
     circle = np.c_[np.cos(turns), np.sin(turns)]
@@ -62,7 +62,7 @@ def draw(left: Axes, right: Axes, flows: dict[str, Any], best: dict[str, np.ndar
     right.set_title("Unit balls, and their points of largest margin")
 
 
-# %% Three numbers: how near each flow comes to the margin of its norm, and how far the other two stay from it
+# %% Three numbers: how close each flow comes to the margin of its norm, and how far the others stay from it
 def main(out_dir: str | Path = "results", quick: bool = False, rng: int = 0) -> dict[str, float]:
     """Follow one data set in three geometries and compare their directions with three max-margin programs."""
     model, data = make_problem()

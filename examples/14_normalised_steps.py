@@ -1,11 +1,11 @@
 # %% [markdown]
-# # Normalised steps: geometric, up to a step size that the data tell
+# # Normalised steps: geometric decay up to a step size determined by the data
 #
-# The loss gap of plain gradient descent falls like 1/k, because the gradient dies with it. A step of fixed length along
-# the gradient contracts it by e^{-gamma eta} each time, gamma being the margin, as long as eta is below
+# The loss gap of plain gradient descent falls like 1/k, because the gradient vanishes with it. A step of fixed length
+# along the gradient contracts it by e^{-gamma eta} each time, gamma being the margin, as long as eta is below
 # eta* = 2 ||p_mm|| / lambda_max(H_perp), where H_perp comes from the multipliers of the margin program. Beyond it the
-# iterates jump to and fro across the max-margin direction, and a longer step gains little. Polyak's step needs no eta,
-# contracts by 1/e, and is stable if lambda_max(H_perp) < 2.  [VDT24]; docs/derivations/normalised-steps.md
+# iterates jump back and forth across the max-margin direction, and a longer step gains little. Polyak's step needs no
+# eta, contracts by 1/e, and is stable if lambda_max(H_perp) < 2.  [VDT24]; docs/derivations/normalised-steps.md
 
 # %%
 from __future__ import annotations
@@ -19,7 +19,7 @@ import attnembed as ae
 from attnembed.plotting import COLOURS, MUTED, new_figure, plot_line, style
 
 
-# %% Orthonormal embeddings after one genuine step on E, so that all rows are active; a start beside the asymptote
+# %% Orthonormal embeddings after one actual step on E, so that all rows are active; a start near the asymptote
 def make_problem(rng: np.random.Generator) -> tuple[ae.AttentionModel, ae.TokenDataset, ae.theory.Asymptotics]:
     data = ae.make_balanced_dataset(n_samples=30, length=4, n_irrelevant=5, rng=rng)
     frame = np.linalg.qr(rng.standard_normal((data.vocab_size + 3, data.vocab_size + 3)))[0]
@@ -35,7 +35,7 @@ def log_contraction(run: object, steps: int = 40) -> float:
     return float((gaps[-1] - gaps[-1 - steps]) / steps)
 
 
-# %% Left: the gap against the number of steps. Right: the contraction against the step size, and what is predicted
+# %% Left: the gap against the number of steps. Right: the contraction against the step size, with its prediction
 def draw_gaps(ax: Axes, runs: dict[float, object]) -> None:
     for k, (share, run) in enumerate(runs.items()):
         plot_line(ax, np.arange(81), run.loss_gap[:81], rf"$\eta = {share:g}\,\eta^*$", index=k)
@@ -57,7 +57,7 @@ def draw_contraction(ax: Axes, shares: np.ndarray, measured: np.ndarray, late: a
     ax.legend(loc="upper left")
 
 
-# %% Three numbers: the error below the limit, what is lost just above it, and Polyak's contraction
+# %% Three numbers: the error below the limit, the loss just above it, and Polyak's contraction
 def main(out_dir: str | Path = "results", quick: bool = False, rng: int = 0) -> dict[str, float]:
     """Run normalised descent below and above the predicted limit, and Polyak's step where it is stable."""
     model, data, late = make_problem(np.random.default_rng(rng))

@@ -353,7 +353,7 @@ def test_an_archive_that_fits_is_returned_as_it_is(tmp_path: Path) -> None:
         ("steps", np.array(True), "steps of integers or of unsigned integers; got bool"),
         ("loss", np.array([0.0, np.nan, 1.0]), "loss of at least 0; got nan"),
         ("note", np.array(b"x"), r"note of text; got \|S1"),
-        ("note", np.frombuffer(b"\xff\xff\xff\xff", "<U1").reshape(()), "note of text; got what is none"),
+        ("note", np.frombuffer(b"\xff\xff\xff\xff", "<U1").reshape(()), "note of text; got invalid code points"),
     ],
 )
 def test_an_array_that_does_not_fit_is_named(tmp_path: Path, name: str, array: Any, problem: str) -> None:

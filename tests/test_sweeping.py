@@ -425,7 +425,7 @@ def test_few_cells_are_under_way_at_a_time() -> None:
 
 
 def test_a_function_that_cannot_be_sent_is_named() -> None:
-    with pytest.raises(InputError, match="must be defined at the top of a module to reach other processes"):
+    with pytest.raises(InputError, match="must be defined at the top level of a module to reach other processes"):
         sweep(lambda x, rng: x, {"x": [1]})
     with ProcessPoolExecutor(1) as pool, pytest.raises(InputError, match="ThreadPoolExecutor"):
         sweep(lambda x, rng: x, {"x": [1]}, executor=pool)
@@ -568,7 +568,7 @@ def test_a_store_knows_a_function_by_its_content(make: Callable[[Any], Any], sto
 def test_a_key_stands_for_the_content(store: Path) -> None:
     sweep(scaling(1), {"x": [1]}, executor=Now(), store=store, rng=0)
     key = json.loads(store.read_text().splitlines()[0])["key"]
-    with pytest.raises(DataFileError, match=f"pass key='{key}' if the cells that are there hold all the same"):
+    with pytest.raises(DataFileError, match=f"pass key='{key}' if the stored cells are still valid"):
         sweep(scaling(2), {"x": [1, 3]}, executor=Now(), store=store, rng=0)
     assert sweep(scaling(2), {"x": [1, 3]}, executor=Now(), store=store, rng=0, key=key).values == (1, 6)
     with pytest.raises(DataFileError, match="with other content"):
@@ -587,7 +587,7 @@ def test_what_cannot_be_recognised_needs_a_key(store: Path) -> None:
         sweep(locked, {"x": [1]}, executor=Now(), store=store, rng=0)
     assert str(caught.value) == (
         "`function` must be known by its content; got a lock object in function -> locked, variable lock; "
-        "pass key=TEXT to say yourself what it computes, and another text after every change"
+        "pass key=TEXT to identify it yourself, and change the text after every change of the function"
     )
     assert not store.exists()
     for _ in range(2):
@@ -770,7 +770,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
         "`grid` must hold numbers and text; got cell 0: builtin_function_or_method values cannot",
     ),
     ({"grid": [{1: 2}]}, "`grid` must hold numbers and text; got cell 0: dicts whose keys are not text"),
-    ({"grid": {"rng": [1]}}, "`grid` must not name a parameter 'rng'; each cell is given its own generator"),
+    ({"grid": {"rng": [1]}}, "`grid` must not name a parameter 'rng'; each cell gets its own generator"),
     ({"executor": 3}, "`executor` must be a concurrent.futures.Executor; got int"),
     ({"workers": 2}, "`workers` belongs to the default executor; leave executor or workers"),
     ({"executor": None, "workers": 0}, "`workers` must be at least 1; got 0"),

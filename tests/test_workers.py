@@ -110,8 +110,7 @@ class ForgetfulPool(Now):
         ),
         (
             ForgetfulPool,
-            "`executor` must hand back what the function returns; got NoneType values from "
-            "tests.test_workers.ForgetfulPool",
+            "`executor` must return the function's result; got NoneType values from tests.test_workers.ForgetfulPool",
         ),
     ],
     ids=lambda value: value.__name__ if isinstance(value, type) else "",
@@ -193,7 +192,10 @@ def test_programs_without_a_file_are_told_so_at_once(way: str, function: str, po
 def test_functions_of_modules_are_sent_from_anywhere() -> None:
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         assert sweep(draw, {"x": [1]}, executor=pool).success
-    with pytest.raises(InputError, match="must be defined at the top of a module"), ProcessPoolExecutor(1) as pool:
+    with (
+        pytest.raises(InputError, match="must be defined at the top level of a module"),
+        ProcessPoolExecutor(1) as pool,
+    ):
         sweep(lambda x, rng: x, {"x": [1]}, executor=pool)
 
 

@@ -1,4 +1,4 @@
-"""How often each token occurs: the canonical matrix of counts, from token ids or from counts in any form."""
+"""The canonical matrix of token counts, from token ids or from counts in any form."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from attnembed.errors import InputError, InputTypeError
 __all__ = ["as_counts", "count_tokens"]
 
 
-_LIMIT = 2**53  # below it float64 has every whole number; 2^53 may be what 2^53 + 1 was rounded to
+_LIMIT = 2**53  # below it float64 represents every whole number; 2^53 may be a rounded 2^53 + 1
 LARGEST_VOCABULARY = 2**31 - 1  # ids are stored in 32 bits, which halves the index traffic of every pass
 
 
 def as_counts(name: str, counts: Any) -> sp.csr_array:
     """A canonical copy, CSR float64 (n, V), of a dense or sparse matrix of whole numbers from 0 to 2^53 - 1.
 
-    Entries of one place are added, in double precision whatever the type of ``counts``.
+    Duplicate entries are added, in double precision whatever the type of ``counts``.
     """
     if sp.issparse(counts):
         check_sparse(name, counts)
@@ -33,7 +33,7 @@ def as_counts(name: str, counts: Any) -> sp.csr_array:
             counts = counts.copy()
             counts.prune()
         _check_whole(name, counts.data)
-        # First to double, then to CSR: the conversion adds the entries of a place in the type that they have.
+        # First to double, then to CSR: the conversion adds duplicate entries in their own type.
         matrix = sp.csr_array(counts.astype(np.float64))
     else:
         dense = as_array(name, counts)
@@ -47,7 +47,7 @@ def as_counts(name: str, counts: Any) -> sp.csr_array:
 
 
 def count_tokens(tokens: Any, vocab_size: int | None) -> sp.csr_array:
-    """Canonical counts (n, V) of an int array (n, T) or n sequences of ints; V is by default the largest id and one."""
+    """Canonical counts (n, V) of an int array (n, T) or n sequences of ints; V defaults to the largest id plus one."""
     rows, columns, n = _flatten(tokens)
     if vocab_size is None:
         vocab_size = int(columns.max()) + 1
@@ -99,9 +99,9 @@ def _flatten(tokens: Any) -> tuple[Ints, Ints, int]:
 
 
 def _check_width(ids: Ints, first: int, length: int) -> None:
-    """Ids are cast to 64 bits with a sign, where those from 2^63 on would come out negative.
+    """Reject ids from 2^63 on, which the cast to signed 64 bits would turn negative.
 
-    ``ids`` are those of sequences of one length, from the number ``first`` on.
+    ``ids`` belong to sequences of one length, numbered from ``first`` on.
     """
     if ids.dtype == np.uint64 and ids.max(initial=0) > np.iinfo(np.int64).max:
         at = int(ids.argmax())

@@ -46,12 +46,12 @@ __all__ = [
 ]
 
 
-# Signed frequencies are sums of numbers of either sign; below this share of the frequency a sum counts as zero.
+# Signed frequencies are sums of numbers of both signs; below this share of the frequency a sum counts as zero.
 _ZERO_SHARE = 1e-12
 
 
 class TokenKind(enum.IntEnum):
-    """The class of a token: how it bears on the label ([WSOM25], Section 2)."""
+    """The class of a token by its relation to the label ([WSOM25], Section 2)."""
 
     ABSENT = 0
     POSITIVE = 1  # completely positive: only in sequences with y = +1
@@ -65,7 +65,7 @@ class AssumptionReport(Record):
     """Whether Assumption 1 of [WSOM25] holds, and what violates it.
 
     ``important`` (n,) is the completely positive or negative token of each sequence, -1 where there is not exactly
-    one. ``violations`` names each offending token and sequence (at most ``limit`` of each, then how many more).
+    one. ``violations`` names each offending token and sequence (at most ``limit`` of each, then the number left out).
     """
 
     holds: bool
@@ -134,7 +134,7 @@ class TokenDataset(KeepsFrozen, Shown):
         Raises
         ------
         InputError
-            naming the sequence with the empty list, the non-integer or the out-of-range id.
+            naming the sequence that is empty or holds a non-integer or an out-of-range id.
         """
         names = _as_names(vocab)
         if vocab_size is None and names is not None:
@@ -164,7 +164,7 @@ class TokenDataset(KeepsFrozen, Shown):
 
     @classmethod
     def _trusted(cls, counts: sp.csr_array, labels: Doubles, vocab: tuple[str, ...] | None) -> TokenDataset:
-        """A data set of canonical counts and of signs, which nothing looks at again; their arrays are frozen."""
+        """A data set of canonical counts and of signs, which are not checked again; their arrays are frozen."""
         data = cls.__new__(cls)
         data._set(counts, labels, vocab)
         return data
@@ -351,7 +351,7 @@ def make_balanced_dataset(
     min_length : draw the length of each pair uniformly from min_length..length
     important_per_sequence : important tokens of one sign per sequence; above 1 Assumption 1 fails wherever they differ
     zipf : irrelevant token j has probability proportional to (j+1)^-zipf
-    label_noise : share of the labels that are flipped; above 0 Assumption 1 fails
+    label_noise : share of labels flipped; above 0 Assumption 1 fails
 
     >>> data = make_balanced_dataset(n_samples=6, length=4, rng=0)
     >>> data.check_assumption().holds, float(np.abs(data.signed_frequency[4:]).max())
@@ -405,7 +405,7 @@ def make_iid_dataset(
 ) -> TokenDataset:
     """Tokens drawn independently from a distribution per class; the first half of the sequences is positive.
 
-    Irrelevant tokens (equal probabilities) have signed frequency O(sqrt(phi/n)) and not zero, so Assumption 1 holds
+    Irrelevant tokens (equal probabilities) have signed frequency O(sqrt(phi/n)) rather than zero, so Assumption 1 holds
     only approximately, and the margin program can be infeasible.
 
     Parameters

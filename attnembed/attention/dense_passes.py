@@ -1,4 +1,4 @@
-"""The passes on small data, where the interpreter is all that costs: dense counts, and a dozen operations on vectors.
+"""The passes on small data, where the interpreter dominates the cost: dense counts and a dozen vector operations.
 
 With N (n, V) the counts as a dense array, m_i an anchor of sequence i, D_is = g_s - g_{m_i}, M = N * D and e = exp(u),
 
@@ -6,8 +6,8 @@ With N (n, V) the counts as a dense array, m_i an anchor of sequence i, D_is = g
     A = e * (N^T r),   B = e * (M^T r - N^T (r delta)).
 
 As in the general forms of `passes`, no difference cancels while the anchor keeps some of the attention: it is the mode
-of its sequence, and is chosen anew when it has lost too much. Scores that span more than the range of exp are left to
-the general forms (``None`` is returned), which are also what the tests compare this one with.
+of its sequence, and is chosen again when it has lost too much. Scores that span more than the range of exp are left to
+the general forms (``None`` is returned), which also serve the tests as the reference.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ __all__ = ["DenseField", "DensePasses", "dense_gradients", "is_small"]
 
 Vector = NDArray[Any]
 
-# Entries of the dense counts up to which they pay; BLAS keeps to one thread below 9,216.
+# Dense counts pay up to this many entries; BLAS keeps to one thread below 9,216.
 _ENTRIES = 8192
 # While scores and values span no more than this, neither e^u nor 1/Z nor sigma leaves the range of float64.
 _SPAN = 600.0
 # Vectors with a square below this span no more than 200, and no entry is beyond 100.
 _SHORT = 1e4
-# A gradient of a smaller square is left to the general form, which keeps it from underflowing.
+# A gradient whose square is smaller is left to the general form, which keeps it from underflowing.
 _TINY = 1e-140
-# A gradient of no more than this share of its terms is rounding.
+# A gradient below this share of its terms is rounding.
 _NOTHING = 1e-15
 # An anchor with less of the attention than this (among many tokens, half the least share of a mode) is replaced.
 _SMALLEST_ANCHOR = 0.05
-# Points of a path whose sums are formed at once.
+# Number of points of a path whose sums are formed at once.
 _POINTS = 256
 
 
@@ -48,7 +48,7 @@ def is_small(data: TokenDataset) -> bool:
 def dense_gradients(
     data: TokenDataset, E: Vector, p: Vector, v: Vector
 ) -> tuple[float, Vector, Vector, Vector, Vector] | None:
-    """(L, A (V,), B (V,), grad_p L, grad_v L); None: the general form says what is wrong, or tiny."""
+    """(L, A (V,), B (V,), grad_p L, grad_v L); None where the general form must judge what is wrong, or tiny."""
     with np.errstate(over="ignore", invalid="ignore"):  # NaN and inf do not get past the tests
         u, g = E.dot(p), E.dot(v)
         if (e := _exponentials(u, g)) is None:
@@ -135,7 +135,7 @@ class DensePasses:
         self._most = self.counts[self._rows, mode] / self._least_share
 
     def _renew(self, e: Vector, Z: Vector) -> None:
-        """Change the anchors where one has lost its attention."""
+        """Replace the anchors where one has lost its attention."""
         room = self._most * e[self._mode]
         room -= Z
         if room.min() < 0.0:
@@ -144,18 +144,18 @@ class DensePasses:
 
 
 class DenseField(DensePasses):
-    """-grad_p L, its Jacobian and what is observed of a path, for embeddings R (V, r) and scores u = u_0 + R x."""
+    """-grad_p L, its Jacobian and the observables of a path, for embeddings R (V, r) and scores u = u_0 + R x."""
 
     def __init__(self, data: TokenDataset, embeddings: Vector, scores: Vector, values: Vector) -> None:
         super().__init__(data)
         self._from_top = scores - scores.max()
-        # The forces see differences of embeddings only.
+        # The forces depend on differences of embeddings only.
         self._embeddings = embeddings - embeddings.mean(axis=0)
         self._transposed = np.ascontiguousarray(self._embeddings.T)
         span = -self._from_top.min() + np.abs(values).max()
         longest = float(np.sqrt(np.einsum("sk,sk->s", self._embeddings, self._embeddings).max()))
         room = (_SPAN - float(span)) / 2.0
-        # |x|^2 up to which the scores stay within the span, whatever the direction of x; no x is where they do not.
+        # |x|^2 up to which the scores stay within the span, in every direction; -1 where x = 0 exceeds it already.
         self._within = -1.0 if room <= 0 else (room / longest) ** 2 if longest > 0 else math.inf
         self._largest_value, self._inverse = float(np.abs(values).max()), 1.0 / data.n_samples
         n, V = self.counts.shape
@@ -165,7 +165,7 @@ class DenseField(DensePasses):
         self._anchor(np.exp(self._from_top), values)
 
     def _anchor(self, e: Vector, g: Vector) -> None:
-        """Stack what a force multiplies: on the way in N, y M and N less what an anchor may take, back -N and y M."""
+        """Stack the factors of a force: on the way in N, y M and N less what an anchor may take, back -N and y M."""
         super()._anchor(e, g)
         n = len(self.counts)
         self._signed_values = self.labels * self._anchor_values
@@ -218,7 +218,7 @@ class DenseField(DensePasses):
             np.dot(r, self._back[1], out=C)
             B += C
         B *= e
-        # At a point of rest only rounding is left, which late in the flow, times t, would keep an integrator busy.
+        # At a point of rest only rounding remains, which late in the flow, times t, would keep an integrator busy.
         if (square := B.dot(B)) <= (2.0 * _NOTHING * self._largest_value) ** 2:
             terms = float(np.abs(shift, out=shift).dot(Z))
             if terms > _TINY and square <= (_NOTHING * terms) ** 2:

@@ -1,9 +1,9 @@
-"""Normalised gradient descent on the <cls> embedding, and Polyak's step: geometric where plain descent is like 1/t.
+"""Normalised gradient descent on the <cls> embedding, and Polyak's step: geometric decay where plain descent has 1/t.
 
     p_{k+1} = p_k - eta grad/||grad||        normalised ([VDT24])
     p_{k+1} = p_k - (L - L*)/||grad||^2 grad  Polyak's step, with L* the loss where every top token wins
 
-Derivation of what follows from either: docs/derivations/normalised-steps.md.
+The consequences of either are derived in docs/derivations/normalised-steps.md.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ class DescentResult(Result):
     Attributes
     ----------
     p : (d,) the last point
-    path : (k + 1, d) the points
+    path : (k + 1, d) all points
     loss_gap : (k + 1,) L - L*, L* = mean_i l(gamma_i*), computed without cancellation
     top_attention : (k + 1,) the smallest over sequences of the attention on the top token
-    step_length : (k,) the length of each step, eta or that of Polyak's
+    step_length : (k,) the length of each step, eta or Polyak's
     model : the model at the last point
     """
 
@@ -63,9 +63,9 @@ class DescentResult(Result):
     model: AttentionModel
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw L - L* and what the top tokens lack of full attention against the steps, on a logarithmic axis.
+        """Draw L - L* and the attention missing from the top tokens against the steps, on a logarithmic axis.
 
-        On new axes where none are given; returns the axes.
+        Draws on new axes if none are given; returns the axes.
         """
         from attnembed import plotting
 
@@ -93,9 +93,9 @@ def normalised_descent(
 
     Parameters
     ----------
-    step_size : eta > 0, the length of every step; with ``polyak`` a factor of Polyak's step, 1 for the step itself
-    n_steps : how many steps, at least 1
-    polyak : take (L - L*)/||grad|| as the length. L* is known here: the loss at which every top token has all attention
+    step_size : eta > 0, the length of every step; with ``polyak`` a multiplier of Polyak's step, 1 for the step itself
+    n_steps : number of steps, at least 1
+    polyak : take (L - L*)/||grad|| as the length. L* is known here: the loss when every top token has all the attention
     loss : a `losses.Loss`, or the name of one
     callback : called with a `DescentState` at the start and after each step; stops the descent by returning True
 

@@ -1,4 +1,4 @@
-"""The theory applied to one data set and one model: which statements apply, what each predicts, and what fails."""
+"""The theory applied to one data set and model: the statements that apply, their predictions, and what fails."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ from attnembed.results import Record, to_plain
 __all__ = ["Diagnosis", "diagnose"]
 
 
-# Local optima and margins in other norms are computed where that takes a fraction of a second: up to so many selections
-# to examine, and rows with so many entries.
+# Local optima and margins in other norms are computed where that takes a fraction of a second: up to this many
+# selections to examine, and this many entries in the rows.
 _EXAMINED = 100
 _ENTRIES = 2_000
 
@@ -45,17 +45,17 @@ class Diagnosis(Record):
 
     Attributes
     ----------
-    kinds : how many tokens are positive, negative, irrelevant, mixed, absent
-    assumption : whether Assumption 1 holds, and what violates it
-    selection : what p selects now, and the top tokens
-    feasible : whether the margin program of the top tokens has a solution; else ``asymptotics.certificate`` tells why
+    kinds : the numbers of positive, negative, irrelevant, mixed and absent tokens
+    assumption : whether Assumption 1 holds, with its violations
+    selection : the tokens that p selects now, and the top tokens
+    feasible : whether the margin program of the top tokens has a solution; else ``asymptotics.certificate`` shows why
     conditions : the sufficient conditions F3 (basin), F4 (large step), F5 (small step), by name
-    divergence, asymptotics, smoothness : what F1, Section 5 and the smoothness bound predict; the asymptotics are those
-        of a flow that selects every top token, see ``limits_hold``
+    divergence, asymptotics, smoothness : predictions of F1, Section 5 and the smoothness bound; the asymptotics are
+        those of a flow that selects every top token, see ``limits_hold``
     local_optima : the selections (n,) that open sets of flows end in (`theory.local_optima`); None for data with more
         than 100 to examine
     margins : the margin of the top tokens in the norms "l2", "linf" and "l1", which gradient flow, sign descent and
-        coordinate descent maximise; only "l2" for programs of more than 2,000 entries, nothing for infeasible ones
+        coordinate descent maximise; only "l2" for programs of more than 2,000 entries, empty for infeasible ones
     """
 
     kinds: dict[str, int]
@@ -71,7 +71,7 @@ class Diagnosis(Record):
 
     @property
     def current_optimum(self) -> int | None:
-        """Which of the ``local_optima`` p selects now; None where it is none of them, or they are not known."""
+        """Index of the ``local_optima`` that p selects now; None if it selects none of them, or they are not known."""
         found = [
             k for k, optimum in enumerate(self.local_optima or ()) if np.array_equal(optimum, self.selection.tokens)
         ]
@@ -81,8 +81,8 @@ class Diagnosis(Record):
     def limits_hold(self) -> bool:
         """Whether a theorem promises the predicted limits from this p: F3 or F4 holds, and the limits exist.
 
-        Otherwise they are those of a flow that selects every top token, which no theorem promises: it may select other
-        tokens for ever, and then they are wrong.
+        Otherwise they are those of a flow that selects every top token, which no theorem promises: if the flow selects
+        other tokens for good, they are wrong.
         """
         promised = any(self.conditions[name].holds for name in ("F3 (basin)", "F4 (large step)"))
         return promised and self.asymptotics.holds
@@ -132,7 +132,7 @@ class Diagnosis(Record):
         return lines + self._optimum_lines()
 
     def _optimum_lines(self) -> list[str]:
-        """Which selections flows can end in for good, and what is known of the one from this p."""
+        """Lines on the selections that flows can end in, and on the flow from this p."""
         if not len(self.asymptotics.pairs):
             return []
         if self.local_optima is None:
@@ -197,15 +197,15 @@ class Diagnosis(Record):
 
 
 def diagnose(model: AttentionModel, data: TokenDataset) -> Diagnosis:
-    """Ask every statement of the theory whether it applies to this model and data, and what it predicts.
+    """Check every statement of the theory on this model and data: whether it applies, and what it predicts.
 
-    Nothing here is an error: a violated hypothesis is named with its measured and its required value. Shapes: as the
-    model and the data; no training and no flow is run. The predicted limits are conditional unless ``limits_hold``.
+    A violated hypothesis is not an error: it is named with its measured and required values. No training and no flow is
+    run. The predicted limits are conditional unless ``limits_hold``.
 
     Raises
     ------
     InputError
-        if ``model`` is no `AttentionModel`, ``data`` no `TokenDataset` over its tokens, or the scores overflow.
+        if ``model`` is not an `AttentionModel`, ``data`` not a `TokenDataset` over its tokens, or the scores overflow.
 
     Source: [WSOM25]; statements F1-F5 and Section 5 (docs/derivations).
 
@@ -224,7 +224,7 @@ def diagnose(model: AttentionModel, data: TokenDataset) -> Diagnosis:
 
 
 def _diagnose(model: AttentionModel, data: TokenDataset) -> Diagnosis:
-    """The table; embeddings may be so large or small that some of its numbers are infinite or not defined."""
+    """The table; extreme embeddings may leave some of its numbers infinite or undefined."""
     kinds = {kind.name.lower(): int(np.sum(data.token_kinds == kind)) for kind in TokenKind}
     late = asymptotics(model, data)
     return Diagnosis(
@@ -246,7 +246,7 @@ def _diagnose(model: AttentionModel, data: TokenDataset) -> Diagnosis:
 
 
 def _optima(model: AttentionModel, data: TokenDataset) -> tuple[Ints, ...] | None:
-    """The local optima of small data, else None."""
+    """The local optima, or None where there are too many selections to examine."""
     if model.dim * data.counts.nnz > 10 * _ENTRIES:
         return None
     try:
@@ -266,7 +266,7 @@ def _margins(model: AttentionModel, late: Asymptotics) -> dict[str, float]:
         for norm in NORMS[1:]:
             try:
                 result = max_margin(D, norm=norm)
-            except (NotSeparableError, InputError):  # margins at the edge of what one of the solvers can certify
+            except (NotSeparableError, InputError):  # margins at the limit of what a solver can certify
                 continue
             if result.success:
                 margins[norm] = result.margin

@@ -26,7 +26,7 @@ __all__ = ["OneStepResult", "one_step"]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class OneStepResult(Record):
-    """A step, what the theory says of it, and the distance between the two, each computed when it is first asked for.
+    """A step, its prediction, and the distance between the two, each computed on first access.
 
     Attributes
     ----------
@@ -96,17 +96,17 @@ def _row_norms(rows: Floats) -> Floats:
 def one_step(
     model: AttentionModel, data: TokenDataset, step_size: float, *, loss: Loss | str = logistic
 ) -> OneStepResult:
-    """E^1 = E^0 - eta grad_E L = E^0 + eta (A v^T + B p^T), one update of rank two; p and v stay.
+    """Take the step E^1 = E^0 - eta grad_E L = E^0 + eta (A v^T + B p^T), an update of rank two; p and v stay.
 
-    ``loss`` is a `losses.Loss`, or the name of one; for another than the logistic, eta/2 in the prediction and in
-    the slope is -eta l'(0).
+    ``loss`` is a `losses.Loss`, or the name of one; for a loss other than the logistic, -eta l'(0) replaces eta/2 in
+    the prediction and in the slope.
 
     Source: [WSOM25], Lemma 4.1; the bound is derived here (docs/derivations/one-step.md).
 
     Raises
     ------
     InputError
-        for a step size that is not positive and finite, or so large that the embeddings overflow.
+        for a step size that is not positive and finite, or is so large that the embeddings overflow.
 
     >>> data = TokenDataset.from_tokens([[0, 2], [1, 2]], [1, -1])
     >>> step = one_step(AttentionModel(np.zeros((3, 2)), [0, 0], [1, 0]), data, step_size=4.0)

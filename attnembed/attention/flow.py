@@ -35,10 +35,10 @@ if TYPE_CHECKING:
 __all__ = ["FlowResult", "FlowState", "gradient_flow"]
 
 
-# The gradient has cancelled where it is less than this share of its terms.
+# The gradient counts as cancelled below this share of its terms.
 _CANCELLED = 1e-8
-# Where p runs off to infinity, a difference of scores grows by at least one per unit of log time (F2: p_mm.d >= 1). It
-# rests where no score can change by more than this.
+# Where p diverges, a difference of scores grows by at least one per unit of log time (F2: p_mm.d >= 1). It rests where
+# no score can change by more than this.
 _AT_REST = 0.1
 # A selection has been made where each sequence gives one token this much attention, and is judged (by its margin
 # program) where its rows have no more entries than this.
@@ -72,9 +72,9 @@ class FlowResult(FlowPath):
     geometry: Geometry = "l2"
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw L - L* and what the top tokens lack of full attention against the clock, on a logarithmic axis.
+        """Draw L - L* and the attention missing from the top tokens against the clock, on a logarithmic axis.
 
-        On new axes where none are given; returns the axes.
+        Draws on new axes if none are given; returns the axes.
         """
         from attnembed import plotting
 
@@ -91,7 +91,7 @@ class FlowResult(FlowPath):
 
 
 class FlowOptions(TypedDict, total=False):
-    """The options of `gradient_flow` that say how accurate it is and where it ends early."""
+    """The options of `gradient_flow` for its accuracy and its early stops."""
 
     score_step: float
     rtol: float
@@ -116,29 +116,29 @@ def gradient_flow(
     """Follow dp/dt = -grad_p L from the model's p, or steepest descent in another geometry.
 
     The path stays in p_0 + span of the embeddings, so the integration runs in min(V, d) coordinates of that span.
-    In another norm than l2 the flow is dp/dr = argmax_{||x|| <= 1} <-grad_p L, x>, r the length of its path in that
-    norm: "linf" moves every coordinate by the sign of its gradient, "l1" that with the largest. Mirror descent with the
-    potential |p|_q^q / q, ("mirror", q), is followed in its length in the q-norm.
+    In norms other than l2 the flow is dp/dr = argmax_{||x|| <= 1} <-grad_p L, x>, with r the length of its path in that
+    norm: "linf" moves every coordinate by the sign of its gradient, "l1" the coordinate with the largest gradient.
+    Mirror descent with the potential |p|_q^q / q, ("mirror", q), is parametrised by its length in the q-norm.
 
     Parameters
     ----------
     clock : "log_time" (log t; the right choice for limits, and the default), "time" (t) or "arclength" (length of the
-        path), which another geometry than "l2" takes in place of the default
+        path), which is the default, and the only clock, of geometries other than "l2"
     until : final value of the clock: log t, t or arc length
     loss : a `losses.Loss`, or the name of one
     geometry : "l2", "linf", "l1" or ("mirror", q) with q > 1
-    rtol, atol : tolerances of the integrator, per coordinate, in the geometry "l2"
-    score_step : in the others, how much a step may change a difference of scores; the error falls with its square
+    rtol, atol : tolerances of the integrator, per coordinate, for the geometry "l2"
+    score_step : for the others, the largest change of a score difference in one step; the error falls with its square
     stop_attention : stop where every sequence gives its top token at least this attention
-    stop_norm : stop where ||p|| reaches this value; at the start, where it is as large already
+    stop_norm : stop where ||p|| reaches this value; at the start if it is already that large
     callback : called with a `FlowState` at the start and after each step; stops the flow by returning True
-    max_nfev : give up after so many evaluations of the gradient
+    max_nfev : give up after this many evaluations of the gradient
 
     Raises
     ------
     InputError
         for an unknown clock or geometry, a clock that the geometry does not have, a final value, tolerance or stopping
-        value out of its range, a ``model`` or ``callback`` of another type, or a model whose scores overflow.
+        value out of range, a ``model`` or ``callback`` of the wrong type, or a model whose scores overflow.
 
     Source: [WSOM25], Section 4, for gradient flow; [JTA24] for the other geometries. Statements F1-F8 are predictions
     about this path (`attnembed.theory`).
@@ -212,7 +212,7 @@ def _checked(options: FlowOptions) -> FlowOptions:
 
 
 def _stops(field: _ClsField, norm: float | None, attention: float | None) -> dict[str, Callable[[Doubles], float]]:
-    """What ends the flow before its time, by the text of the message."""
+    """The early stops of the flow, keyed by the text of the message."""
     stops: dict[str, Callable[[Doubles], float]] = {}
     if norm is not None:
         stops[f"||p|| = {norm:g}"] = lambda x: float(np.linalg.norm(field.lift(x)) - norm)
@@ -231,14 +231,14 @@ def _listening(
 
 
 def _attained(field: _ClsField, run: Trajectory, end: AttentionModel, level: float, loss: Loss) -> str:
-    """What the message says of the attention at the end of a flow, where the least of the top tokens has ``level``."""
+    """The message on the attention at the end of a flow, where the least-attended top token has ``level``."""
     floor = _floor(level, field.missing(run.x[-1]))
     text = f"; attention on the top token is at least {floor} in every sequence"
     return text if level >= 0.5 else f"{text}: {_what_was_selected(end, field.data, loss)}"
 
 
 def _floor(attention: float, missing: float) -> str:
-    """A number in text that is no larger than the attention, which is 1 - missing; never 1 while something is missing.
+    """Format a number no larger than the attention, which is 1 - missing; never 1 while something is missing.
 
     >>> _floor(1.0, 3.04e-17), _floor(0.25678, 0.74322), _floor(1.0, 0.0)
     ('1 - 3.1e-17', '0.2567', '1')
@@ -249,9 +249,9 @@ def _floor(attention: float, missing: float) -> str:
 
 
 def _what_was_selected(model: AttentionModel, data: TokenDataset, loss: Loss) -> str:
-    """What a flow that gives some top token less than half has come to: another selection, for good or not, or none."""
+    """The outcome of a flow that gives some top token less than half: another selection, for good or not, or none."""
     chosen = select(model, data)
-    # Tokens of one value count together: what they share among them the loss does not see.
+    # Tokens of equal value count together: the loss does not depend on how they share attention.
     alike = TokenValues.of(model).shortfalls(data, chosen.tokens) == 0
     least = float(data.segments.sum(model.attention(data).data * alike).min())
     others = np.flatnonzero(chosen.tokens != chosen.top)
@@ -276,10 +276,10 @@ def _what_was_selected(model: AttentionModel, data: TokenDataset, loss: Loss) ->
 
 
 def _judge(field: _ClsField, run: Trajectory) -> tuple[Status, str]:
-    """Status and message; a flow that got stuck where the gradient cancels is told from one that got stuck elsewhere.
+    """Status and message; a flow stuck where the gradient cancels is distinguished from one stuck elsewhere.
 
-    Where the terms of the gradient cancel, its rounding grows with t against what is left of it, until no integrator
-    can follow. Either nothing is left, and p rests, or p rests in some directions and still moves in others.
+    Where the terms of the gradient cancel, its rounding grows with t relative to the gradient itself, until no
+    integrator can follow. Either nothing remains and p rests, or p rests in some directions and moves in others.
     """
     if run.status in (Status.MAX_ITERATIONS, Status.FAILED):
         share, log_rate = field.cancellation(run.x[-1])
@@ -307,7 +307,7 @@ class _ClsField:
             self.embeddings = np.ascontiguousarray(R.T)
         with np.errstate(over="ignore", invalid="ignore"):
             self.scores, self.values = E @ self.p0, E @ model.v.astype(np.float64)
-        # Without a span the coordinates are those of p itself, as another norm than l2 needs them.
+        # Without a span the coordinates are those of p itself, as norms other than l2 require.
         self.start = np.zeros(self.embeddings.shape[1])
         if not span:
             self.scores, self.start, self.p0 = np.zeros(len(E)), self.p0, np.zeros_like(self.p0)
@@ -326,7 +326,7 @@ class _ClsField:
         """p from its coordinates, (..., r) -> (..., d)."""
         return self.p0 + (x if self.basis is None else x @ self.basis.T)
 
-    # A thousand small products: BLAS would wake its threads for each of them, these two loops never do.
+    # A thousand small products: BLAS would wake its threads for each of them; these two loops never do.
     def _scores(self, x: Doubles) -> Doubles:
         value: Doubles = self.scores + np.vecdot(self.embeddings, x)
         return value
@@ -344,7 +344,7 @@ class _ClsField:
         return -anchored.scaled_hessian(self.embeddings), anchored.log_scale
 
     def cancellation(self, x: Doubles) -> tuple[float, float]:
-        """||grad_p L|| as a share of the norms of the terms that it sums, and the log of the change of scores in it."""
+        """||grad_p L|| as a share of the norms of its terms, and the log of the change of scores it causes."""
         rows = AnchoredPass(self.data, self._scores(x), self.values, self.loss)
         E = self.embeddings - self.embeddings.mean(axis=0)
         sizes = np.linalg.norm(E, axis=1)

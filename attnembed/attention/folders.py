@@ -1,6 +1,6 @@
 """Labelled texts in folders, one text per file: ``pos/*.txt`` and ``neg/*.txt``, on disk or inside an archive.
 
-Hidden files are not texts: a disk that a Mac has touched holds a ``._0_9.txt`` beside each ``0_9.txt``.
+Hidden files are skipped: a disk used on a Mac holds a ``._0_9.txt`` beside each ``0_9.txt``.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _ABOUT = {"readme", "license", "licence", "notes", "description", "changelog", "
 
 
 def folder_files(path: Path, split: str | None) -> list[LabelledFile]:
-    """The texts of a folder with their labels, in the order in which they are read."""
+    """The texts of a folder with their labels, in reading order."""
     if split is None:
         parts = [part for part in (path / "train", path / "test") if part.is_dir()] or [path]
     else:
@@ -61,7 +61,7 @@ def archive_contents(source: Source, split: str | None, member: str | None) -> l
     texts = {name: match for name in found if (match := _TEXT.fullmatch(name))}
     if member is not None or not texts:
         return _archives.member(source, _chosen(source, list(found), split, member))
-    # An archive may hold the folder at any depth, but only one of them is meant.
+    # An archive may hold the folder at any depth, but only one of them is read.
     root = min((match["root"] for match in texts.values()), key=lambda root: (root.count("/"), root))
     parts = {match["part"] for match in texts.values() if match["root"] == root}
     if split is not None and split not in parts:

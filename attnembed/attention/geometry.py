@@ -3,10 +3,10 @@
     dp/dr = argmax_{||x|| <= 1} <-grad_p L, x>          linf: the signs of the gradient; l1: its largest coordinate
     d/dt |p|^{q-1} sign(p) = -grad_p L                   mirror descent with the potential |p|_q^q / q
 
-The right side of the first is not continuous: where an entry of the gradient vanishes (linf), or two share the largest
+The right side of the first is discontinuous: where an entry of the gradient vanishes (linf), or two share the largest
 size (l1), the flow slides along the surface on which they do. A step of length h is therefore the minimum of the
 quadratic model of L over the ball of radius h about p: in the limit h -> 0 that is the flow, sliding included, and for
-finite h it loses no less than the flow would, because the flow's own piece of length h ends in that ball.
+finite h it lowers the model by no less than the flow would, because a piece of the flow of length h ends in that ball.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ __all__ = ["GEOMETRIES", "Geometry", "check_geometry", "follow_geometry"]
 Geometry = str | tuple[str, float]
 GEOMETRIES = ("l2", "linf", "l1")
 
-# Iterations of the projected gradient on one step's model, and the change of its last iterate, as a share of the step,
-# at which it may end.
+# Projected gradient iterations on the model of one step, and the change of the last iterate, as a share of the step,
+# at which they may end.
 _INNER, _SETTLED = 60, 1e-4
 # A step as short as this share of its radius is at a minimum of its model, and p rests.
 _RESTS = 1e-9
@@ -38,7 +38,7 @@ _SMALLEST_Q, _LARGEST_Q = 1.01, 100.0
 
 
 class Field(Protocol):
-    """What a flow reads: -grad and its Jacobian, each (array, log_scale), and how far scores may differ."""
+    """The vector field of a flow: -grad and its Jacobian, each (array, log_scale), and the embeddings."""
 
     embeddings: Doubles
 
@@ -75,8 +75,8 @@ def follow_geometry(
 ) -> Trajectory:
     """Follow the flow until its path has the length ``until`` in the norm of the geometry.
 
-    No step changes a difference of two scores by more than ``score_step``. ``log_time`` is that of the flow without
-    the clock, dp/dt = ||grad||_* x or mirror descent itself; it begins at -inf.
+    No step changes a difference of two scores by more than ``score_step``. ``log_time`` is the log time of the
+    unnormalised flow, dp/dt = ||grad||_* x or mirror descent itself; it begins at -inf.
     """
     name, q = geometry
     stepper = _Mirror(field, p0, q) if name == "mirror" else _Steepest(field, p0, name)
@@ -182,7 +182,7 @@ class _Steepest:
     def _minimum(self, f: Doubles, K: Doubles) -> Doubles:
         project = _into_cube if self.name == "linf" else _into_cross_polytope
         bend = float(np.abs(K).sum(axis=1).max())  # no eigenvalue is larger
-        # The last step is near this one: a surface once reached is kept for long.
+        # Start from the last step, which is close: the flow stays on a surface for long.
         x = project(f / bend if bend > 0 else f * np.inf) if self.last is None else self.last
         y, momentum = x, 1.0
         for _ in range(_INNER if bend > 0 else 0):
@@ -218,7 +218,7 @@ def _into_cross_polytope(x: Doubles) -> Doubles:
 class _Mirror:
     """Steps of mirror descent in the dual variable z = |p|^{q-1} sign(p), by the midpoint rule.
 
-    A step goes as far along the force as moves p by the length h in the q-norm; that length grows with it.
+    A step follows the force until p has moved by h in the q-norm; the distance grows along the force.
     """
 
     def __init__(self, field: Field, p0: Doubles, q: float) -> None:

@@ -1,7 +1,7 @@
-"""The meaning of the labels of texts: the schemes that data sets use, and one's own.
+"""The meaning of text labels: the schemes that data sets use, and the caller's own.
 
-A scheme maps each label to -1, +1, or to 0 for a neutral text, which is dropped. Where two schemes fit, the first of
-`SCHEMES` is taken: the labels 1 and 2 alone are two classes, not stars.
+A scheme maps each label to -1, +1, or to 0 for a neutral text, which is dropped. Where two schemes fit, the first in
+`SCHEMES` wins: the labels 1 and 2 alone are two classes, not stars.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ SCHEMES: dict[str, dict[str, float]] = {
     "0-4": _scale([0, 1], [2], [3, 4]),  # the five classes of the Stanford Sentiment Treebank
     "1-10": _scale([1, 2, 3, 4], [5, 6], [7, 8, 9, 10]),  # Maas et al., ACL 2011
 }
-# Without a 0, labels like 1, 2 and 3 may as well be the lower stars: such a scheme has to be named.
+# Without a 0, labels such as 1, 2 and 3 could equally be the lower stars: such a scheme has to be named.
 _NEEDED = {"0-4": "0"}
 LABEL_VALUES = frozenset().union(*SCHEMES.values())
 
@@ -58,7 +58,7 @@ def canonical(label: Any) -> str:
 @lru_cache(maxsize=256)
 def _canonical(label: str) -> str:
     text = label.strip().casefold()
-    # Longer ones are ids; and float() would take "0_1" and digits of other scripts.
+    # Longer ones are ids; and float() would accept "0_1" and digits of other scripts.
     if len(text) > 15 or not _NUMBER.fullmatch(text):
         return text
     number = float(text)
@@ -66,7 +66,7 @@ def _canonical(label: str) -> str:
 
 
 def check_labels(labels: Labels | None) -> Scheme | None:
-    """The scheme that is named or given as a mapping; None if it is to be found. InputError for anything else.
+    """The scheme named, or given as a mapping; None if it is to be found. InputError for anything else.
 
     >>> check_labels({"Good": 1, "Bad": -1, "Mixed": None})
     {'good': 1.0, 'bad': -1.0, 'mixed': 0.0}
@@ -89,7 +89,7 @@ def check_labels(labels: Labels | None) -> Scheme | None:
 
 
 def find_scheme(path: Path, records: Iterable[Record]) -> Scheme:
-    """The scheme of these labels: the first in `SCHEMES` that has all of them and shows both classes."""
+    """The scheme of these labels: the first in `SCHEMES` that covers all of them and both classes."""
     fitting, seen = SCHEMES, dict[str, None]()
     for file, line, _, label in records:
         if label in seen:
@@ -125,7 +125,7 @@ def signed(path: Path, records: Iterable[Record], scheme: Scheme, dropped: list[
 
 
 def shown(labels: Iterable[str], limit: int = 12) -> str:
-    """Labels for a message, long ones cut, and no more than a few of them."""
+    """Labels for a message: only the first few, long ones cut."""
     every = list(labels)
     more = f" and {len(every) - limit} more" if len(every) > limit else ""
     return ", ".join(map(_quoted, every[:limit])) + more

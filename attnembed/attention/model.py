@@ -42,19 +42,19 @@ __all__ = ["AttentionGradients", "AttentionModel"]
 
 
 FLOATS = (np.float32, np.float64)
-# What a file of the model holds.
+# The members of a model's file.
 MEMBERS = {"E": Member(FLOATS, ("V", "d")), "p": Member(FLOATS, ("d",)), "v": Member(FLOATS, ("d",))}
 
 Model = TypeVar("Model")
-# Entries of E up to which setting up its gradient takes more time than forming it.
+# Number of entries of E up to which setting up its gradient takes longer than forming it.
 _FEW = 4096
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class AttentionGradients(Gradients):
-    """Gradients of the loss in E, p and v, the first kept as a matrix of rank two.
+    """Gradients of the loss in E, p and v; that in E is kept as a matrix of rank two.
 
-    ``E_factors`` = (A, B), each (V,), with grad_E L = -(A v^T + B p^T); ``E`` (V, d) is formed when first asked for.
+    ``E_factors`` = (A, B), each (V,), with grad_E L = -(A v^T + B p^T); ``E`` (V, d) is formed on first access.
     Where B underflows, ``scaled_p`` * exp(``log_scale``) still holds the gradient in p.
     """
 
@@ -76,7 +76,7 @@ class AttentionGradients(Gradients):
         return self.write_E(np.empty((self.E_factors[0].size, self.p.size), dtype=self.p.dtype))
 
     def write_E(self, out: Floats) -> Floats:
-        """The same, written into ``out`` (V, d); a loop that passes its own array saves the allocation."""
+        """Write grad_E L into ``out`` (V, d) and return it; a loop that reuses an array saves the allocation."""
         check_shape("out", out, (self.E_factors[0].size, self.p.size))
         if out.size <= _FEW:
             out[...] = self._small_E()
@@ -97,7 +97,7 @@ class AttentionModel(KeepsFrozen, Shown):
 
     Parameters
     ----------
-    E : (V, d) token embeddings; its dtype (float32 or float64) is that of all three
+    E : (V, d) token embeddings; all three have its dtype (float32 or float64)
     p : (d,) embedding of the <cls> token
     v : (d,) output vector
 
@@ -174,14 +174,14 @@ class AttentionModel(KeepsFrozen, Shown):
     def replace(
         self, *, E: ArrayLike | None = None, p: ArrayLike | None = None, v: ArrayLike | None = None, **others: Any
     ) -> AttentionModel:
-        """A model with some of E, p, v exchanged."""
+        """A copy of the model with some of E, p and v replaced."""
         check_names(others, "E, p and v")
         if p is None and v is None and type(E) is np.ndarray and E.dtype == self.E.dtype and E.shape == self.E.shape:
             return self._with_embeddings(np.array(as_real_array("E", E, ndim=2), order="C"))
         return AttentionModel(self.E if E is None else E, self.p if p is None else p, self.v if v is None else v)
 
     def _with_embeddings(self, E: Floats) -> AttentionModel:
-        """The model with E, an array of the same shape and type, finite, which is not copied but made read-only."""
+        """The model with another E, finite, of the same shape and type; it is made read-only instead of copied."""
         model = AttentionModel.__new__(AttentionModel)  # p and v have been checked and are read-only
         vars(model).update(E=freeze(E), p=self.p, v=self.v)
         return model
@@ -205,7 +205,7 @@ class AttentionModel(KeepsFrozen, Shown):
 
         ``loss`` is a `losses.Loss`, or the name of one; logistic by default.
 
-        The gradient in p is right to 1e-10 of its norm, also where attention is saturated, for scores up to 1e5.
+        The gradient in p is accurate to 1e-10 of its norm for scores up to 1e5, even where attention is saturated.
 
         >>> model = AttentionModel.random(4, 3, rng=0)
         >>> loss, grads = model.loss_and_grads(TokenDataset.from_tokens([[0, 2], [1, 2, 3]], [1, -1]))
@@ -297,7 +297,7 @@ class AttentionModel(KeepsFrozen, Shown):
         return AnchoredPass(data, *scores_and_values(self), check_loss(loss))
 
     def _finite(self, what: str, *arrays: Floats) -> Floats:
-        """The first of the arrays; InputError if there is NaN or inf in one."""
+        """The first of the arrays; InputError if any of them contains NaN or inf."""
         if not all(np.isfinite(array).all() for array in arrays):
             wider = "" if self.E.dtype == np.float64 else ", or use float64"
             expected = f"must have {what} finite in {self.E.dtype}"
@@ -309,7 +309,7 @@ class AttentionModel(KeepsFrozen, Shown):
 
 
 def read_parameters(path: PathLike, members: Mapping[str, Member], build: Callable[..., Model]) -> Model:
-    """The model of the arrays in a file, which must be of one type; anything malformed raises DataFileError."""
+    """The model built from the arrays in a file, all of one type; anything malformed raises DataFileError."""
     arrays = read_checked(path, members)
     if len({array.dtype for array in arrays.values()}) > 1:
         *names, last = members
@@ -320,5 +320,5 @@ def read_parameters(path: PathLike, members: Mapping[str, Member], build: Callab
         raise DataFileError(path, f"does not hold a model: {error}") from error
 
 
-# It had this name once.
+# The former name.
 __getattr__ = moved(__name__, {"Gradients": f"{__name__}:AttentionGradients"})

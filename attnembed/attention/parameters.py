@@ -1,4 +1,4 @@
-"""The part of a model that the theory reads, E, p and v, and the checks that every function on models begins with."""
+"""The parameters that the theory reads, E, p and v, and the checks at the start of every function on models."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Parameters(Protocol):
 
 
 def check_model(model: Any) -> None:
-    """Raise unless ``model`` holds E, p and v of fitting shapes, and no more: the theory knows of no mixing matrix."""
+    """Raise unless ``model`` holds E, p and v of matching shapes and nothing else: the theory has no mixing matrix."""
     parts: list[Any] = [getattr(model, name, None) for name in ("E", "p", "v")]
     if any(part is None for part in parts) or hasattr(model, "W"):
         hint = "the theory is about one layer" if hasattr(model, "W") else ""
@@ -47,12 +47,12 @@ def check_model(model: Any) -> None:
 
 
 def check_scores(u: Floats, g: Floats, dtype: Any = np.float64) -> None:
-    """Raise unless the scores u = E p and the values g = E v (V,) are finite, and their differences are.
+    """Raise unless the scores u = E p, the values g = E v (V,) and their differences are finite.
 
-    ``dtype`` is that of the model, where u and g have been cast since.
+    ``dtype`` is the type of the model if u and g have been cast to another.
     """
     for name, array in (("scores p.E_s", u), ("values E_s.v", g)):
-        if math.isfinite(float(array.max()) - float(array.min())):  # Python's floats overflow without a word
+        if math.isfinite(float(array.max()) - float(array.min())):  # Python's floats overflow silently
             continue
         wrong = np.flatnonzero(~np.isfinite(array))
         got = f"{array[wrong[0]]} for token {wrong[0]}" if wrong.size else f"{array.min():.3g} to {array.max():.3g}"

@@ -6,9 +6,9 @@ Everything follows from two matrix-vector products, u = E p and g = E v, and a f
     A_s = sum_i c_i a_is,   B_s = sum_i c_i a_is (g_s - f_i),   sum_s B_s = 0,
     grad_{E_s} L = -(A_s v + B_s p),   grad_p L = -E^T B,   grad_v L = -E^T A.
 
-There are three forms of the same sums; `TokenPasses` takes the cheapest that is exact:
-  - plain: e = exp(u) once per token, two passes over the counts. The textbook difference g_s - f_i loses every digit
-    when one token takes all the attention, which shows in the result: B is then small against its terms;
+There are three forms of the same sums; `TokenPasses` uses the cheapest that is accurate:
+  - plain: e = exp(u) once per token, two passes over the counts. The textbook difference g_s - f_i loses all digits
+    when one token takes all the attention, which shows in the result: B is then small relative to its terms;
   - anchored: the same two passes, with each sequence's top entry kept apart (`_AnchoredCounts`);
   - row by row (`AnchoredPass`): scores that overflow e are shifted by each sequence's own maximum, at ten times the
     cost. It also has the second derivatives.
@@ -40,11 +40,11 @@ _SMALLEST_SHARE = 1e-3
 # While the scores and the values span no more than this, neither e^u nor 1/Z nor sigma leaves the range of float64.
 _LINEAR_SPAN = 600.0
 
-# An anchor serves while it keeps this much of the attention (among many tokens, half the least share of a mode): the
+# An anchor is kept while it has this much of the attention (among many tokens, half the least share of a mode): the
 # attention of every other token then stays away from one, and g_s - f_i keeps all but three digits.
 _SMALLEST_ANCHOR = 1e-3
 
-# Values that differ from the anchor's by less than this share of the range count as almost the same.
+# Values within this share of the range of the anchor's value count as almost equal to it.
 _NEAR = 1e-2
 
 
@@ -66,7 +66,7 @@ class TokenSums(Record):
 
 
 def token_sums(data: TokenDataset, token_scores: Floats, token_values: Floats, loss: Loss = logistic) -> TokenSums:
-    """The factors A and B for scores u = E p and values g = E v, (V,) each, by whichever form is exact for them."""
+    """The factors A and B for scores u = E p and values g = E v, (V,) each, by the cheapest accurate form."""
     return TokenPasses(data, loss).sums(token_scores, token_values)
 
 
@@ -79,7 +79,7 @@ class TokenPasses:
 
     def sums(self, u: Floats, g: Floats) -> TokenSums:
         """The factors A and B for scores u = E p and values g = E v, (V,) each."""
-        # In Python's floats, which overflow without a word.
+        # In Python's floats, which overflow silently.
         if float(u.max()) - float(u.min()) + float(np.abs(g).max()) > _LINEAR_SPAN:
             check_scores(u, g)  # differences of finite scores overflow, too
             return AnchoredPass(self.data, u, g, self.loss).sums
@@ -111,7 +111,7 @@ def _plain_sums(data: TokenDataset, u: Floats, g: Floats, kind: Loss = logistic)
 
 
 class _AnchoredCounts:
-    """The counts with the entries taken out that every sequence's sums are measured from.
+    """The counts without the entries from which the sums of each sequence are measured.
 
     The anchor m of a sequence is its mode when the object was made. With Z' and N' the plain sums over the entries s
     that stay and D_s = g_s - g_m on those taken out (the anchor, D = 0, and tokens of almost its value),
@@ -131,14 +131,14 @@ class _AnchoredCounts:
         difference = g[columns] - g[self.anchor][ids]
         out = np.flatnonzero(np.abs(difference) <= _NEAR * np.ptp(g))
         self.token, self.row, self.count, self.difference = columns[out], ids[out], counts[out], difference[out]
-        # Zeros are stored in their place: the layout, and with it the speed, is that of the counts.
+        # Zeros are stored in their place, so the layout, and with it the speed, is that of the counts.
         rest = counts.copy()
         rest[out] = 0
         remaining = with_values(data.counts, rest)
         self.counts_csc, self.counts_transposed = remaining.tocsc(), remaining.T
 
     def sums(self, u: Floats, g: Floats) -> TokenSums | None:
-        """The same sums; None where the values are others, or where an anchor has lost its attention."""
+        """The same sums; None where the values have changed, or where an anchor has lost its attention."""
         if not np.array_equal(g, self.g):
             return None
         data = self.data
@@ -164,7 +164,7 @@ class _AnchoredCounts:
 
 
 def _token_factors(u: Floats, g: Floats) -> tuple[Floats, Floats, float]:
-    """e = exp(u - max u), h = g - centre and the centre; shifting g leaves B as it is and makes its terms smaller."""
+    """e = exp(u - max u), h = g - centre and the centre; shifting g leaves B unchanged and makes its terms smaller."""
     centre = 0.5 * float(g.max() + g.min())
     return np.exp(u - u.max()), g - centre, centre
 
@@ -220,7 +220,7 @@ class AnchoredPass:
         product serves all three sums over i.
         """
         counts, y = self.data.counts, self.data.labels[:, None]
-        E = E - E.mean(axis=0)  # the Hessian sees differences of embeddings only
+        E = E - E.mean(axis=0)  # the Hessian depends on differences of embeddings only
         G = with_values(counts, self.slope) @ E
         mean_E = with_values(counts, self.softmax.probability) @ E
         half = G.T @ (self._curvature[:, None] / 2 * G + y * mean_E) - (E.T * (self.scaled_B / 2)) @ E

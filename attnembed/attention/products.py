@@ -1,10 +1,10 @@
-"""The products in which the attention passes spend their time, each over two columns at once.
+"""The products that dominate the attention passes, each over two columns at once.
 
     E X^T (V, 2),   F^T E (2, d),   F X (V, d),   C W (n, 2),   C^T R (V, 2)
 
 for embeddings E (V, d), counts C (n, V), and X (2, d), F and W (V, 2), R (n, 2).
-Each has a plain form, the formula in its first line, to which tests/attention/test_products.py compares it. What the
-fast forms do, and why, stands beside them; docs/performance.md has the measurements.
+Each has a plain form, the formula in its first line, against which tests/attention/test_products.py compares it. The
+fast forms are explained beside the code; docs/performance.md has the measurements.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ __all__ = ["count_product", "embedding_product", "embedding_transpose_product", 
 
 
 # Rows of E go to BLAS in blocks of this many entries (256 kB in float64): they stay in the second-level cache, and
-# OpenBLAS works on the calling thread whatever its own setting (below 2^18 multiplications), so that the threads here
+# OpenBLAS works on the calling thread whatever its setting (below 2^18 multiplications), so that the threads here
 # never wait for threads of BLAS. A small E is one block. The blocks are the leading axis of a stacked product: NumPy
-# then runs over them without the interpreter, whose lock two threads would hand to each other at every block.
+# then runs over them without the interpreter, whose lock two threads would pass back and forth at every block.
 _BLOCK, _ONE_BLOCK = 2**15, 2**17
 
-# Blocks whose partial sums are kept at once.
+# Number of blocks whose partial sums are kept at once.
 _PARTIAL = 16
 
 # Below this many bytes a second thread costs more than it saves.
@@ -75,11 +75,11 @@ def embedding_transpose_product(E: Floats, F: Floats) -> Floats:
 def rank_two(F: Floats, X: Floats, out: Floats | None = None) -> Floats:
     """F X, (V, 2)(2, d) -> (V, d), into ``out`` where it is given.
 
-    Writing to memory that was never touched costs about as much again (page faults): a loop should pass ``out``.
+    Writing to untouched memory doubles the cost (page faults): a loop should pass ``out``.
     """
     if out is None:
         out = np.empty((len(F), X.shape[1]), dtype=np.result_type(F, X))
-    # As a product of inner size two: the sum of two outer products goes through memory three times.
+    # As a product of inner dimension two: the sum of two outer products passes through memory three times.
     if out.size <= _ONE_BLOCK or not out.flags.c_contiguous:
         return np.matmul(F, X, out=out)
 

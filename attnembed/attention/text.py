@@ -1,12 +1,12 @@
 """From texts to counts n_is: the word rule, the vocabulary, and a cache of counted files.
 
-**The rule** (`Tokenizer.tokenize`). The text is put in lower case and in Unicode form NFC, and the tag ``<br />`` is
+**The rule** (`Tokenizer.tokenize`). The text is converted to lower case and to Unicode form NFC, and ``<br />`` is
 removed. A word is a run of Unicode letters and digits (`str.isalnum`); a single apostrophe, plain or typographic,
-between two of them belongs to the word, every other sign separates words.
+between two of them belongs to the word; every other character separates words.
 
-With ``keep_marks`` a combining mark or a joiner after a letter, a digit or another mark belongs to the word, too, as in
+With ``keep_marks`` a combining mark or a joiner after a letter, a digit or another mark also belongs to the word, as in
 Unicode's own rule (Annex 29, WB4). Without it the vowel signs of Hindi and other scripts separate words, and so does
-the dot that is left of a dotted capital I in lower case.
+the dot that lower-casing a dotted capital I leaves behind.
 """
 
 from __future__ import annotations
@@ -38,21 +38,21 @@ __all__ = ["ReviewCounts", "Tokenizer", "count_reviews", "drop_empty"]
 # Part of every cache key and saved file: raise it whenever the rule or the layout changes.
 _VERSION = 1
 _BREAK = re.compile(r"<br */?>")
-# Texts are counted in batches of about this many words, so that memory is the counts and not the texts.
+# Texts are counted in batches of about this many words, so that memory holds the counts and not the texts.
 _BATCH_WORDS = 1 << 18
 
 
 class Tokenizer:
-    """Words of texts, a vocabulary, and counts of the one in the other; the module gives the rule.
+    """Splits texts into words, learns a vocabulary and counts its words in texts; the rule is given in the module.
 
     Parameters
     ----------
-    min_documents : a word enters the vocabulary if at least this many texts hold it
-    max_vocabulary : keep this many words, those that occur most often
-    max_length : look only at the first this many words of each text
-    keep_marks : combining marks belong to words, instead of separating them
+    min_documents : a word enters the vocabulary if at least this many texts contain it
+    max_vocabulary : keep this many words, the most frequent ones
+    max_length : read only this many words from the start of each text
+    keep_marks : combining marks belong to words instead of separating them
 
-    ``vocabulary`` orders the words by how often they occur, most often first, and alphabetically where that is equal.
+    ``vocabulary`` orders the words by frequency, most frequent first, and alphabetically on ties.
 
     >>> tokenizer = Tokenizer(min_documents=2)
     >>> tokenizer.tokenize("Don't miss 'Alien'!<br />A CLASSIC.")
@@ -84,13 +84,13 @@ class Tokenizer:
 
     @property
     def vocabulary(self) -> tuple[str, ...]:
-        """The words in the order of the columns; AttnembedError before they are learned."""
+        """The words in the order of the columns; AttnembedError if none have been learned yet."""
         if self._vocabulary is None:
             raise AttnembedError("the tokenizer has no vocabulary yet: call fit or fit_transform, or load one")
         return self._vocabulary
 
     def tokenize(self, text: str) -> list[str]:
-        """The words of a text by the rule of the module, at most ``max_length`` of them."""
+        """Split a text into words by the rule of the module, at most ``max_length`` of them."""
         if not isinstance(text, str):
             raise InputTypeError("text", "must be text", got=type(text).__name__)
         return self._words(text)[: self.max_length]
@@ -99,21 +99,21 @@ class Tokenizer:
         return _words(text, self.keep_marks)
 
     def fit(self, documents: Iterable[str]) -> Tokenizer:
-        """Learn the vocabulary from texts, which are run through once; returns itself.
+        """Learn the vocabulary in one pass over the texts; returns itself.
 
-        InputError if there are no texts, one is not text, or no word is left.
+        InputError if there are no texts, one is not text, or no word remains.
         """
         self._learn(documents, keep=False)
         return self
 
     def fit_transform(self, documents: Iterable[str]) -> sp.csr_array:
-        """Learn the vocabulary and count in one run: the result of ``fit`` and ``transform`` without a second."""
+        """Learn the vocabulary and count in one pass: the result of ``fit`` and ``transform`` without a second pass."""
         return _stack(self._learn(documents, keep=True))
 
     def transform(self, documents: Iterable[str]) -> sp.csr_array:
-        """Counts (n, V), canonical CSR float64; words outside the vocabulary are dropped.
+        """Count the words of texts, (n, V) canonical CSR float64; words outside the vocabulary are dropped.
 
-        The row of a text without a known word is empty: see `drop_empty`.
+        The row of a text without known words is empty: see `drop_empty`.
         """
         size = len(self.vocabulary)
         index = dict(zip(self.vocabulary, range(size)))
@@ -128,7 +128,7 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: PathLike) -> Tokenizer:
-        """Read what `save` wrote; DataFileError for anything else, such as a word that the rule cannot produce."""
+        """Read a file written by `save`; DataFileError for anything else, even a word that the rule cannot produce."""
         try:
             content = parse_json(path, as_path("path", path).read_bytes())
         except OSError as error:
@@ -154,7 +154,7 @@ class Tokenizer:
         return {name: getattr(self, name) for name in ("min_documents", "max_vocabulary", "max_length", "keep_marks")}
 
     def _could_learn(self, words: Any) -> bool:
-        """Whether a list may be the vocabulary of a tokenizer of these options: words of its rule, each once."""
+        """Whether a list may be the vocabulary of a tokenizer with these options: words of its rule, each once."""
         if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words):
             return False
         return len(set(words)) == len(words) and self._words(" ".join(words)) == words
@@ -162,7 +162,7 @@ class Tokenizer:
     def _batches(
         self, documents: Iterable[str], lookup: Callable[[list[str]], Iterable[int]]
     ) -> Iterator[tuple[NDArray[np.int32], list[int]]]:
-        """The ids of the words of some texts, end to end, and where each text ends, with 0 in front."""
+        """The ids of the words of some texts, end to end, and the ends of the texts, preceded by 0."""
         if isinstance(documents, (str, np.ma.MaskedArray)) or not isinstance(documents, Iterable):
             raise InputTypeError("documents", "must be a collection of texts", got=type(documents).__name__)
         ids: list[NDArray[np.int32]] = []
@@ -180,9 +180,9 @@ class Tokenizer:
 
     def _learn(self, documents: Iterable[str], *, keep: bool) -> list[sp.csr_array]:
         """Set the vocabulary; return the counts in it, in blocks of rows, if they are to be kept."""
-        index: defaultdict[str, int] = defaultdict(count().__next__)  # numbers words as they come
+        index: defaultdict[str, int] = defaultdict(count().__next__)  # numbers words as they appear
         blocks: list[sp.csr_array] = []
-        occurrences = holders = np.zeros(0, np.int64)  # of each word, and texts that hold it
+        occurrences = holders = np.zeros(0, np.int64)  # of each word, and the texts that contain it
         for ids, ends in self._batches(documents, lambda words: map(index.__getitem__, words)):
             block = _count(ids, ends, len(index))
             occurrences = _add(occurrences, block.sum(axis=0))
@@ -206,7 +206,7 @@ class Tokenizer:
 class ReviewCounts(KeepsFrozen):
     """Counts (n, V), labels (n,) in {-1, +1} and the V words; unpacks as ``counts, labels, vocabulary``.
 
-    ``cache`` says what became of the cache: "off", "read", "written", or "rebuilt" (what was there was damaged).
+    ``cache`` tells how the cache was used: "off", "read", "written", or "rebuilt" (the entry was damaged).
     """
 
     counts: sp.csr_array
@@ -225,12 +225,12 @@ class ReviewCounts(KeepsFrozen):
 def count_reviews(
     path: PathLike, tokenizer: Tokenizer, *, cache: PathLike | None = None, **options: Unpack[ReaderOptions]
 ) -> ReviewCounts:
-    """Count the reviews of a file or folder, without ever holding the texts.
+    """Count the words of the reviews in a file or folder, without holding the texts in memory.
 
-    A tokenizer without a vocabulary learns it from this file, one with a vocabulary counts in it: pass the same one for
-    the training and then for the test reviews. ``cache`` names a folder that keeps the counts; they are found again by
-    the content of the file (not its name or date), the options of reader and tokenizer, and the vocabulary. A damaged
-    entry is noticed and rebuilt. The other options and the errors are those of `iter_reviews`.
+    A tokenizer without a vocabulary learns it from this file; one with a vocabulary uses it: pass the same one for the
+    training and then for the test reviews. ``cache`` names a folder that keeps the counts, under a key of the content
+    of the file (not its name or date), the options of reader and tokenizer, and the vocabulary. A damaged entry is
+    detected and rebuilt. Other options and errors are those of `iter_reviews`.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -277,7 +277,7 @@ def drop_empty(counts: Any, labels: ArrayLike) -> tuple[sp.csr_array, NDArray[np
 
 
 class _Signs(dict[int, int]):
-    """For `str.translate`: what is neither letter, digit nor apostrophe becomes a space. Fills itself as signs come."""
+    """Table for `str.translate`: all but letters, digits and apostrophes becomes a space. Filled as signs appear."""
 
     def __init__(self, *, keep_marks: bool) -> None:
         super().__init__({ord("'"): ord("'"), ord("’"): ord("'")})
@@ -298,7 +298,7 @@ def _is_mark(sign: str) -> bool:
 
 
 def _words(text: str, keep_marks: bool = False) -> list[str]:
-    # Translating and splitting takes 0.6 of the time of the regular expression \w+(?:'\w+)*.
+    # Translating and splitting takes 0.6 times as long as the regular expression \w+(?:'\w+)*.
     plain = unicodedata.normalize("NFC", _BREAK.sub(" ", text.lower())).translate(_SIGNS[keep_marks])
     if keep_marks and not plain.isascii():
         plain = _without_stray_marks(plain)
@@ -372,7 +372,7 @@ def _reviews(
 
 
 def _write_entry(path: Path, result: ReviewCounts) -> None:
-    """An npz, and after it its SHA-256: whatever is damaged is noticed before any of it is interpreted."""
+    """Write an npz followed by its SHA-256, so that damage is detected before any of it is interpreted."""
     counts = result.counts
     buffer = io.BytesIO()
     np.savez_compressed(
@@ -388,7 +388,7 @@ def _write_entry(path: Path, result: ReviewCounts) -> None:
         temporary.write_bytes(content + hashlib.sha256(content).digest())
 
 
-# A damaged or foreign entry is rebuilt, whatever is wrong with it.
+# A damaged or foreign entry is rebuilt, whatever the fault.
 _ENTRY = {
     "counts": Member("u", ("counts",), low=1, high=2**53 - 1),
     "columns": Member((np.int32, np.int64), ("counts",), low=0),
@@ -399,7 +399,7 @@ _ENTRY = {
 
 
 def _read_entry(path: Path, tokenizer: Tokenizer) -> ReviewCounts | None:
-    """What `_write_entry` wrote for this tokenizer, or None. The digest finds accidents; all else is looked at, too."""
+    """The entry written by `_write_entry` for this tokenizer, or None. The digest finds accidents; all is checked."""
     try:
         content = path.read_bytes()
     except OSError:
@@ -423,7 +423,7 @@ def _read_entry(path: Path, tokenizer: Tokenizer) -> ReviewCounts | None:
 
 
 def _as_written(parts: tuple[Any, Any, Any], shape: tuple[int, int]) -> sp.csr_array | None:
-    """The matrix of these arrays if they are canonical CSR of this shape; no constructor sees others."""
+    """The matrix of these arrays if they are canonical CSR of this shape; others never reach a constructor."""
     _, columns, ends = parts
     if ends.size != shape[0] + 1 or ends[0] != 0 or ends[-1] != columns.size or (np.diff(ends) < 0).any():
         return None

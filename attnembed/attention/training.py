@@ -1,4 +1,4 @@
-"""Training E, p and v by gradient descent, SGD or Adam: what `fit` needs to know of the attention model.
+"""Training E, p and v by gradient descent, SGD or Adam: the attention model as a trainee of `fit`.
 
 The steps work on raw arrays. The gradient in E has rank two, E <- E + eta (A v^T + B p^T): plain descent applies it in
 place without forming it; Adam and momentum need it dense and share one buffer.
@@ -52,7 +52,7 @@ P = ParamSpec("P")
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class TrainState(EpochState):
-    """Argument of a callback of `train` after each epoch: a row of the history, and the parameters.
+    """Argument of a callback of `train`, after each epoch: a row of the history and the parameters.
 
     ``E``, ``p`` and ``v`` are read-only views of the arrays being trained: copy what must outlive the call. The
     validation figures are NaN where there is no validation set.
@@ -66,13 +66,13 @@ class TrainState(EpochState):
 
     @property
     def model(self) -> AttentionModel:
-        """The model after this epoch, a copy."""
+        """A copy of the model after this epoch."""
         return AttentionModel(self.E, self.p, self.v)
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class TrainResult(Result):
-    """A trained model and how it came about.
+    """A trained model and its history.
 
     Attributes
     ----------
@@ -96,7 +96,7 @@ class TrainResult(Result):
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the loss and the validation score, if there is one, over the epochs.
 
-        On new axes where none are given; returns the axes.
+        Draws on new axes if none are given; returns the axes.
         """
         from attnembed import plotting
 
@@ -107,7 +107,7 @@ class TrainResult(Result):
 
 
 def _with_old_options(function: Callable[P, TrainResult]) -> Callable[P, TrainResult]:
-    """Let `train` accept ``method``, ``step_size``, ``momentum`` and ``weight_decay``, which an optimizer replaces."""
+    """Let `train` accept ``method``, ``step_size``, ``momentum`` and ``weight_decay``, now options of an optimizer."""
 
     @functools.wraps(function)
     def accepting(*args: P.args, **kwargs: P.kwargs) -> TrainResult:
@@ -147,26 +147,26 @@ def train(
     callback: Callable[[TrainState], object] | None = None,
     **options: Unpack[FitOptions],
 ) -> TrainResult:
-    """Minimise the mean loss over the chosen parameters, that is the logistic loss unless another is given.
+    """Minimise the mean loss, logistic by default, over the chosen parameters.
 
     Parameters
     ----------
     params : which of "E", "p" and "v" to train; the others stay as they are
-    loss : a `losses.Loss`, or the name of one; it is also that of the history and of ``metric="loss"``
+    loss : a `losses.Loss`, or the name of one; also the loss of the history and of ``metric="loss"``
     optimizer : `optim.Adam` or `optim.SGD`, with the step size and, where wanted, one per parameter;
         Adam(step_size=0.01) by default
     n_epochs : passes over the data
-    batch_size : sequences per step, drawn without replacement; None takes all of them, one step an epoch
+    batch_size : sequences per step, drawn without replacement; None takes all of them, one step per epoch
     schedule : multiplier of the step size as a function of the number of steps taken (`optim.Cosine`, ...)
     validation : another data set, or a share in (0, 1) to split off ``data`` per class
     metric : what "best" means on the validation set: "accuracy" (ties broken by the loss), "loss" (the score is minus
         the loss), or ``metric(model, validation)``, larger is better
-    patience : stop after so many epochs without a better one
-    callback : called with a `TrainState` after each epoch; training stops if it returns something true
+    patience : stop after this many epochs without improvement
+    callback : called with a `TrainState` after each epoch; training stops if it returns a true value
     checkpoint : file written every ``checkpoint_every`` epochs and at the end. Where it exists and ``resume`` is true
-        the run continues from it, to the bit as if it had not been interrupted (with the same number of threads);
-        ``n_epochs`` and ``patience`` may differ, all else must be the same
-    rng : for the split and the order of the minibatches; None takes over that of the checkpoint
+        the run continues from it, bit for bit as if uninterrupted (with the same number of threads);
+        ``n_epochs`` and ``patience`` may differ, everything else must be the same
+    rng : for the split and the order of the minibatches; None uses that of the checkpoint
 
     Ctrl-C ends the epoch, writes the checkpoint and returns with `Status.INTERRUPTED`; a second one raises at once.
     A loss that is not finite ends the training with `Status.NOT_FINITE`.
@@ -174,7 +174,7 @@ def train(
     Raises
     ------
     InputError
-        for an option out of its range, or a checkpoint of another run.
+        for an option out of range, or a checkpoint of another run.
     DataFileError
         for a checkpoint that cannot be read or written.
 
@@ -210,7 +210,7 @@ def train(
             "batch_size": batch_size,
             "schedule": schedule,
             "metric": metric,
-            # Only where it is another one: a checkpoint from before there was a choice is one of the logistic loss.
+            # Only for other losses: a checkpoint older than this option is one of the logistic loss.
             **({} if kind is logistic else {"loss": kind}),
         },
         validated=validation is not None,
@@ -253,7 +253,7 @@ class _Descent(Trainee):
         self.n_samples = data.n_samples
         self.in_one_step = batch_size is None or batch_size >= data.n_samples
         self.score = metric if isinstance(metric, str) and metric == "accuracy" else "score"
-        # Without slots a step only adds the gradient: that in E is then never formed.
+        # Without slots a step only adds the gradient, so that in E is never formed.
         self.gradient_E = np.empty_like(self.parameters["E"]) if "E" in names and optimizer.slots else None
         self.gemm = get_blas_funcs("gemm", (self.parameters["E"],))
         self.sums: TokenSums | None = None  # over all data, at the present parameters
@@ -357,7 +357,7 @@ def _old_optimizer(
     weight_decay: float = 0.0,
     batch_size: Any = None,
 ) -> tuple[Optimizer, str]:
-    """The optimizer that these options name, and how it is written now."""
+    """The optimizer that these options name, and its current spelling."""
     if isinstance(method, Optimizer):
         if step_size is not None or momentum or weight_decay:
             raise InputError("method", "carries its own options", hint="leave step_size, momentum and weight_decay")

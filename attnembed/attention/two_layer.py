@@ -1,13 +1,13 @@
-"""A two-layer variant, beyond the theory: the mean of a sequence gates its tokens before the <cls> token reads them.
+"""A two-layer variant outside the theory: the mean of a sequence gates its tokens before the <cls> token reads them.
 
-With m_i = sum_s n_is E_s / T_i, the logistic sigmoid sigma and the product * of entries,
+With m_i = sum_s n_is E_s / T_i, the logistic sigmoid sigma and the entrywise product *,
 
     k_i = 2 sigma(W m_i),   h_is = E_s * k_i,   u_is = p . h_is,   g_is = v . h_is,
     a_is = n_is e^{u_is} / sum_r n_ir e^{u_ir},   f_i = sum_s a_is g_is.
 
-At W = 0 every gate is one and the model is `AttentionModel`. No theorem of the package is about W != 0: scores and
-values then belong to a token in its sequence and not to the token. Why this form, and the backward pass:
-docs/derivations/two-layer.md.
+At W = 0 every gate is one and the model is `AttentionModel`. No theorem of the package covers W != 0: scores and
+values then belong to a token in its sequence and not to the token alone. The reasons for this form, and the backward
+pass, are in docs/derivations/two-layer.md.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from attnembed.results import Shown
 __all__ = ["TwoLayerGradients", "TwoLayerModel"]
 
 
-# The h_is are formed for so many entries at a time (1 MB in float64), never for all of the data.
+# The h_is are formed for this many entries at a time (1 MB in float64), never for all of the data.
 _BLOCK = 2**17
 
 
@@ -56,18 +56,18 @@ class TwoLayerGradients(Gradients):
 class TwoLayerModel(KeepsFrozen, Shown):
     """Parameters of the two-layer variant; the arrays are copied and read-only.
 
-    f_i = sum_s a_is g_is with u_is = p . (E_s * k_i), g_is = v . (E_s * k_i), k_i = 2 sigma(W m_i); beyond the theory.
+    f_i = sum_s a_is g_is with u_is = p . (E_s * k_i), g_is = v . (E_s * k_i), k_i = 2 sigma(W m_i); outside the theory.
 
     Parameters
     ----------
-    E : (V, d) token embeddings; its dtype (float32 or float64) is that of all four
+    E : (V, d) token embeddings; all four have its dtype (float32 or float64)
     p : (d,) embedding of the <cls> token
     v : (d,) output vector
     W : (d, d) mixing matrix, from the mean embedding of a sequence to its gate
 
     Attributes
     ----------
-    one_layer : the `AttentionModel` of E, p and v, which this is at W = 0
+    one_layer : the `AttentionModel` of E, p and v, equal to this model at W = 0
 
     Raises
     ------
@@ -147,7 +147,7 @@ class TwoLayerModel(KeepsFrozen, Shown):
         W: ArrayLike | None = None,
         **others: Any,
     ) -> TwoLayerModel:
-        """A model with some of E, p, v, W exchanged."""
+        """A copy of the model with some of E, p, v and W replaced."""
         check_names(others, "E, p, v and W")
         given = {"E": E, "p": p, "v": v, "W": W}
         return TwoLayerModel(**{name: getattr(self, name) if x is None else x for name, x in given.items()})

@@ -1,4 +1,4 @@
-"""Files with claims of others: loaded whole or not at all."""
+"""Loading files with the user's own claims, atomically."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _files: dict[str, _Loaded] = {}
 
 
 def load_claims(path: str | os.PathLike[str]) -> tuple[Claim, ...]:
-    """The claims that a Python file declares, in its order; loaded once.
+    """The claims declared in a Python file, in its order; the file is loaded once.
 
     Raises
     ------
     DataFileError
-        where it is not a Python file, cannot be imported (then none of its claims is registered) or declares none.
+        if it is not a Python file, cannot be imported (then none of its claims is registered) or declares none.
     """
     found = _load(path).claims
     if not found:
@@ -42,14 +42,14 @@ def load_claims(path: str | os.PathLike[str]) -> tuple[Claim, ...]:
 
 
 def load_function(target: str) -> Callable[..., Any]:
-    """The function that FILE.py::NAME stands for.
+    """The function named by FILE.py::NAME.
 
     Raises
     ------
     InputError
-        where there is no such function in the file, or no ``::`` in the target.
+        if there is no such function in the file, or no ``::`` in the target.
     DataFileError
-        where the file cannot be imported.
+        if the file cannot be imported.
     """
     path, colons, name = target.rpartition("::")
     if not colons or not path or not name:
@@ -66,7 +66,7 @@ def load_function(target: str) -> Callable[..., Any]:
 
 
 def claims_file(entry: Claim) -> str | None:
-    """The file from which a claim was loaded; None for those that were declared otherwise."""
+    """The file from which a claim was loaded; None for claims declared otherwise."""
     return next((path for path, loaded in _files.items() if any(entry is other for other in loaded.claims)), None)
 
 
@@ -78,14 +78,14 @@ def _load(path: str | os.PathLike[str]) -> _Loaded:
         raise DataFileError(path, "must be a Python file; it is a folder" if file.exists() else _absent(path))
     if file.suffix != ".py":
         raise DataFileError(path, "must be a Python file, with a name that ends in .py")
-    # A name that is taken (a module of the standard library, say) stays what it is.
+    # A name already in use (a module of the standard library, say) keeps its meaning.
     name = file.stem if file.stem.isidentifier() and file.stem not in sys.modules else f"claims_of_{len(_files)}"
     spec = importlib.util.spec_from_file_location(name, file)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     if str(file.parent) not in sys.path:
-        sys.path.append(str(file.parent))  # its neighbours, which it may import also later
+        sys.path.append(str(file.parent))  # its neighbours, which it may import later
     sys.modules[name] = module
     before = set(claims())
     try:
@@ -101,7 +101,7 @@ def _load(path: str | os.PathLike[str]) -> _Loaded:
 
 
 def _cannot_import(path: str | os.PathLike[str], file: Path, error: BaseException) -> DataFileError:
-    """What went wrong, in one line, at the last line of the file that was reached."""
+    """The error in one line, at the last line of the file that was reached."""
     text = " ".join(str(error).split())
     line = None
     if isinstance(error, SyntaxError):
@@ -111,11 +111,11 @@ def _cannot_import(path: str | os.PathLike[str], file: Path, error: BaseExceptio
         frames = traceback.extract_tb(error.__traceback__)
         line = next((frame.lineno for frame in reversed(frames) if frame.filename == str(file)), None)
     told = f"{type(error).__name__}: {text}" if text else type(error).__name__
-    return DataFileError(path, f"cannot be imported: {told}; mend the file until `python {file.name}` runs", line=line)
+    return DataFileError(path, f"cannot be imported: {told}; fix the file until `python {file.name}` runs", line=line)
 
 
 def _absent(path: str | os.PathLike[str]) -> str:
-    """What to do about a file that is not there, which may be a claim of the package."""
+    """Advice for a missing file, whose name may be a claim of the package."""
     if any(entry.id == str(path) for entry in claims()):
-        return f"is a claim and no file; use --ids {path}"
-    return "is not there; name a Python file with claims or functions of your own"
+        return f"is a claim, not a file; use --ids {path}"
+    return "does not exist; name a Python file with your own claims or functions"

@@ -1,4 +1,4 @@
-"""Problems for claims that take one: drawn by `attnembed.testing`, the same one for the same seed."""
+"""Problems for claims that take one, drawn by `attnembed.testing`, reproducibly by seed."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from attnembed.errors import InputError, InputTypeError
 
 __all__ = ["check_problem_parameter", "draw_problem", "problem_parameter"]
 
-# Hypothesis begins with the simplest problem, whatever the seed, and with small ones for a tenth of its examples.
+# Hypothesis begins with the simplest problem for every seed, and draws small ones for a tenth of its examples.
 _DRAWS = 10
-# A strategy whose own conditions reject this many is taken to draw nothing.
+# A strategy that rejects this many examples counts as drawing nothing.
 _TRIES = 300
 
 
 class _Drawn(KeyboardInterrupt):
-    """Ends the drawing from within Hypothesis, which takes any other exception for a failing example."""
+    """Ends the drawing from within Hypothesis, which treats any other exception as a failing example."""
 
 
 def problem_parameter(function: Callable[..., Any]) -> tuple[bool, Any]:
-    """Whether the first parameter is a `Problem`, by its annotation or its name, and the strategy that it names.
+    """Whether the first parameter is a `Problem`, by annotation or name, and the strategy in its annotation.
 
     ``problem: t.Problem`` stands for any problem of the attention model, ``problem: Annotated[t.Problem, t.chains()]``
     for one that the strategy draws.
@@ -36,7 +36,7 @@ def problem_parameter(function: Callable[..., Any]) -> tuple[bool, Any]:
         return False, None
     try:
         hint = get_type_hints(function, include_extras=True).get(parameters[0].name)
-    except Exception as error:  # an annotation that only a checker can read
+    except Exception as error:  # an annotation that only a type checker can read
         hint = parameters[0].annotation
         if "Annotated" in str(hint):  # but not one that names a strategy, which would be ignored
             raise InputError(
@@ -55,7 +55,7 @@ def problem_parameter(function: Callable[..., Any]) -> tuple[bool, Any]:
 
 
 def check_problem_parameter(function: Callable[..., Any]) -> None:
-    """Raise unless the function can be called with a problem alone."""
+    """Raise unless the function can be called with just a problem."""
     name = getattr(function, "__name__", "it")
     try:
         signature = inspect.signature(function)
@@ -71,7 +71,7 @@ def check_problem_parameter(function: Callable[..., Any]) -> None:
 
 
 def draw_problem(strategy: Any, seed: int) -> Any:
-    """A problem that the strategy (by default `problems()`) draws; None where it finds none inside its hypotheses."""
+    """Draw a problem from the strategy (by default `problems()`); None if it finds none inside its hypotheses."""
     try:
         from attnembed import testing
     except ImportError:

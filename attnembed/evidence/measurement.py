@@ -1,4 +1,4 @@
-"""The measurement of a claim: a number, its limit, that of the negative control, and the hypotheses on the instance."""
+"""The measurement of a claim: a number, its limit, the negative control, and the hypotheses on the instance."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ Hypotheses = Mapping[str, "bool | Hypothesis"] | Iterable[Hypothesis]
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """The measurement of a claim on one instance: it holds there where ``measured`` <= ``bound`` (or ``tolerance``).
+    """The measurement of a claim on one instance, where it holds if ``measured`` <= ``bound`` (or ``tolerance``).
 
     Parameters
     ----------
     measured : smaller is better; NaN and infinity fail
     control : the same measurement where the statement does not apply (a wrong formula, a broken hypothesis); it must
         exceed the limit, or the measurement cannot tell right from wrong
-    bound : the limit, where it is part of the statement: how near ``measured`` comes to it (the ratio) matters
-    tolerance : the limit, where the statement is an equality, a sign or a limit and this is what rounding or finite
-        time may leave: there is no ratio. Exactly one of ``bound`` and ``tolerance`` is given
-    control_bound : what ``control`` must exceed (default: the limit)
+    bound : the limit, if it is part of the statement; then the ratio measured / bound is informative
+    tolerance : the limit, if the statement is an equality, a sign or a limit, to allow for rounding or finite time;
+        there is no ratio. Exactly one of ``bound`` and ``tolerance`` is given
+    control_bound : the value that ``control`` must exceed (default: the limit)
     hypotheses : whether each hypothesis holds on the instance: ``{text: bool}``, ``{text: Hypothesis}``, or the
         `Hypothesis` objects of a prediction, as in ``hypotheses=prediction.hypotheses``
     note : a remark, shown with the numbers
@@ -42,7 +42,7 @@ class Evidence:
     InputError
         unless exactly one of ``bound`` and ``tolerance`` is given.
     InputTypeError
-        for a value that is not a real number, or hypotheses of another form.
+        for a value that is not a real number, or hypotheses in another form.
 
     >>> Evidence(measured=0.5, bound=1.0, control=2.0, hypotheses={"eta beta < 2": True}).limit
     1.0
@@ -77,7 +77,7 @@ class Evidence:
 
     @property
     def held(self) -> dict[str, bool]:
-        """For each hypothesis, by its text, whether it holds on the instance."""
+        """Whether each hypothesis, by its text, holds on the instance."""
         assert isinstance(self.hypotheses, Mapping)
         return {name: bool(holds) for name, holds in self.hypotheses.items()}
 
@@ -132,9 +132,9 @@ def _kind(value: Any) -> str:
 
 
 class by_construction(str):
-    """A hypothesis that need not be measured, as the instances are made to satisfy it: its text, with the ``code``.
+    """A hypothesis that need not be measured, because the instances satisfy it by construction: text and ``code``.
 
-    ``code`` quotes the line that makes it so; it must stand in the module of the claim, so that it cannot go stale.
+    ``code`` quotes the line that ensures it, which must occur in the module of the claim, so that it cannot go stale.
 
     >>> even = by_construction("n is even", code="n = 2 * int(rng.integers(1, 6))")
     >>> even, even.code
@@ -145,7 +145,7 @@ class by_construction(str):
     code: str
 
     def __new__(cls, text: str, *, code: str) -> by_construction:
-        """The text of a hypothesis, and the code that makes it true."""
+        """The text of a hypothesis, and the code that ensures it."""
         for name, value in (("text", text), ("code", code)):
             if not isinstance(value, str) or not value.strip():
                 raise InputTypeError(name, "must be text that is not empty", got=repr(value))

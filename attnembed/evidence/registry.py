@@ -1,11 +1,11 @@
-"""The registry of claims: a theorem as a statement, its hypotheses, a measurement, a limit and a negative control.
+"""The registry of claims: each theorem as a statement with hypotheses, a measurement, a limit and a negative control.
 
 A claim is a function of a random generator, or of a problem that the package draws, that returns `Evidence`. Smaller
-is better: a claim holds on an instance where its hypotheses do and ``measured`` is at most its bound (or tolerance).
+is better: a claim holds on an instance if its hypotheses do and ``measured`` is at most its bound (or tolerance).
 Its *negative control* is the same measurement on a variant that the theorem does not cover (a wrong formula, a broken
-hypothesis); it must exceed that limit, or the measurement could not have told right from wrong.
+hypothesis); it must exceed that limit, or the measurement cannot tell right from wrong.
 
-The registry is open: any module may declare claims, under a subject of its own.
+The registry is open: any module may declare claims under its own subject.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ Measure = Callable[[np.random.Generator], Evidence] | Callable[[Any], Evidence]
 
 @dataclass(frozen=True)
 class Claim:
-    """A registered statement; ``derivation`` is a page under docs/, ``control`` says what the negative control is."""
+    """A registered statement; ``derivation`` is a page under docs/, ``control`` describes the negative control."""
 
     id: str
     subject: str
@@ -66,16 +66,16 @@ class Claim:
 
     @property
     def takes_problem(self) -> bool:
-        """Whether the claim is measured on a `Problem` that is drawn for it, not with a generator."""
+        """Whether the claim takes a `Problem` drawn for it instead of a generator."""
         return problem_parameter(self.measure)[0]
 
     @property
     def problems(self) -> Any:
-        """The Hypothesis strategy that draws the problems; None for `problems()` of `attnembed.testing`."""
+        """The Hypothesis strategy of the problems; None for `problems()` of `attnembed.testing`."""
         return problem_parameter(self.measure)[1]
 
     def check(self, rng: RNGLike = 0, *, instances: int = 20) -> None:
-        """Measure the claim, and raise AssertionError with the whole story unless it passes.
+        """Measure the claim, and raise AssertionError with the full report unless it passes.
 
         For tests: ``@pytest.mark.parametrize("claim", ae.claims("mine"), ids=str)``.
 
@@ -102,29 +102,29 @@ def claim(
     reference: str = "",
     derivation: str = "",
 ) -> Callable[[Measure], Measure]:
-    """Declare a statement as a claim, so that `claims` lists it and `verify` measures it; a decorator.
+    """Decorator that declares a statement as a claim, so that `claims` lists it and `verify` measures it.
 
     The function takes a `numpy.random.Generator`, draws an instance with it, and returns `Evidence`. Or it takes a
-    ``problem`` that is drawn for it: any of the attention model where it is annotated as `attnembed.testing.Problem`,
-    one that a Hypothesis strategy draws where it is ``Annotated[Problem, strategy]``.
+    ``problem`` drawn for it: annotated as `attnembed.testing.Problem`, any problem of the attention model; annotated
+    as ``Annotated[Problem, strategy]``, one drawn by the Hypothesis strategy.
 
     Parameters
     ----------
-    id : "SUBJECT/NAME", as in "mine/step-never-hurts", with a subject of your own
-    statement : what is claimed, in a sentence without its full stop
-    control : what the negative control is
-    hypotheses : what the statement assumes, in the words under which the evidence says whether it holds there; a
-        measured quantity after a colon is left out ("p_0 is zero" stands for "p_0 is zero: ||p_0||"). What the
-        instances are made to satisfy is `by_construction`
-    tex, reference, derivation : formula, source, and page under docs/; may be left out
+    id : "SUBJECT/NAME", as in "mine/step-never-hurts", with your own subject
+    statement : the claim, as a sentence without its full stop
+    control : description of the negative control
+    hypotheses : the assumptions of the statement, in the same words as in the evidence; a measured quantity after a
+        colon is left out ("p_0 is zero" stands for "p_0 is zero: ||p_0||"). Assumptions that all instances satisfy
+        are `by_construction`
+    tex, reference, derivation : formula, source, and page under docs/; optional
 
     Raises
     ------
     InputError
-        for an id that is taken, has no subject or one of the package's own, and for an empty statement or control.
+        for an id that is taken or has no subject, or one of the package, and for an empty statement or control.
     InputTypeError
-        for a text that is none, and for a function that cannot be called with a generator or is annotated to return
-        something else than `Evidence`.
+        for a text of another type, and for a function that cannot be called with a generator or is annotated to return
+        anything but `Evidence`.
 
     >>> @claim("readme/square", statement="a square is not negative", control="a cube")
     ... def square(rng):
@@ -159,7 +159,7 @@ def claim(
 
 
 def claims(subject: str = EVERY) -> tuple[Claim, ...]:
-    """The registered claims of a subject, or "all": those of the package in the order of the theory, then others.
+    """The registered claims of a subject, or of "all": those of the package in the order of the theory, then others.
 
     >>> claims("attention")[0].id
     'attention/gradients-exact'
@@ -174,9 +174,9 @@ def claims(subject: str = EVERY) -> tuple[Claim, ...]:
 
 
 def named_claims(name: str, ids: Any, given: Sequence[Claim], subject: str = "") -> tuple[Claim, ...]:
-    """Those of the ``given`` claims that ``ids`` name, each once, in this order; ``name`` is what an error calls them.
+    """The ``given`` claims named by ``ids``, each once, in this order; ``name`` is their name in errors.
 
-    An id may leave out its subject where no other claim has its name. ``subject`` is what the given ones are called.
+    An id may leave out its subject if no other claim has its name. ``subject`` is the name of the given claims.
     """
     wanted = [ids] if isinstance(ids, str) else check_items(name, ids, "texts")
     if not all(isinstance(id, str) for id in wanted):
@@ -201,7 +201,7 @@ def named_claims(name: str, ids: Any, given: Sequence[Claim], subject: str = "")
 
 @contextmanager
 def unchanged_on_error() -> Iterator[None]:
-    """Leave the registry as it was where what runs inside raises."""
+    """Restore the registry if the block raises."""
     before = dict(_registry)
     try:
         yield
@@ -211,7 +211,7 @@ def unchanged_on_error() -> Iterator[None]:
         raise
 
 
-# --- what a declaration must satisfy --------------------------------------------------------------------------------
+# --- checks of a declaration ----------------------------------------------------------------------------------------
 
 
 def _check_id(id: Any) -> None:
@@ -260,7 +260,7 @@ def _may_be_evidence(returned: type) -> bool:
 
 
 def _returned(measure: Measure) -> Any:
-    """The annotated return type of a function; `Any` without one, or for one that only a checker can read."""
+    """The annotated return type of a function; `Any` without one, or for one that only a type checker can read."""
     try:
         return get_type_hints(measure).get("return", Any)
     except Exception:
@@ -268,14 +268,14 @@ def _returned(measure: Measure) -> Any:
 
 
 def _check_code(hypothesis: str, measure: Measure) -> None:
-    """The code that a hypothesis quotes must stand in the file of the claim, as far as that can be read."""
+    """Raise unless the code quoted by a hypothesis occurs in the file of the claim, if that can be read."""
     if isinstance(hypothesis, by_construction) and _lines(measure) and not _lines_with(hypothesis.code, measure):
-        hint = "quote a line as it stands in the file of the claim"
+        hint = "quote a line exactly as in the file of the claim"
         raise InputError("code", f"must be what makes {str(hypothesis)!r} true", got=repr(hypothesis.code), hint=hint)
 
 
 def place(measure: Measure, code: str = "") -> str:
-    """FILE:LINE of a function, or of the first line in or after it that holds ``code``; "" where there is no source."""
+    """FILE:LINE of a function, or of the first line in or after it that contains ``code``; "" without source."""
     if not _lines(measure):
         return ""
     start = measure.__code__.co_firstlineno
@@ -288,28 +288,28 @@ def place(measure: Measure, code: str = "") -> str:
 
 
 def _lines(measure: Any) -> list[str]:
-    """The lines of the file that a function is from; none where they cannot be read."""
+    """The lines of the file that defines a function; none if they cannot be read."""
     code = getattr(measure, "__code__", None)
     return linecache.getlines(code.co_filename, getattr(measure, "__globals__", None)) if code is not None else []
 
 
 def _lines_with(code: str, measure: Measure) -> list[int]:
-    """The numbers of the lines that hold ``code``, those aside that quote it."""
+    """The numbers of the lines that contain ``code``, except those that quote it."""
     lines = enumerate(_lines(measure), start=1)
     return [k for k, line in lines if code in line and "code=" not in line]
 
 
 def _is_own(measure: Measure, subject: str) -> bool:
-    """Whether a function is from the package's own module of the subject."""
+    """Whether a function comes from the package's own module for the subject."""
     module = getattr(measure, "__module__", "")
     return module == _MODULES[subject] or module.startswith(f"{_MODULES[subject]}.")
 
 
 def _declared_again(old: Measure, new: Measure) -> bool:
-    """Whether the same declaration has run again: a module is reloaded, a notebook cell is run a second time.
+    """Whether the same declaration has run again, as when a module is reloaded or a notebook cell run twice.
 
-    The name is then bound anew where it was bound before, and the old function is out of reach. A second declaration
-    in the same file, by copy and paste or in a factory, is another claim.
+    The name is then rebound in the same place, and the old function is out of reach. A second declaration in the same
+    file, by copy and paste or in a factory, is another claim.
     """
     codes = getattr(old, "__code__", None), getattr(new, "__code__", None)
     if None in codes or "<" in new.__qualname__ or old.__qualname__ != new.__qualname__:

@@ -1,4 +1,4 @@
-"""Measuring claims: `verify` measures each on many instances, and a `Report` holds the verdicts."""
+"""Measurement of claims: `verify` measures each on many instances, and a `Report` holds the verdicts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from attnembed.evidence.verdict import LOOSE, VERDICTS, ClaimResult, Report
 
 __all__ = ["LOOSE", "VERDICTS", "ClaimResult", "Report", "hypothesis_name", "verify"]
 
-_PER_JOB = 4  # instances that another process measures at a time
+_PER_JOB = 4  # instances per job of a worker process
 
 
 def verify(
@@ -40,21 +40,21 @@ def verify(
     Parameters
     ----------
     subject : a subject, "all", or the claims themselves
-    ids : an id may leave out its subject where no other claim has its name
-    instances : on how many random instances each claim is measured. An instance on which a hypothesis does not hold
-        is skipped, and a claim of which all are skipped is vacuous; the negative control must be caught on one
-    rng : the seed: that of the first instance, from which those of the others are made. The generator of an instance
-        depends on its seed and the claim's id alone, not on which others run: the worst instance of a result is
-        measured again by ``verify(ids=result.id, instances=1, rng=result.instance)``
-    workers : processes that share the work; a program that asks for more than one must be guarded by
+    ids : an id may leave out its subject if no other claim has its name
+    instances : number of random instances per claim. An instance on which a hypothesis does not hold is skipped, and
+        a claim whose instances are all skipped is vacuous; the negative control must be caught on at least one
+    rng : the seed of the first instance, from which those of the others are derived. The generator of an instance
+        depends only on its seed and the id of the claim, not on which others run: the worst instance of a result can
+        be measured again by ``verify(ids=result.id, instances=1, rng=result.instance)``
+    workers : number of processes that share the work; a program that uses more than one must be guarded by
         ``if __name__ == "__main__":``
 
-    A claim that raises has failed; the others are measured all the same.
+    A claim that raises has failed; the others are still measured.
 
     Raises
     ------
     InputError
-        for a subject or an id that is not registered, an id that several claims share, and where nothing is named.
+        for a subject or an id that is not registered, an ambiguous id, or an empty selection.
 
     >>> report = verify(ids=["attention/gradient-factors"], instances=3, rng=0)
     >>> result = report.results[0]
@@ -79,7 +79,7 @@ def verify(
 
 
 def instance_seeds(seed: int, instances: int) -> list[int]:
-    """The seeds of the instances: the given one, then others made from it, all different."""
+    """The seeds of the instances: the given one, then others derived from it, all different."""
     seeds = {seed: None}
     k = 0
     while len(seeds) < instances:
@@ -90,7 +90,7 @@ def instance_seeds(seed: int, instances: int) -> list[int]:
 
 @dataclass(frozen=True)
 class Measured:
-    """What a claim measured on the instance of a seed, or the error that it raised there, or why there is none."""
+    """The measurement of a claim on the instance of a seed, or the error raised there, or why there is none."""
 
     seed: int
     evidence: Evidence | None
@@ -113,29 +113,29 @@ class Measured:
 
     @property
     def caught(self) -> bool:
-        """Whether the negative control exceeds what it must."""
+        """Whether the negative control exceeds its bound."""
         return self.evidence is not None and not self.skipped and self.evidence.control > self.control_bound
 
     @property
     def control_bound(self) -> float:
-        """What the negative control must exceed."""
+        """The value that the negative control must exceed."""
         if self.evidence is None:
             return math.nan
         return self.evidence.limit if self.evidence.control_bound is None else self.evidence.control_bound
 
     @property
     def badness(self) -> tuple[bool, bool, float]:
-        """Order of the instances, the worst being the largest: errors, violations, then by the excess."""
+        """Sort key of the instances, largest for the worst: errors, violations, then the excess."""
         if self.evidence is None or self.skipped:
             return bool(self.error), False, -math.inf
         excess = _ratio(self.evidence.measured, self.evidence.limit)
-        if math.isnan(excess):  # no measurement is near or far from a limit below zero
+        if math.isnan(excess):  # the ratio to a limit below zero means nothing
             excess = self.evidence.measured - self.evidence.limit
         return False, not self.holds, math.inf if math.isnan(excess) else excess
 
 
 def _measured(selected: Iterable[Claim], seeds: list[int], workers: int) -> Iterator[tuple[str, list[Measured]]]:
-    """What the claims measure on the instances, as it comes: here, or in other processes that can find the claim."""
+    """The measurements of the claims as they arrive: made here, or in other processes that can find the claim."""
     here: list[Claim] = []
     elsewhere: list[Claim] = []
     for entry in selected:
@@ -184,7 +184,7 @@ def _measure(entry: Claim, seed: int) -> Measured:
                 evidence = entry.measure(problem)
         else:
             evidence = entry.measure(rng)
-    except (Exception, SystemExit) as raised:  # a claim that cannot be measured has failed, and the others still count
+    except (Exception, SystemExit) as raised:  # a claim that cannot be measured has failed; the others still count
         error = _told(raised)
     if not error and not absent and not isinstance(evidence, Evidence):
         error = (
@@ -263,19 +263,19 @@ def _seed(rng: Any) -> int:
 
 
 def hypothesis_name(text: str) -> str:
-    """The words of a hypothesis, without the quantity that is measured: what stands before the first ": "."""
+    """The words of a hypothesis before the first ": ", without the measured quantity."""
     return text.partition(": ")[0]
 
 
 def _unmeasured(entry: Claim, held: Iterable[str], failed: bool) -> tuple[str, ...]:
-    """The hypotheses declared but not measured; where the claim raised, nothing holds by construction either."""
+    """The hypotheses declared but not measured; if the claim raised, nothing holds by construction either."""
     names = {hypothesis_name(text) for text in held} | set(held)
     left = [text for text in entry.hypotheses if failed or not isinstance(text, by_construction)]
     return tuple(str(text) for text in left if text not in names)
 
 
 def _ratio(measured: float, bound: float) -> float:
-    """measured / bound; NaN for a bound below zero, to which no measurement is near or far."""
+    """measured / bound; NaN for a bound below zero, where the ratio means nothing."""
     if bound > 0:
         return measured / bound
     if bound == 0 and not math.isnan(measured):
@@ -287,6 +287,6 @@ def _told(error: BaseException) -> str:
     """The class and the message of an error, in one line."""
     try:
         text = " ".join(str(error).split())
-    except Exception:  # a class without a text
+    except Exception:  # an exception without a text
         text = ""
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

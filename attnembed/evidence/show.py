@@ -1,4 +1,4 @@
-"""One claim in words: what it states, what it assumes, and where the code is that it is about."""
+"""One claim in words: its statement, its hypotheses and the location of the code it covers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _APPARATUS = ("attnembed.evidence", "attnembed.reference", "attnembed.errors", "
 
 
 def find_claim(id: str) -> Claim:
-    """The claim of this id, which may leave out its subject where no other claim has its name."""
+    """The claim with this id, which may leave out its subject if no other claim has its name."""
     (entry,) = named_claims("ID", [id], claims())
     return entry
 
@@ -45,14 +45,14 @@ def _hypothesis(entry: Claim, text: str) -> str:
 
 
 def measured_code(entry: Claim) -> list[str]:
-    """FILE:LINE NAME of the package's functions and classes that the measurement calls, its own apparatus aside."""
+    """FILE:LINE NAME of the package's functions and classes that the measurement calls, except its own helpers."""
     found: dict[str, None] = {}
     _collect(entry.measure, found, set())
     return list(found)
 
 
 def _collect(function: Callable[..., Any], found: dict[str, None], seen: set[Any]) -> None:
-    """What a function names, and what the helpers beside it name."""
+    """Collect the names used by a function, and by the helpers in its module."""
     code, space = getattr(function, "__code__", None), getattr(function, "__globals__", {})
     if code is None or function in seen:
         return
@@ -71,7 +71,7 @@ def _collect(function: Callable[..., Any], found: dict[str, None], seen: set[Any
 
 
 def _named(code: CodeType, space: dict[str, Any]) -> list[Any]:
-    """The values that the names in a piece of code stand for, also behind a module (``ae.one_step``)."""
+    """The values of the names in a code object, including attributes of modules (``ae.one_step``)."""
     values = []
     for name in code.co_names:
         value = space.get(name)

@@ -1,4 +1,4 @@
-"""What became of claims: a `ClaimResult` each, over all its instances, and the `Report` of a run."""
+"""The verdicts on claims: one `ClaimResult` per claim, over all its instances, and the `Report` of a run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ VERDICTS = {
     "apply, stayed within its limit too, so that it cannot tell right from wrong",
     "vacuous": "a hypothesis does not hold on any instance, so that the statement was not tested",
 }
-LOOSE = 1e-3  # a bound that is met by more than this factor says little
+LOOSE = 1e-3  # a bound exceeding its measurement by more than this factor says little
 
 
 @dataclass(frozen=True)
@@ -30,20 +30,20 @@ class ClaimResult(Shown):
     Attributes
     ----------
     passed : the hypotheses hold on some instance, and ``measured`` <= ``bound`` wherever they do
-    measured, bound : of the instance that comes nearest to its limit, or exceeds it most; ``kind`` says whether the
+    measured, bound : from the instance that comes nearest to its limit, or exceeds it most; ``kind`` says whether the
         limit is a "bound" or a "tolerance"
     ratio : measured / bound of that instance, the worst one; NaN for a tolerance
-    control, control_bound : of that instance, or of one on which the negative control was caught if it was not there
-    control_failed : the negative control exceeded its bound, as it must, on one instance at least
-    hypotheses : for each hypothesis that was measured, whether it holds on that instance
-    unmeasured : the declared hypotheses that were not measured, those aside that hold by construction
-    error : what the measurement raised, if it did
-    note : a remark of the measurement
-    instances : how many there were: ``held`` + ``skipped`` + those that failed
-    held : on how many the statement holds
-    skipped : on how many a hypothesis does not hold, so that nothing was tested
-    caught : on how many the negative control was caught
-    best_ratio : the largest ratio among those on which the statement holds: how near the bound is to equality
+    control, control_bound : from that instance, or from one on which the negative control was caught if not there
+    control_failed : the negative control exceeded its bound, as it must, on at least one instance
+    hypotheses : for each measured hypothesis, whether it holds on that instance
+    unmeasured : the declared hypotheses that were not measured, except those that hold by construction
+    error : the error raised by the measurement, if any
+    note : a remark from the measurement
+    instances : number of instances: ``held`` + ``skipped`` + failures
+    held : number of instances on which the statement holds
+    skipped : number of instances on which a hypothesis does not hold, so that nothing was tested
+    caught : number of instances on which the negative control was caught
+    best_ratio : the largest ratio among those on which the statement holds, a measure of how tight the bound is
     instance : seed of the worst instance; ``attnembed verify --ids ID --instance SEED`` measures it again
     """
 
@@ -78,7 +78,7 @@ class ClaimResult(Shown):
 
     @property
     def reason(self) -> str:
-        """Why the verdict is not "passed", in a sentence without its full stop; empty if it is."""
+        """The reason why the verdict is not "passed", as a sentence without full stop; empty if it is."""
         if self.verdict == "passed":
             return ""
         if self.verdict == "blind":
@@ -95,7 +95,7 @@ class ClaimResult(Shown):
 
     @property
     def counts(self) -> str:
-        """On how many instances the statement holds, fails and is not tested, and where the worst one is."""
+        """The numbers of instances on which the statement holds, fails and is not tested, and the worst one."""
         failed = self.instances - self.held - self.skipped
         parts = [f"holds on {self.held} of {_counted(self.instances, 'instance')}"]
         parts += [f"fails on {failed}"] if failed else []
@@ -106,7 +106,7 @@ class ClaimResult(Shown):
 
     @property
     def loose(self) -> bool:
-        """Whether ``measured`` stays so far below a bound on every instance that passing says little of it."""
+        """Whether ``measured`` stays so far below a bound on every instance that passing says little."""
         return self.verdict == "passed" and self.kind == "bound" and self.best_ratio < LOOSE
 
 
@@ -145,7 +145,7 @@ class Report:
 
     @property
     def n_passed(self) -> int:
-        """How many claims passed, with their negative controls caught."""
+        """The number of claims that passed, with their negative controls caught."""
         return sum(result.verdict == "passed" for result in self.results)
 
     def __str__(self) -> str:
@@ -164,7 +164,7 @@ class Report:
             )
             lines += [f"{'':<{width}}  {text}" for text in _remarks(result)]
         if any(result.kind == "tolerance" for result in self.results):
-            lines.append("~: a tolerance, for what rounding or finite time leaves; no ratio")
+            lines.append("~: a tolerance, for rounding or finite time; no ratio")
         loose = [result.id for result in self.results if result.loose]
         if loose:
             lines.append(f"loose, measured below {LOOSE:g} of the bound: {', '.join(loose)}")
@@ -194,7 +194,7 @@ class Report:
 
 
 def _remarks(result: ClaimResult) -> list[str]:
-    """The lines below that of a claim."""
+    """The lines below the row of a claim."""
     lines = []
     if result.reason:
         where = f" (--instance {result.instance})" if result.instances > 1 and result.verdict == "failed" else ""

@@ -1,4 +1,4 @@
-"""Experiments of [WSOM25] and their figures: `experiments` lists them, `reproduce` runs one and writes it down."""
+"""Experiments and their figures: `experiments` lists them, `reproduce` runs one and writes the results."""
 
 from attnembed.experiments.registry import Experiment, Outcome, experiments, reproduce
 

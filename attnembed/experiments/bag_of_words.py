@@ -42,7 +42,7 @@ class BagOfWords:
             return found
 
         candidates, w = [], np.zeros(x.shape[1] + 1)
-        for penalty in (1e-4, 3e-5, 1e-5):  # each solution starts the next, less penalised problem
+        for penalty in (1e-4, 3e-5, 1e-5):  # each solution is the start of the next problem, with a smaller penalty
             w = solve(w, penalty)
             candidates.append(cls(w[:-1], float(w[-1]), penalty))
         return max(candidates, key=lambda model: balanced_accuracy(validation, model.output(validation)))
@@ -60,6 +60,6 @@ class BagOfWords:
 
 
 def balanced_accuracy(data: TokenDataset, output: Floats) -> float:
-    """Mean over the two classes of the share of right signs; the plain accuracy where the classes are equal."""
+    """Mean over the two classes of the share of correct signs; the plain accuracy if the classes have equal size."""
     right = data.labels * output > 0
     return float(np.mean([right[data.labels == sign].mean() for sign in (-1, 1)]))

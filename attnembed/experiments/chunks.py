@@ -1,4 +1,4 @@
-"""The chunks of sentences: features of a window of words, embedded and summed, and a chain (CoNLL-2000)."""
+"""Chunking of sentences: features of a window of words, embedded and summed, and a chain (CoNLL-2000)."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _HELD_OUT_SENTENCES, _MIN_COUNT = 1000, 3
 
 
 def _chunks(path: str, split: int) -> Split:
-    """1,000 training sentences, drawn by ``split``, are for selection."""
+    """The data, with 1,000 training sentences, drawn by ``split``, set aside for selection."""
     known, test = load_conll2000(path)
     order = np.random.default_rng(split).permutation(len(known))
     held_out = min(_HELD_OUT_SENTENCES, len(known) // 5)
     validation, train = ([known[i] for i in part] for part in (order[:held_out], order[held_out:]))
     features = WindowFeatures(min_count=_MIN_COUNT).fit(train)
     tags = sorted({tag for sentence in train for tag in sentence.chunks})
-    # A tag that training never shows cannot be predicted; its number, beyond those of the model, counts as an error.
+    # A tag that never occurs in training cannot be predicted; its number, beyond the model's, counts as an error.
     tags += sorted({tag for sentence in (*validation, *test) for tag in sentence.chunks} - set(tags))
     number = {tag: i for i, tag in enumerate(tags)}
 

@@ -1,4 +1,4 @@
-"""Masks of horses: a small convolutional network of two scales and a 4-connected grid (Weizmann database)."""
+"""Masks of horses: a small convolutional network with two scales and a 4-connected grid (Weizmann database)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _HELD_OUT_IMAGES, _CONTRAST_WIDTH = 50, 0.3
 
 
 def _horses(path: str, split: int) -> Split:
-    """50 training images, drawn by ``split``, are for selection; the others are shown as they are and mirrored."""
+    """The data, with 50 training images, drawn by ``split``, set aside for selection; the others are also mirrored."""
     known, test = load_horses(path)
     pairs = near_pairs(np.concatenate([known.images, test.images]))
     seen = tuple(second - len(known) for first, second in pairs if first < len(known) <= second)
@@ -33,7 +33,7 @@ def _horses(path: str, split: int) -> Split:
 
 
 def _and_mirrored(data: GridDataset) -> GridDataset:
-    """The images, and after them their mirror images, left and right exchanged."""
+    """The images, followed by their mirror images."""
     images, labels = (np.concatenate([array, array[:, :, ::-1]]) for array in (data.images, data.known_labels))
     return GridDataset(images, labels)
 
@@ -78,7 +78,7 @@ _BASELINES = {"one mask for all images": _one_mask, "two annotations of one phot
 
 
 def _mask_model(split: Split, rng: np.random.Generator) -> GridCRF:
-    # Neighbours that attract each other, so that the best labeling can be found exactly from the start.
+    # Neighbours that attract each other, so that the best labeling is found exactly from the start.
     pairwise = 0.5 * np.eye(2) + 0.1 * rng.normal(size=(2, 2))
     network = two_scale_net(split.train.images.shape[3], dtype=FLOAT, rng=rng)
     margin = float(split.train.labels[0].size)  # 1 for every wrong pixel
@@ -86,8 +86,8 @@ def _mask_model(split: Split, rng: np.random.Generator) -> GridCRF:
 
 
 HORSES = (
-    # The ratio is the best of 1.5 and 2.5 on validation data (splits 0 and 1). Stages 1 and 2 are shorter than on
-    # chains: what a mask gains from training everything is most of all.
+    # The ratio is the better of 1.5 and 2.5 on validation data (splits 0 and 1). Stages 1 and 2 are shorter than on
+    # chains, because most of the gain on masks comes from training everything.
     Task(
         "segmentation",
         _horses,

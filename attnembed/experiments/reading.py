@@ -1,4 +1,4 @@
-"""Options of the readers of reviews on the command line: which column, which rows, which labels, which encoding."""
+"""Command-line options of the readers of reviews: columns, rows, labels and encoding."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def add_reader_options(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         action="extend",
         metavar="COLUMN=VALUE",
-        help="only the rows that hold this value; several values of one column add up; without any: all rows",
+        help="only the rows with this value; may be repeated for other values of a column; default: all rows",
     )
     group.add_argument("--text-column", metavar="COLUMN", help="name, or position from 0, of the texts")
     group.add_argument("--label-column", metavar="COLUMN", help="name, or position from 0, of the labels")
-    group.add_argument("--delimiter", metavar="CHARACTER", help="between columns; a tab may be written tab")
+    group.add_argument("--delimiter", metavar="CHARACTER", help="between columns; write tab for a tab")
     group.add_argument(
         "--labels",
         nargs="+",
@@ -41,7 +41,7 @@ def add_reader_options(parser: argparse.ArgumentParser) -> None:
 
 
 def reader_options(options: argparse.Namespace) -> ReaderOptions:
-    """What was given of them, as `iter_reviews` takes it."""
+    """The options that were given, as keyword arguments of `iter_reviews`."""
     delimiter = options.delimiter
     given: dict[str, Any] = {
         "where": None if options.where is None else _where(options.where),

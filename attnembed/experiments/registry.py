@@ -1,4 +1,4 @@
-"""Experiments: each returns its numbers and its figures; `reproduce` writes them whole, with all that made them."""
+"""Experiments: each returns its numbers and figures; `reproduce` writes them atomically, with all their inputs."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ __all__ = ["Experiment", "Outcome", "Request", "Written", "experiment", "experim
 _MODULES = EXPERIMENT_MODULES
 DATA_VARIABLE = "ATTNEMBED_DATA"
 
-# Of a quick run: what the names of its files end in, and what stands above its figures and its tables.
+# For a quick run: the ending of its file names, and the text above its figures and its tables.
 QUICK_ENDING = "-quick"
 QUICK_TITLE = "quick run, for a first look"
-QUICK_REMARK = "**Quick run**: smaller data or fewer epochs and repetitions, for a first look; it decides nothing."
+QUICK_REMARK = "**Quick run**: smaller data or fewer epochs and repetitions, for a first look; not conclusive."
 
 
 @dataclass(frozen=True)
 class Request:
-    """The options of a run: a data path (or None), a quick version, a seed, a folder for partial work.
+    """The options of a run: a data path (or None), a quick version, a seed, and a folder for partial work.
 
     ``repetitions`` (folds or seeds; None: the experiment's own number), ``executor`` and ``workers`` are read by those
     that consist of many runs; ``split`` (how the data are split; empty: the experiment's own way) by those that know
@@ -59,10 +59,10 @@ class Request:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The outcome of an experiment: its parameters, its numbers, and how to draw each figure (name -> function).
+    """The outcome of an experiment: its parameters, its numbers, and a function to draw each figure, by name.
 
-    ``text`` is a page in Markdown that says the same for people; without one the numbers are listed. ``name`` is what
-    the files are called (default: as the experiment).
+    ``text`` is a readable summary in Markdown; without one the numbers are listed. ``name`` is the name of the files
+    (default: that of the experiment).
     """
 
     parameters: Mapping[str, Any]
@@ -73,7 +73,7 @@ class Outcome:
 
 
 def holds(path: Path, groups: tuple[tuple[str, ...], ...]) -> bool:
-    """Whether a folder holds all files of one group, or a file has a name that is a whole group."""
+    """Whether a folder holds all files of one group, or a file's name forms a whole group."""
     if path.is_dir():
         return any(all((path / name).exists() for name in group) for group in groups)
     return (path.name,) in groups
@@ -104,13 +104,13 @@ class Experiment:
     splits: tuple[str, ...] = ()
 
     def knows(self, path: Path) -> bool:
-        """Whether a folder holds the data of the experiment, or a file has a name that is all it needs."""
+        """Whether a folder holds the data of the experiment, or a file's name is the only one needed."""
         return holds(path, self.files)
 
 
 @dataclass(frozen=True)
 class Written:
-    """An experiment's numbers and the files that hold them."""
+    """The numbers of an experiment and the files that hold them."""
 
     name: str
     numbers: Mapping[str, Any]
@@ -141,7 +141,7 @@ def experiment(
     any_file: bool = False,
     splits: tuple[str, ...] = (),
 ) -> Callable[[Callable[[Request], Outcome]], Callable[[Request], Outcome]]:
-    """Register a function as the experiment ``name``; `Experiment` says what the options mean."""
+    """Register a function as the experiment ``name``; `Experiment` describes the options."""
 
     def register(run: Callable[[Request], Outcome]) -> Callable[[Request], Outcome]:
         _registry[name] = Experiment(name, summary, run, long, ignores, files, reads_reviews, any_file, splits)
@@ -171,7 +171,7 @@ def reproduce(
     workers: int | None = None,
     split: str = "",
 ) -> Written:
-    """Run an experiment and write OUT/NAME.png (or NAME-*.png) and OUT/NAME.json, and OUT/NAME.md where it has tables.
+    """Run an experiment and write OUT/NAME.png (or NAME-*.png) and OUT/NAME.json, and OUT/NAME.md if it has tables.
 
     The JSON holds the numbers, the parameters, the seed and the versions.
 
@@ -180,12 +180,12 @@ def reproduce(
     name : one of `attnembed list`, such as "selection" or "ocr"
     data : file or folder of the real data (default: that named by the variable ATTNEMBED_DATA); synthetic experiments
         need none
-    out : folder to write to, created where it is missing
-    quick : a smaller version, for a first look, which says so in its figures and tables; its files are called
+    out : folder to write to, created if missing
+    quick : a smaller version, for a first look, marked as such in its figures and tables; its files are called
         NAME-quick and never replace the results of a full run
     repetitions : of the structured tasks (folds, or splits with a seed each) and of the reviews; None: the experiment's
-        own number. The structured tasks keep their runs in OUT/NAME-runs.jsonl and go on from there when started again
-    executor : any `concurrent.futures.Executor`, in which the structured tasks make their runs
+        own number. The structured tasks keep their runs in OUT/NAME-runs.jsonl and continue from there when restarted
+    executor : any `concurrent.futures.Executor` for the runs of the structured tasks
     reader : options of `load_reviews` for the experiments on reviews, such as ``{"where": {"source": "imdb"}}``
     rng : the seed, an int
     data_name : what to call the reviews in titles and file names
@@ -206,7 +206,7 @@ def reproduce(
     DataNotGivenError
         if the experiment needs data and none are named.
     DataFileError
-        for data that cannot be read, and an OUT that cannot be written.
+        for data that cannot be read, and a folder that cannot be written.
     RunFailedError
         if one of many runs has failed.
 
@@ -291,7 +291,7 @@ def _check_data_name(entry: Experiment, data_name: Any) -> None:
         takers = ", ".join(other.name for other in experiments() if other.reads_reviews)
         raise InputError("data_name", f"belongs to {takers}", got=f"{data_name!r} for {entry.name}")
     if data_name and not _DATA_NAME.fullmatch(data_name):
-        hint = "use letters, digits, dots and hyphens, as files get this name"
+        hint = "use letters, digits, dots and hyphens, because files get this name"
         raise InputError("data_name", "must be a word", got=repr(data_name), hint=hint)
 
 
@@ -311,7 +311,7 @@ def _data_path(data: PathLike | None) -> Path | None:
 
 
 def requested_data(data: PathLike | None) -> Path | None:
-    """The path of the data, or of the variable's; DataFileError if there is nothing."""
+    """The path of the data, by default from the environment variable; DataFileError if it does not exist."""
     path = _data_path(data)
     if path is not None and not _exists(path):
         raise DataFileError(path, "does not exist")
@@ -319,7 +319,7 @@ def requested_data(data: PathLike | None) -> Path | None:
 
 
 def require_data(request: Request, what: str) -> Path:
-    """The data path of a request, or an error that says how to give it."""
+    """The data path of a request, or an error that tells how to give it."""
     if request.data is None:
         hint = f"pass --data PATH or set {DATA_VARIABLE}"
         raise DataNotGivenError("data", f"must name {what}", got="none", hint=hint)
@@ -336,17 +336,17 @@ def _exists(path: Path) -> bool:
 
 
 def unavailable(entry: Experiment, data: Path | None) -> str:
-    """Why the data of an experiment are not there, in a sentence; empty where they are, or where it needs none.
+    """The reason why the data of an experiment are missing, in a sentence; empty if they are not, or none are needed.
 
-    Looks at names only: files that are there and cannot be read are no reason to leave an experiment out.
+    Looks only at names: files that exist but cannot be read are no reason to leave an experiment out.
     """
     if not entry.files or data is None or entry.knows(data):
-        return ""  # without any data named, the experiment itself says how to name them
+        return ""  # if no data are named, the experiment itself tells how to name them
     if data.is_dir():
         return f"{data}: holds none of {', '.join(' + '.join(group) for group in entry.files)}"
     if entry.any_file and not any(other.knows(data) for other in experiments()):
         return ""
-    return f"{data}: is not one of the files that it reads"
+    return f"{data}: is not one of the files of this experiment"
 
 
 def write_figure(draw: Callable[[], Figure], path: Path, *, remark: str = "") -> None:
@@ -361,7 +361,7 @@ def write_figure(draw: Callable[[], Figure], path: Path, *, remark: str = "") ->
 
 
 def number_rows(numbers: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """One line per number: means with their spread, lists of words joined, lists of numbers left out."""
+    """One row per number: means with their spread, lists of words joined, lists of numbers left out."""
     for name, value in numbers.items():
         if isinstance(value, Mapping) and set(value) in ({"mean", "std"}, {"mean", "standard_error"}):
             mean, spread = value.values()
@@ -378,5 +378,5 @@ def number_rows(numbers: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[
 
 
 def is_number(value: Any) -> bool:
-    """Whether a spread is known: that of a single run is None or NaN, and NaN is written to JSON as text."""
+    """Whether a spread is known: for a single run it is None or NaN, and NaN is written to JSON as text."""
     return isinstance(value, (int, float)) and math.isfinite(value)

@@ -28,7 +28,7 @@ def _repetitions(request: Request, most: int, default: int) -> int:
 
 @dataclass(frozen=True)
 class _Comparison:
-    """What an experiment compares: its tables, the first of which has the figures, and the sweep over c."""
+    """The parts of an experiment: its tables, the first of which has the figures, and the sweep over c."""
 
     name: str
     label: str  # of the score that selects
@@ -123,7 +123,7 @@ def chunking(request: Request) -> Outcome:
 
 @experiment("segmentation", "stage, joint and scaled training of grids on horses (--data)", long=True, files=_HORSES)
 def segmentation(request: Request) -> Outcome:
-    """A small convolutional network of two scales and a 4-connected grid."""
+    """A small convolutional network with two scales and a 4-connected grid."""
     n = _repetitions(request, 100, 1 if request.quick else 5)
     objectives = ("pseudolikelihood",) if request.quick else TASKS["segmentation"].objectives
     epochs = 2 if request.quick else 12

@@ -1,8 +1,8 @@
-"""Experiments on synthetic data as one cell each, for grids over step size, width, data and scale.
+"""Experiments on synthetic data as single cells, for grids over step size, width, data and scale.
 
 Every cell draws its own data and model. The parameters are those of docs/notation.md: ``eta`` the step size, ``d`` the
 width, ``n`` sequences of ``T`` tokens over a vocabulary of ``V``; ``scale`` the norm that a random embedding has on
-average, that is, E and p have standard deviation scale/sqrt(d) per coordinate. ``repeat`` only tells repetitions apart.
+average, that is, E and p have standard deviation scale/sqrt(d) per coordinate. ``repeat`` only labels repetitions.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _LARGEST = 20_000_000  # tokens of a data set, and entries of E: beyond that a c
 
 @dataclass(frozen=True)
 class Parameter:
-    """A parameter of the cells: its label in figures and its range; integers are told by ``kind``."""
+    """A parameter of the cells: its label in figures, its type ``kind`` and its range."""
 
     label: str
     kind: type[int] | type[float]
@@ -158,7 +158,7 @@ def _step(data: TokenDataset, eta: float, d: int, scale: float, rng: np.random.G
 
 @dataclass(frozen=True)
 class GridExperiment:
-    """A cell, the parameters that it has where they are not swept, and what is drawn of it: key -> label."""
+    """A cell, the defaults of its parameters, and the labels of the values to draw, by key."""
 
     name: str
     summary: str
@@ -173,15 +173,15 @@ GRID_EXPERIMENTS: Mapping[str, GridExperiment] = {
     for entry in (
         GridExperiment(
             "margin",
-            "is the program of the predictive tokens separable, and with what margin",
+            "separability and margin of the program of the predictive tokens",
             margin_cell,
             {"eta": 60.0, "d": 64, "n": 100, "T": 8, "V": 44, "scale": 1.0},
             {"n": 40, "V": 24},
-            {"separable": "share that is separable", "margin": "margin / scale"},
+            {"separable": "separable share", "margin": "margin / scale"},
         ),
         GridExperiment(
             "one-step",
-            "how well one gradient step aligns E with the signed frequency (Lemma 4.1)",
+            "alignment of E with the signed frequency after one gradient step (Lemma 4.1)",
             one_step_cell,
             {"eta": 200.0, "d": 512, "n": 400, "T": 16, "V": 64, "scale": 1.0},
             {"d": 128, "n": 200},
@@ -192,7 +192,7 @@ GRID_EXPERIMENTS: Mapping[str, GridExperiment] = {
         ),
         GridExperiment(
             "selection",
-            "in how many sequences gradient flow selects the top token, and a predictive one",
+            "share of sequences in which gradient flow selects the top token, and a predictive one",
             selection_cell,
             {"eta": 60.0, "d": 64, "n": 60, "T": 8, "V": 24, "scale": 1.0},
             {"n": 40, "T": 4, "V": 12},
@@ -207,7 +207,7 @@ GRID_EXPERIMENTS: Mapping[str, GridExperiment] = {
 
 @dataclass(frozen=True)
 class Sweep:
-    """A finished sweep, its means over the repetitions, and the files that hold it."""
+    """A finished sweep, its means over the repetitions, and its files."""
 
     name: str
     swept: tuple[str, ...]
@@ -227,7 +227,7 @@ class Sweep:
 
 
 def parse_values(text: str) -> tuple[str, list[float] | list[int]]:
-    """NAME=VALUES: numbers with commas between them; LOW:HIGH:COUNT stands for COUNT numbers in geometric progression.
+    """Parse NAME=VALUES: comma-separated numbers; LOW:HIGH:COUNT stands for COUNT numbers in geometric progression.
 
     For integer parameters the numbers of a progression are rounded; each value is kept once.
 
@@ -253,7 +253,7 @@ def parse_values(text: str) -> tuple[str, list[float] | list[int]]:
             raise InputError("over", f"must ask for 1 to {_MOST_VALUES} values", got=item)
         if parameter.kind is int and not (ends[0].is_integer() and ends[1].is_integer()):
             raise InputError("over", f"must give whole numbers for {name}", got=item)
-        # Digits beyond the twelfth are rounding: the same value in two progressions is then the same cell.
+        # Digits beyond the twelfth are rounding: a value in two progressions is then the same cell.
         numbers += [float(f"{x:.12g}") for x in np.geomspace(*ends, size)]
     if parameter.kind is int:
         return name, list(dict.fromkeys(round(x) for x in numbers))
@@ -272,11 +272,11 @@ def run_sweep(
     quick: bool = False,
     rng: int = 0,
 ) -> Sweep:
-    """Sweep an experiment and write OUT/sweep-NAME.json and, of the first two parameters, OUT/sweep-NAME.png.
+    """Sweep an experiment and write OUT/sweep-NAME.json and, for the first two parameters, OUT/sweep-NAME.png.
 
-    ``over`` holds texts for `parse_values`. Every cell names all its parameters, so that a wider grid, or another
-    parameter at its default, finds its cells in the store. An interrupted sweep is returned without files. Those of a
-    quick one are called sweep-NAME-quick, and its figure says so.
+    ``over`` holds texts for `parse_values`. Every cell names all its parameters, so that a larger grid, or another
+    parameter at its default, finds its cells in the store. An interrupted sweep is returned without files. The files of
+    a quick one are called sweep-NAME-quick, and its figure says so.
     """
     seed = check_integer("rng", rng, minimum=0)
     swept, grid = sweep_grid(name, over, repetitions=repetitions, quick=quick)
@@ -309,7 +309,7 @@ def run_sweep(
 def sweep_grid(
     name: str, over: Sequence[str], *, repetitions: int = 1, quick: bool = False
 ) -> tuple[tuple[str, ...], dict[str, Sequence[Any]]]:
-    """The swept parameters, and the grid: their values, one for every other parameter, and the repetitions.
+    """The swept parameters and the grid: their values, one for every other parameter, and the repetitions.
 
     >>> sweep_grid("margin", ["d=8,16"], quick=True)[1]["d"]
     [8, 16]
@@ -331,7 +331,7 @@ def sweep_grid(
 
 
 def _check_values(store: PathLike, result: SweepResult, keys: Sequence[str]) -> None:
-    """What a store holds may come from another version of the experiment."""
+    """Raise if the stored values come from another version of the experiment."""
     failed = {id(error.cell) for error in result.errors}
     for cell, value in zip(result.cells, result.values):
         whole = isinstance(value, Mapping) and all(
@@ -344,7 +344,7 @@ def _check_values(store: PathLike, result: SweepResult, keys: Sequence[str]) -> 
 def _points(
     result: SweepResult, names: Sequence[str], keys: Sequence[str]
 ) -> list[tuple[tuple[float, ...], dict[str, list[float]]]]:
-    """The values of each point over the named parameters: those of all its repetitions and other parameters."""
+    """The values at each point of the named parameters, over all repetitions and other parameters."""
     points: dict[tuple[float, ...], dict[str, list[float]]] = {}
     for cell, value in zip(result.cells, result.values):
         values = points.setdefault(tuple(cell[name] for name in names), {key: [] for key in keys})
@@ -383,7 +383,7 @@ def _draw(entry: GridExperiment, result: SweepResult, swept: Sequence[str]) -> F
 
 
 def _caption(entry: GridExperiment, result: SweepResult, drawn: Sequence[str]) -> str:
-    """The rest of the parameters, beyond the figure's axes: the other parameters, and over what the mean is taken."""
+    """The parameters not on the axes of the figure: the fixed ones, and those over which the mean is taken."""
     values = {name: dict.fromkeys(cell[name] for cell in result.cells) for name in (*entry.defaults, "repeat")}
     fixed = [f"{name} = {next(iter(values[name])):g}" for name in entry.defaults if len(values[name]) == 1]
     averaged = [f"{name} ({len(values[name])})" for name in values if len(values[name]) > 1 and name not in drawn]

@@ -29,7 +29,7 @@ _NEEDS_NOTHING = ("data", "repetitions")
 
 @dataclass(frozen=True)
 class AlignmentOptions:
-    """The data, the step and the widths of `alignment`; ``repetitions`` models are drawn for each width."""
+    """The data, the step and the widths of `alignment`, with ``repetitions`` models per width."""
 
     n_samples: int = 400
     length: int = 16
@@ -138,7 +138,7 @@ class SelectionOptions:
     ignores=_NEEDS_NOTHING,
 )
 def selection(request: Request) -> Outcome:
-    """Attention on the top tokens, angle to the max-margin direction and t (L - L*) along the flow, against log t."""
+    """Attention on the top tokens, angle to the max-margin direction and t (L - L*) along the flow against log t."""
     options = SelectionOptions.of(request)
     rng = np.random.default_rng(request.seed)
     data = make_balanced_dataset(
@@ -181,7 +181,7 @@ def selection(request: Request) -> Outcome:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class _Course(Record):
-    """What the figure of `selection` shows along the flow, from its first step on."""
+    """The curves in the figure of `selection` along the flow, from its first step on."""
 
     log_time: Floats
     top_attention: Floats
@@ -194,7 +194,7 @@ class _Course(Record):
     def of(cls, flow: FlowResult, margin: MarginResult, late: Asymptotics) -> _Course:
         log_time, path = flow.log_time[1:], flow.path[1:]
         norm = np.linalg.norm(path, axis=1)
-        # arccos of a cosine near 1 loses half its digits; the sine is the distance from the max-margin axis.
+        # arccos loses half its digits near 1; the sine is the distance from the max-margin axis.
         along = path @ margin.direction
         angle = np.degrees(np.arctan2(np.linalg.norm(path - np.outer(along, margin.direction), axis=1), along))
         scaled_gap = np.exp(log_time) * flow.loss_gap[1:] * margin.margin**2
@@ -235,7 +235,7 @@ class PhaseOptions:
 
     length: int = 20
     repeats: int = 30
-    log_time: float = 690.0  # large steps make the loss e^{-gamma} small and the flow as slow
+    log_time: float = 690.0  # large steps make the loss e^{-gamma} small and the flow correspondingly slow
     smallest_step: float = 20.0
     largest_step: float = 400_000.0
     steps: int = 160
@@ -248,11 +248,11 @@ class PhaseOptions:
 
 @experiment(
     "phase-diagram",
-    "selection against the step size on Family(20, 30): it fails in a window (F6)",
+    "selection against the step size on Family(20, 30), which fails in a window (F6)",
     ignores=_NEEDS_NOTHING,
 )
 def phase_diagram(request: Request) -> Outcome:
-    """Attention on the shared token A and the loss gap at a late time, against the size of the step on E."""
+    """Attention on the shared token A and the loss gap at a late time against the size of the step on E."""
     options = PhaseOptions.of(request)
     T, r = options.length, options.repeats
     step_sizes = np.geomspace(options.smallest_step, options.largest_step, options.steps)
@@ -265,7 +265,7 @@ def phase_diagram(request: Request) -> Outcome:
     gaps = np.array([state.loss_gap for state in finals])
     failing = step_sizes[attention < 0.5]
 
-    # The two sufficient conditions: kappa is proportional to eta; the large step size belongs to E^0, before the step.
+    # The two sufficient conditions: kappa is proportional to eta; the large step size refers to E^0, before the step.
     unit = Family(T, r, step_size=1.0)
     data, model = unit.dataset(), AttentionModel(*unit.parameters())
     small = small_step_condition(model, data)

@@ -1,4 +1,4 @@
-"""Figures of the comparison on real data: the arms, their training, the sweep over c, and examples."""
+"""Figures of the comparison on real data: the arms, their training, the sweep over c and examples."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def draw_sweep_populations(scores: Mapping[str, Mapping[str, Sequence[float]]], 
 
 
 def draw_training(study: Study, entries: Entries, label: str) -> Callable[[], Figure]:
-    """The ratio of the component norms and the validation score, epoch by epoch, of the first repetition."""
+    """The ratio of the component norms and the validation score per epoch in the first repetition."""
     objective = study.objectives[0]
 
     def draw() -> Figure:
@@ -186,7 +186,7 @@ _SHOWN_WORDS = 14
 
 
 def draw_tags(study: Study, entries: Entries, path: str) -> Callable[[], Figure]:
-    """The piece of an example sentence in which the arms make most errors."""
+    """The part of an example sentence in which the arms make most errors."""
 
     def draw() -> Figure:
         from attnembed.plotting import new_figure, plot_tags

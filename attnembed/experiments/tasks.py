@@ -1,4 +1,4 @@
-"""The description of a structured task on real data: its data, its model, its scores."""
+"""The description of a structured task on real data: its data, model and scores."""
 
 from __future__ import annotations
 
@@ -54,10 +54,10 @@ class Task:
     measure: Callable[[Any, Any, Split], dict[str, float]]
     objectives: tuple[str, ...]
     batch_size: int
-    subset: int = 500  # sequences or images that online scaling looks at
-    ratio: float = 2.5  # n_U / n_W that offline scaling keeps
+    subset: int = 500  # sequences or images for online scaling
+    ratio: float = 2.5  # n_U / n_W of offline scaling
     shares: tuple[float, float] = (0.7, 0.15)  # of all epochs, for stages 1 and 2
-    # Of W's step to the network's, in stages: a matrix of K^2 numbers takes larger steps than a network does.
+    # Ratio of the step of W to that of the network in stages: a matrix of K^2 numbers takes larger steps.
     stage_rate: float = 20.0
     baselines: Mapping[str, Callable[[Any, Any, Split, str], dict[str, float]]] = field(default_factory=dict)
 
@@ -67,10 +67,10 @@ class Task:
 
 
 def selecting(scores: Mapping[str, float]) -> float:
-    """Of a task's scores, the one that selects: the first."""
+    """The score of a task that is used for selection, the first one."""
     return next(iter(scores.values()))
 
 
 def example_rows(data: Any, count: int = 5) -> NDArray[np.intp]:
-    """The test examples whose predictions are kept: evenly spread, as neighbours may be the same word."""
+    """The test examples whose predictions are kept, evenly spread because neighbours may be the same word."""
     return np.linspace(0, len(data) - 1, min(count, len(data))).astype(np.intp)

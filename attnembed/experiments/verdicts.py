@@ -28,19 +28,19 @@ __all__ = [
     "verdict",
 ]
 
-FEWEST_SPLITS = 3  # of which a verdict can be given
+FEWEST_SPLITS = 3  # needed for a verdict
 
 Entries = Mapping[Row, Entry]
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether scaling brings joint training to the level of training by stages.
+    """The verdict on whether scaling brings joint training to the level of training in stages.
 
-    Differences are taken within each split, in points (hundredths). ``answer``: "yes" if the mean of scaled minus
-    staged is above minus one standard error; "no" if it is below minus two; "not decidable" between. It is "no verdict"
-    where none can be given, for the ``reason``: a quick run, or fewer than `FEWEST_SPLITS` splits. ``naive`` is the
-    mean of plain joint minus staged training.
+    Differences are taken within each split, in points (hundredths). ``answer`` is "yes" if the mean of scaled minus
+    staged is above minus one standard error, "no" if it is below minus two, and "not decidable" in between. It is "no
+    verdict" if none can be given, for the ``reason``: a quick run, or fewer than `FEWEST_SPLITS` splits. ``naive`` is
+    the mean of plain joint minus staged training.
     """
 
     answer: str
@@ -93,7 +93,7 @@ def _counted(n: int) -> str:
 
 
 def markdown(title: str, study: Study, entries: Entries, *, quick: bool = False) -> str:
-    """Mean +- standard error in points, one row per arm, one column per objective and score; no +- for a single run."""
+    """Table of mean +- standard error in points, a row per arm, a column per objective and score; no +- for one run."""
     names = list(entries[Row("unary", "unary")].records[0]["test"])
     columns = [(objective, name) for objective in study.objectives for name in names]
     rows = [
@@ -141,7 +141,7 @@ def baselines_markdown(found: Mapping[str, Mapping[str, Mapping[str, float]]]) -
 
 
 def _failures(row: Row, entry: Entry) -> Iterator[str]:
-    """The repetitions that failed; their scores are those of the last whole epoch."""
+    """The failed repetitions; their scores are from the last complete epoch."""
     for k, record in enumerate(entry.records, start=1):
         if "status" in record and not Status(record["status"]).ok:
             yield f"- {ARMS[row.arm].title}, {row.objective}: repetition {k} failed ({record['status']})"
@@ -158,7 +158,7 @@ def _points(summary: Mapping[str, float]) -> str:
 
 
 def _plain(summary: Mapping[str, float]) -> dict[str, float | None]:
-    """A summary for JSON, without the standard error where there is none."""
+    """A summary for JSON, without an unknown standard error."""
     return {name: value if is_number(value) else None for name, value in summary.items()}
 
 

@@ -1,4 +1,4 @@
-"""Pages to explore with the hand: one HTML file each, with sliders, that needs no network."""
+"""Interactive pages with sliders, each a single HTML file that needs no network."""
 
 from attnembed.explore.pages import PAGES, ExplorePage, render, save_page
 

@@ -1,4 +1,4 @@
-"""The page of basins: which locally optimal token the flow selects, by where p starts."""
+"""The page of basins: the locally optimal token that the flow selects, by the start of p."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _problem(rng: RNGLike) -> tuple[AttentionModel, TokenDataset]:
     turns = (np.arange(6) + 0.15 * generator.uniform(-1, 1, size=6)) * np.pi / 3
     plane = np.r_[np.c_[np.cos(turns), np.sin(turns)], [[0.0, 0.0]]]
     values = np.array([1.0, 0.2, 0.7, 0.1, 0.5, 0.0, -1.0])
-    # The values are read off a third coordinate, so small that p hardly moves in it: the flow stays in the plane.
+    # The values come from a third coordinate, so small that p hardly moves in it: the flow stays in the plane.
     data = TokenDataset.from_tokens([[0, 1, 2, 3, 4, 5], [6]], [1, -1])
     return AttentionModel(np.c_[plane, 1e-9 * values], np.zeros(3), [0.0, 0.0, 1e9]), data
 
@@ -35,7 +35,7 @@ def _problem(rng: RNGLike) -> tuple[AttentionModel, TokenDataset]:
 def _flows(
     model: AttentionModel, data: TokenDataset, tokens: list[int], ticks: Doubles
 ) -> tuple[list[int], list[dict[str, Any]]]:
-    """From each start of the grid: the place in ``tokens`` of the one that is selected (-1: none), and the path."""
+    """For each start of the grid: the index in ``tokens`` of the selected one (-1: none), and the path."""
     ends: list[int] = []
     paths: list[dict[str, Any]] = []
     with Progress("basins", total=ticks.size**2) as progress:
@@ -61,7 +61,7 @@ def _flows(
 
 
 def basins_page(quick: bool = False, rng: RNGLike = 0) -> str:
-    """Which local optimum the flow ends in: sliders over the two coordinates of the start, or a click in the plane."""
+    """Build the page of basins, with sliders over the two coordinates of the start, or a click in the plane."""
     model, data = _problem(rng)
     late = [asymptotics(model, data, tokens) for tokens in local_optima(model, data)]
     tokens = [int(one.selected[0]) for one in late]
@@ -88,10 +88,10 @@ def basins_page(quick: bool = False, rng: RNGLike = 0) -> str:
     return document(
         "Where does the flow end?",
         [
-            "Gradient flow on p need not select the best token. Every locally optimal token keeps a whole region of "
-            "starts for itself, and the flow runs off along the max-margin direction of the one whose region it is in.",
+            "Gradient flow on p need not select the best token. Every locally optimal token has a whole region of "
+            "starts, and the flow diverges along the max-margin direction of the token whose region it is in.",
             "A sequence of six tokens around a circle, with values that rise and fall around it, and p in the plane. "
-            "Move the start with the sliders, or click into the plane."
+            "Move the start with the sliders, or click in the plane."
             + (" A quick version: a coarse grid of starts." if quick else ""),
         ],
         [
@@ -100,7 +100,7 @@ def basins_page(quick: bool = False, rng: RNGLike = 0) -> str:
                 "Starts coloured by the token that their flow selects (grey: none by the end), the max-margin "
                 "directions of the local optima, and the path from the start (dot).",
             ),
-            Panel("fall", "Attention on each locally optimal token over log t; solid: the one that is selected."),
+            Panel("fall", "Attention on each locally optimal token over log t; solid: the selected one."),
         ],
         payload,
         "basins",

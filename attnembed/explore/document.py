@@ -20,14 +20,14 @@ __all__ = ["Panel", "document", "rounded"]
 
 @dataclass(frozen=True)
 class Panel:
-    """A figure of a page: the id that its script draws into, and the caption."""
+    """A figure of a page: the id of the element that its script draws in, and the caption."""
 
     id: str
     caption: str
 
 
 def rounded(values: ArrayLike, digits: int = 4) -> Any:
-    """Nested lists of numbers with so many significant digits; None for what is not finite, as JSON wants it.
+    """Nested lists of numbers with this many significant digits; None for non-finite ones, for JSON.
 
     >>> rounded([[1 / 3, 2.0], [float("nan"), 1e9]], 2)
     [[0.33, 2], [None, 1000000000]]
@@ -44,13 +44,13 @@ def _number(value: float, digits: int) -> float | int | None:
 
 
 def document(title: str, lead: Sequence[str], panels: Sequence[Panel], data: Any, script: str) -> str:
-    """The page as text: a heading, paragraphs, sliders, a sentence that reads the present state, and figures.
+    """The page as text: a heading, paragraphs, sliders, a sentence with the current reading, and figures.
 
     Parameters
     ----------
     title, lead : heading and paragraphs, plain text
     panels : figures, in the order of the page
-    data : what the script finds in ``DATA``, of JSON's types
+    data : content of ``DATA`` for the script, of JSON types
     script : name of the page's own script, without ``.js``
     """
     here = files("attnembed.explore")
@@ -79,7 +79,7 @@ def document(title: str, lead: Sequence[str], panels: Sequence[Panel], data: Any
 <div class="panels">
 {figures}
 </div>
-<footer>attnembed {html.escape(__version__)}. The address of the page keeps where the sliders stand.</footer>
+<footer>attnembed {html.escape(__version__)}. The address of the page stores the positions of the sliders.</footer>
 <script type="application/json" id="data">{payload}</script>
 <script>
 {common}</script>

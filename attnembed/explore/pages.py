@@ -1,4 +1,4 @@
-"""The pages by name, and how one is written to a file."""
+"""The pages by name, and writing them to files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["PAGES", "ExplorePage", "render", "save_page"]
 
 @dataclass(frozen=True)
 class ExplorePage:
-    """A page: its name, what it shows in one line, and the function that computes it."""
+    """A page: its name, a one-line summary, and the function that computes it."""
 
     name: str
     summary: str
@@ -30,9 +30,9 @@ PAGES: Mapping[str, ExplorePage] = MappingProxyType(
     {
         page.name: page
         for page in (
-            ExplorePage("selection", "which tokens p selects, by step size and time", selection_page),
-            ExplorePage("basins", "which local optimum the flow ends in, by its start", basins_page),
-            ExplorePage("scaling", "labels right by the scale of W, epoch by epoch", scaling_page),
+            ExplorePage("selection", "tokens that p selects, by step size and time", selection_page),
+            ExplorePage("basins", "local optimum in which the flow ends, by its start", basins_page),
+            ExplorePage("scaling", "share of correct labels by the scale of W, epoch by epoch", scaling_page),
         )
     }
 )
@@ -44,12 +44,12 @@ def render(name: str, *, quick: bool = False, rng: RNGLike = 0) -> str:
     Parameters
     ----------
     name : one of `PAGES`
-    quick : coarser, in a few seconds; the page says so
+    quick : a coarser page, in a few seconds, marked as such
     rng : seed of the data, the initial parameters and the order of training
 
     Raises
     ------
-    InputError : for another name
+    InputError : for an unknown name
 
     >>> from attnembed.explore import render
     >>> render("basins", quick=True).startswith("<!DOCTYPE html>")
@@ -61,7 +61,7 @@ def render(name: str, *, quick: bool = False, rng: RNGLike = 0) -> str:
 def save_page(name: str, out: str | PathLike[str], *, quick: bool = False, rng: RNGLike = 0) -> Path:
     """Write a page to one HTML file, which then needs neither the package nor a network; returns its path.
 
-    The parameters are those of `render`; the folder is created, and the file replaced atomically.
+    The parameters are those of `render`; the folder is created if missing, and the file replaced atomically.
     """
     text = render(name, quick=quick, rng=rng)
     path = Path(out)

@@ -1,4 +1,4 @@
-"""The page of scaling: what joint training makes of the pairwise part, epoch by epoch, and what its scale costs."""
+"""The page of scaling: the pairwise part in joint training, epoch by epoch, and the cost of its scale."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _LABELS, _FEATURES, _START = 6, 8, 100.0
 
 
 def scaling_page(quick: bool = False, rng: RNGLike = 0) -> str:
-    """Accuracy of F = U + c W on held-out data, with sliders over c and the epoch, for plain joint and online training.
+    """Build the page of scaling: held-out accuracy of F = U + c W, with sliders over c and the epoch, for two arms.
 
-    Both arms begin with the same network and the same W, a hundred times too large.
+    Plain joint training and online scaling begin with the same network and the same W, a hundred times too large.
     """
     generator = as_rng(rng)
     data = make_chain_dataset(700, 8, _LABELS, _FEATURES, emission=0.7, transition=2.0, rng=generator)
@@ -57,21 +57,21 @@ def scaling_page(quick: bool = False, rng: RNGLike = 0) -> str:
     return document(
         "What does the scale of the pairwise part cost?",
         [
-            "A chain CRF over a small network scores labelings by F = U + W. Joint training of both depends on how "
-            "large W is to begin with, although every multiplier describes the same functions. Here W starts a hundred "
-            "times too large; online scaling repairs it after each epoch, plain joint training has to live with it.",
-            f"Made-up sequences of 8 positions and {_LABELS} labels: {train.n_samples} to train on, {test.n_samples} "
+            "A chain CRF over a small network scores labelings by F = U + W. Joint training of both depends on the "
+            "initial size of W, although every multiplier describes the same functions. Here W starts a hundred times "
+            "too large; online scaling corrects it after each epoch, plain joint training does not.",
+            f"Synthetic sequences of 8 positions and {_LABELS} labels: {train.n_samples} to train on, {test.n_samples} "
             "held out, one run. After training to an epoch, W is multiplied by c and nothing else is changed."
             + (" A quick version: few epochs and multipliers." if quick else ""),
         ],
         [
             Panel(
                 "scores",
-                "Against the multiplier, at the epoch chosen: joint (solid, orange) and with online scaling (dashed, "
+                "Against the multiplier, at the chosen epoch: joint (solid, orange) and with online scaling (dashed, "
                 "blue).",
             ),
-            Panel("course", "Over the epochs, at the multiplier chosen."),
-            Panel("ratios", "How large U is beside c W, over the epochs (norms of the centred potentials)."),
+            Panel("course", "Over the epochs, at the chosen multiplier."),
+            Panel("ratios", "Ratio of U to c W over the epochs (norms of the centred potentials)."),
         ],
         payload,
         "scaling",
@@ -108,7 +108,7 @@ def _train(
 
 
 def _course(states: list[StructuredState], test: ChainDataset, factors: Doubles) -> dict[str, Any]:
-    """Percentages (epochs, multipliers) of labels right, and log2 of the ratio of the norms of each epoch."""
+    """Percentages (epochs, multipliers) of correct labels, and log2 of the ratio of the norms per epoch."""
     scores, labels = [], test.split(test.known_labels)
     for state in states:
         scaled = [replace(state.model, pairwise_scale=c * state.model.pairwise_scale) for c in factors]

@@ -1,4 +1,4 @@
-"""The page of selection: one gradient step on E of any size, then the flow on p to any time."""
+"""The page of selection: one gradient step of any size on E, then the flow on p to any time."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _SHOWN = 6  # sequences
 
 
 def selection_page(quick: bool = False, rng: RNGLike = 0) -> str:
-    """Which tokens p selects: sliders over the step size and log t.
+    """Build the page of selection, with sliders over the step size and log t.
 
-    Too small a step leaves the noise of the initial embeddings in charge, and p selects what it happened to favour.
+    After too small a step the noise of the initial embeddings prevails, and p selects the tokens that it favours.
     """
     generator = as_rng(rng)
     data = make_balanced_dataset(n_samples=20, length=5, n_irrelevant=8, rng=generator)
@@ -61,8 +61,8 @@ def selection_page(quick: bool = False, rng: RNGLike = 0) -> str:
         [
             "One gradient step on the embeddings E aligns them with v, in proportion to signed token frequency. "
             "Gradient flow on the <cls> embedding p then moves all attention to single tokens: the predictive ones, if "
-            "the step was large enough to outweigh the random start.",
-            f"Made-up data: {size}, from random embeddings."
+            "the step is large enough to outweigh the random start.",
+            f"Synthetic data: {size}, from random embeddings."
             + (" A quick version: few step sizes and times." if quick else ""),
         ],
         [
@@ -74,7 +74,7 @@ def selection_page(quick: bool = False, rng: RNGLike = 0) -> str:
             Panel(
                 "curves",
                 "Over log t: the least attention on a top token (solid, blue) and the cosine of p to the max-margin "
-                "direction of what it selects (dashed, orange).",
+                "direction of its selection (dashed, orange).",
             ),
             Panel(
                 "align",
@@ -95,7 +95,7 @@ def _kinds(data: TokenDataset) -> Ints:
 
 
 def _spread_out(data: TokenDataset) -> list[int]:
-    """Sequences of both labels, at equal distances."""
+    """Evenly spaced sequences of both labels."""
     return sorted({int(i) for i in np.linspace(0, data.n_samples - 1, _SHOWN).round()})
 
 

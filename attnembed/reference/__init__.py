@@ -1,8 +1,8 @@
-"""Slow, obvious oracles: the definitions in loops, in many digits, and by enumeration.
+"""Slow, obvious oracles: definitions evaluated in loops, in many digits, and by enumeration.
 
 Nothing here shares code with the fast modules, and no fast module may import this one: agreement with an oracle is
-evidence only where the two were written apart. Sequences are lists of token ids, one list per sequence;
-`tokens_from_counts` makes them from a count matrix.
+evidence only if the two were written independently. Sequences are lists of token ids, one list per sequence;
+`tokens_from_counts` creates them from a count matrix.
 """
 
 from attnembed.reference.attention import (

@@ -68,7 +68,7 @@ def attention_weights(E: ArrayLike, p: ArrayLike, tokens: Tokens) -> Array:
 
 
 def attention_loss(E: ArrayLike, p: ArrayLike, v: ArrayLike, tokens: Tokens, labels: Sequence[int]) -> Any:
-    """Empirical loss L = mean_i log(1 + e^{-y_i f_i}); complex where an argument is, and analytic in them.
+    """Empirical loss L = mean_i log(1 + e^{-y_i f_i}); complex if an argument is, and analytic in the arguments.
 
     >>> import math
     >>> float(attention_loss([[0.0]], [0.0], [1.0], [[0]], [1])) == math.log(2)

@@ -1,4 +1,4 @@
-"""Attention in as many decimal digits as it takes: saturated attention has none left in float64."""
+"""Attention in as many decimal digits as needed: saturated attention has none left in float64."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = [
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PreciseVector:
-    """A vector of decimals, right to 30 digits of its norm, at any magnitude: values = e^{log_norm} unit.
+    """A vector of decimals, accurate to 30 digits of its norm, at any magnitude: values = e^{log_norm} unit.
 
     ``unit`` (d,) is float64 of norm one; for the zero vector it is zero and ``log_norm`` is -inf.
     """
@@ -46,7 +46,7 @@ class PreciseVector:
         return cls(tuple(values), unit, log_norm)
 
     def relative_error(self, vector: ArrayLike, log_scale: float = 0.0) -> float:
-        """||e^{log_scale} vector - values|| / ||values||, right even where both are below 1e-308.
+        """||e^{log_scale} vector - values|| / ||values||, correct even if both are below 1e-308.
 
         >>> exact = PreciseVector.of([Decimal("3e-900"), Decimal("4e-900")])
         >>> round(exact.relative_error([3.0, 4.4], log_scale=-900 * math.log(10)), 9)
@@ -64,7 +64,7 @@ class PreciseVector:
 def precise_gradient_p(
     E: ArrayLike, p: ArrayLike, v: ArrayLike, tokens: Tokens, labels: Sequence[int]
 ) -> PreciseVector:
-    """grad_p L, right to 30 digits of its norm at any ||p||, also where the entries are far below 1e-308.
+    """grad_p L, accurate to 30 digits of its norm at any ||p||, even where the entries are far below 1e-308.
 
     grad_p L = -sum_i (y_i/n) sigma(-y_i f_i) sum_s a_is (g_s - f_i) (E_s - Ebar_i), a textbook formula, from the
     exact scores and values of the given floats.
@@ -89,7 +89,7 @@ def precise_gradient_p(
 def precise_hessian_vector_p(
     E: ArrayLike, p: ArrayLike, v: ArrayLike, tokens: Tokens, labels: Sequence[int], x: ArrayLike
 ) -> PreciseVector:
-    """Product of the Hessian of the loss in p with x (d,), right to 30 digits of its norm at any ||p||.
+    """Product of the Hessian of the loss in p with x (d,), accurate to 30 digits of its norm at any ||p||.
 
     The formula is that of ``attention_hessian_p``.
 
@@ -185,8 +185,8 @@ class _Exact:
     def moments(self) -> Iterator[tuple[int, Decimal, list[tuple[Decimal, Decimal, list[Decimal]]]]]:
         """Label, f_i and per token type a_is, g_s - f_i and E_s - Ebar_i.
 
-        The centred quantities are averages of exact differences, sum_r a_ir (g_s - g_r): where attention is on s
-        alone they are as small as they should be, and no digits cancel.
+        The centred quantities are averages of exact differences, sum_r a_ir (g_s - g_r): if all attention is on s
+        they are as small as they should be, and no digits cancel.
         """
         for y, attention in self.attention():
             terms = []
@@ -203,7 +203,7 @@ class _Exact:
 def _settle(compute: Callable[[], list[Decimal]]) -> list[Decimal]:
     """Double the digits until two results agree to 30 digits of their norm.
 
-    A result that still moves at 3,200 digits is zero by cancellation, and is returned as zero.
+    A result that still changes at 3,200 digits is zero by cancellation, and is returned as zero.
     """
     previous: list[Decimal] | None = None
     for doubling in range(7):
@@ -218,7 +218,7 @@ def _settle(compute: Callable[[], list[Decimal]]) -> list[Decimal]:
 
 
 def _digits(count: int) -> Any:
-    """A decimal context with so many digits and the widest exponents."""
+    """A decimal context with this many digits and the widest exponents."""
     return localcontext(Context(prec=count, Emax=MAX_EMAX, Emin=MIN_EMIN))
 
 
@@ -252,7 +252,7 @@ def _log1p(x: Decimal) -> Decimal:
 
 
 def _series(first: Decimal, following: Callable[[Decimal, int], Decimal]) -> Decimal:
-    """Sum of a quickly falling series, from its first term and the step to the k-th term, k = 2, 3, ..."""
+    """Sum of a fast-decaying series, from its first term and the step to the k-th term, k = 2, 3, ..."""
     total, term, k = Decimal(0), first, 2
     while total + term != total:
         total, term, k = total + term, following(term, k), k + 1

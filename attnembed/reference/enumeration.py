@@ -22,7 +22,7 @@ Array = NDArray[Any]
 
 
 class ChainEnumeration(NamedTuple):
-    """Everything about a chain: log Z, marginals (L, K) and (L-1, K, K), the best labeling (L,) and its score."""
+    """Exact results for a chain: log Z, marginals (L, K) and (L-1, K, K), the best labeling (L,) and its score."""
 
     log_partition: float
     node: NDArray[np.float64]
@@ -32,7 +32,7 @@ class ChainEnumeration(NamedTuple):
 
 
 class GridEnumeration(NamedTuple):
-    """Everything about a grid: log Z, marginals of nodes (H, W, K) and of the horizontal (H, W-1, K, K) and
+    """Exact results for a grid: log Z, marginals of nodes (H, W, K) and of the horizontal (H, W-1, K, K) and
     vertical (H-1, W, K, K) edges, the best labeling (H, W) and its score."""
 
     log_partition: float
@@ -47,8 +47,8 @@ def enumerate_chain(unary: ArrayLike, pairwise: ArrayLike) -> ChainEnumeration:
     """Enumerate all K^L labelings of a chain: F(Y) = sum_i U(i, y_i) + sum_i W(y_i, y_{i+1}), P(Y) = e^F / Z.
 
     ``unary`` (L, K) and ``pairwise`` (K, K), or (L-1, K, K) with one matrix per edge, are log-potentials; -inf
-    forbids. Of equal scores the first labeling in lexicographic order is the best. Where every labeling is
-    forbidden, log Z is -inf and the marginals are NaN. Raises InputError above a million labelings.
+    forbids. Among equal scores the first labeling in lexicographic order is the best. If every labeling is forbidden,
+    log Z is -inf and the marginals are NaN. Raises InputError above a million labelings.
 
     >>> result = enumerate_chain(np.zeros((2, 2)), np.log([[1.0, 2.0], [3.0, 4.0]]))
     >>> result.labeling.tolist(), round(math.exp(result.log_partition), 12), result.node[0].round(12).tolist()
@@ -62,10 +62,10 @@ def enumerate_chain(unary: ArrayLike, pairwise: ArrayLike) -> ChainEnumeration:
 
 
 def enumerate_grid(unary: ArrayLike, horizontal: ArrayLike, vertical: ArrayLike) -> GridEnumeration:
-    """Enumerate all K^(HW) labelings of a 4-connected grid, as ``enumerate_chain`` does those of a chain.
+    """Enumerate all K^(HW) labelings of a 4-connected grid, like `enumerate_chain` for a chain.
 
     ``unary`` (H, W, K); ``horizontal`` (K, K) or (H, W-1, K, K) scores (left, right); ``vertical`` (K, K) or
-    (H-1, W, K, K) scores (upper, lower). Lexicographic order is that of the rows read one after the other.
+    (H-1, W, K, K) scores (upper, lower). Lexicographic order reads the rows one after the other.
 
     >>> stripes = [[0.0, 1.0], [1.0, 0.0]]
     >>> enumerate_grid(np.zeros((2, 3, 2)), stripes, stripes).labeling.tolist()
@@ -95,7 +95,7 @@ def _enumerate(unary: Array, edges: list[tuple[int, int]], matrices: Array) -> t
     if K**L > 10**6:
         raise InputError("unary", "must allow at most a million labelings", got=f"{K}^{L}")
     labelings = list(itertools.product(range(K), repeat=L))
-    # fsum rounds once, so labelings whose scores are equal in exact arithmetic are equal here as well.
+    # fsum rounds once, so scores that are equal in exact arithmetic are equal here as well.
     scores = [
         math.fsum(
             [unary[i, k] for i, k in enumerate(Y)] + [W[Y[i], Y[j]] for (i, j), W in zip(edges, matrices, strict=True)]

@@ -34,7 +34,7 @@ Data = TypeVar("Data", ChainDataset, GridDataset)
 
 @dataclass(frozen=True, eq=False, repr=False)
 class StructuredGrads(Gradients):
-    """Gradient of an objective in every parameter: ``network`` by name, ``pairwise`` (K, K), and the two scales.
+    """Gradient of an objective in every parameter: ``network`` by name, ``pairwise`` (K, K) and the two scales.
 
     ``start`` and ``end`` (K,) are None where the model has no such potentials.
     """
@@ -95,7 +95,7 @@ class StructuredModel(KeepsFrozen, Shown, ABC, Generic[Data]):
         """K."""
         return int(self.pairwise.shape[-1])
 
-    # --- what differs ---
+    # --- what subclasses define ---
 
     @abstractmethod
     def potential_objective(self, data: Data, unary: Floats, objective: str, *, factor: float = 1.0) -> ObjectiveValue:
@@ -111,12 +111,12 @@ class StructuredModel(KeepsFrozen, Shown, ABC, Generic[Data]):
 
     @property
     def allowed_pairs(self) -> Mask | None:
-        """Which pairs of labels may be neighbours, (K, K); None where all may."""
+        """Mask of the pairs of labels that may be neighbours, (K, K); None if all may."""
         return None
 
     @property
     def pairwise_names(self) -> tuple[str, ...]:
-        """The parameters that ``pairwise_scale`` multiplies: "pairwise", and the ends of a chain where it has them."""
+        """The parameters that ``pairwise_scale`` multiplies: "pairwise" and, if present, the ends of a chain."""
         return ("pairwise",)
 
     # --- what is shared ---
@@ -130,7 +130,7 @@ class StructuredModel(KeepsFrozen, Shown, ABC, Generic[Data]):
         return self._forward(data)[0]
 
     def check_data(self, name: str, data: object, *, labelled: bool = False) -> None:
-        """Raise unless ``data``, the argument of that name, is of the kind that the model takes."""
+        """Raise unless ``data``, the argument of that name, is of the kind that the model accepts."""
         if not isinstance(data, self.data_type):
             raise InputTypeError(name, f"must be a {self.data_type.__name__}", got=type(data).__name__)
         if labelled and getattr(data, "labels", None) is None:
@@ -139,7 +139,7 @@ class StructuredModel(KeepsFrozen, Shown, ABC, Generic[Data]):
             )
 
     def objective_name(self, objective: str | None) -> str:
-        """The checked name of an objective; by default the likelihood, or its bound on grids."""
+        """The checked name of an objective; the default is the likelihood, on grids its bound."""
         return self.objectives[0] if objective is None else check_choice("objective", objective, self.objectives)
 
     def _forward(self, data: Data) -> tuple[Floats, Any]:
@@ -152,14 +152,14 @@ class StructuredModel(KeepsFrozen, Shown, ABC, Generic[Data]):
         return out, cache
 
     def predict_rows(self, data: Data) -> NDArray[Any]:
-        """The labels of largest score, in the layout of ``data.labels``."""
+        """The labels with the largest score, in the layout of ``data.labels``."""
         return self._decode(data, self.unary_scale * self.unary(data))
 
     def accuracy(self, data: Data) -> float:
-        """Share of positions or pixels whose predicted label is right, in [0, 1].
+        """Share of positions or pixels with the correct predicted label, in [0, 1].
 
-        A tag of a held-out sequence that the model does not have is a mistake; in a mask such a label is refused, as
-        it comes from another numbering.
+        A label unknown to the model counts as a mistake in a held-out sequence; in a mask it is an error, because it
+        comes from another numbering.
         """
         labels = self._labels(data, unseen=self._unseen_labels)
         return float(np.mean(self.predict_rows(data) == labels))
@@ -171,8 +171,8 @@ class StructuredModel(KeepsFrozen, Shown, ABC, Generic[Data]):
     def loss_and_grads(self, data: Data, objective: str | None = None) -> tuple[float, StructuredGrads]:
         """The objective and its gradient in every parameter.
 
-        ``objective``: on chains "nll" (by default), "ssvm", "pseudolikelihood", "marginal" or "unary"; on grids
-        "mean_field" (by default), "ssvm", "pseudolikelihood" or "unary".
+        ``objective`` is "nll" (default), "ssvm", "pseudolikelihood", "marginal" or "unary" on chains, and "mean_field"
+        (default), "ssvm", "pseudolikelihood" or "unary" on grids.
         """
         loss, grads, _ = self.pass_through(data, objective)
         return loss, grads
@@ -180,7 +180,7 @@ class StructuredModel(KeepsFrozen, Shown, ABC, Generic[Data]):
     def pass_through(
         self, data: Data, objective: str | None, unary: Floats | None = None
     ) -> tuple[float, StructuredGrads, Floats]:
-        """Loss, gradients and U; with ``unary`` given the network is left alone and has no gradients."""
+        """Loss, gradients and U; if ``unary`` is given the network is not run and has no gradients."""
         cache = None
         if unary is None:
             unary, cache = self._forward(data)
@@ -201,12 +201,12 @@ class StructuredModel(KeepsFrozen, Shown, ABC, Generic[Data]):
         name = self.objective_name(objective)
         self._labels(data)
         scaled = times(self.unary_scale, unary)
-        if not np.isfinite(scaled).all():  # the network has overflowed: no potential of its is a constraint
+        if not np.isfinite(scaled).all():  # the network has overflowed: its potentials are never constraints
             return ObjectiveValue(math.nan, np.zeros_like(scaled), np.zeros_like(self.pairwise))
         return self.potential_objective(data, scaled, name)
 
     def _labels(self, data: Data, *, unseen: bool = False) -> NDArray[np.integer[Any]]:
-        """The labels of ``data``, which must be labels of the model unless ``unseen`` ones are allowed."""
+        """The labels of ``data``, which must be known to the model unless ``unseen`` ones are allowed."""
         self.check_data("data", data, labelled=True)
         labels = data.known_labels
         if not unseen and labels.max() >= self.n_labels:
@@ -221,7 +221,7 @@ class StructuredModel(KeepsFrozen, Shown, ABC, Generic[Data]):
         return {name: np.array(value, order="C") for name, value in named.items()}
 
     def with_parameters(self, params: Mapping[str, Floats]) -> Self:
-        """The model with these parameters; the network's arrays are used as they are, not copied."""
+        """The model with these parameters; the network's arrays are used without a copy."""
         check_mapping("params", params, "names to arrays")
         needed = (*self.pairwise_names, "unary_scale", "pairwise_scale")
         missing = [name for name in needed if name not in params]
@@ -238,7 +238,7 @@ class StructuredModel(KeepsFrozen, Shown, ABC, Generic[Data]):
         )
 
     def at(self, params: Mapping[str, Floats]) -> Self:
-        """`with_parameters` without its checks, for arrays of a model's own that a training moves."""
+        """`with_parameters` without its checks, for arrays that training updates in place."""
         network, model = object.__new__(type(self.network)), object.__new__(type(self))
         own = {name.removeprefix(NETWORK): v for name, v in params.items() if name.startswith(NETWORK)}
         vars(network).update(vars(self.network), params=own)
@@ -274,7 +274,7 @@ class StructuredModel(KeepsFrozen, Shown, ABC, Generic[Data]):
         return read_model(path, cls.__name__, build)
 
     def restore(self, path: PathLike) -> Self:
-        """This model with the parameters that `save` wrote; the file must come from the same architecture."""
+        """This model with the parameters in a file written by `save`, which must have the same architecture."""
         own = self.parameters()
         found = read_npz(path, tuple(own))
         for name, value in own.items():
@@ -286,7 +286,7 @@ class StructuredModel(KeepsFrozen, Shown, ABC, Generic[Data]):
 
 
 def _inner(a: Floats, b: Floats) -> float:
-    """<a, b>, read as the arrays lie: vdot copies what is not C-contiguous."""
+    """<a, b>, read in memory order: vdot copies arrays that are not C-contiguous."""
     return float(np.vdot(a.T, b.T) if a.flags.f_contiguous else np.vdot(a, b))
 
 

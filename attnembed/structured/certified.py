@@ -1,4 +1,4 @@
-"""log Z of a chain between two floats that are proved to contain it: the forward recursion, rounded down and up."""
+"""A proved enclosure of log Z of a chain between two floats: the forward recursion, rounded down and up."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from attnembed.structured.chain import ChainBatch
 __all__ = ["chain_log_partition_enclosure"]
 
 _DIGITS = 40
-_LARGEST = 1e12  # potentials whose exponentials the decimals still hold, for any length
+_LARGEST = 1e12  # potentials whose exponentials the decimals can represent, for any length
 
 
 def chain_log_partition_enclosure(unary: ArrayLike, pairwise: ArrayLike) -> tuple[float, float]:
-    """Floats (low, high) with low <= log Z <= high for the very potentials that are given, two or three floats apart.
+    """Floats (low, high) with low <= log Z <= high for exactly the given potentials, two or three floats apart.
 
     The recursion sums exponentials, all of them positive, in 40 decimal digits, once with every operation rounded down
-    and once up; exp and ln of `decimal` are correctly rounded and moved outwards by one digit. About a microsecond per
-    position and pair of labels: a certificate, and no replacement for `chain_log_partition`.
+    and once up; exp and ln of `decimal` are correctly rounded and moved outwards by one digit. It takes about a
+    microsecond per position and pair of labels: a certificate, not a replacement for `chain_log_partition`.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ def chain_log_partition_enclosure(unary: ArrayLike, pairwise: ArrayLike) -> tupl
     Raises
     ------
     InputError
-        as `chain_log_partition` does, for a batch, and for potentials above 1e12 in size.
+        as for `chain_log_partition`, and for a batch, or potentials above 1e12 in size.
 
     Source: derived here; docs/derivations/enclosures.md.
 
@@ -53,7 +53,7 @@ def chain_log_partition_enclosure(unary: ArrayLike, pairwise: ArrayLike) -> tupl
 
 
 def _log_partition(unary: Floats, pairwise: Floats, *, up: bool) -> float:
-    """log Z rounded to one side."""
+    """log Z, rounded up or down."""
     context = decimal.Context(
         prec=_DIGITS,
         rounding=decimal.ROUND_CEILING if up else decimal.ROUND_FLOOR,

@@ -3,7 +3,7 @@
 The score of a labeling Y of a chain of length L is F(Y) = sum_i U[i, y_i] + sum_i W[y_i, y_{i+1}] with log-potentials
 U (L, K) and W (K, K), and P(Y) = e^{F(Y)} / Z. Potentials may be -inf (forbidden).
 
-Sums over labelings are in `forward_backward`; here are maxima, samples and what users call.
+Sums over labelings are in `forward_backward`; this module has maxima, samples and the public functions.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ __all__ = [
 ]
 
 
-# Rounding a score of this size in single precision costs 2e-6. The errors decide only between labelings that are equal
-# to their sum, which over this many positions stays below the rounding of a potential or two.
+# Rounding a score of this size in single precision costs 2e-6. The errors decide only between labelings whose scores
+# differ by less than their sum, which over this many positions stays below the rounding of a potential or two.
 _LARGEST_IN_SINGLE = 64.0
 _LONGEST_IN_SINGLE = 128
 
-# Multiplications that one sum and maximum cost.
+# The cost of one sum and maximum, in multiplications.
 _MAX_WORK = 8.0
 
 
@@ -74,7 +74,7 @@ def score(unary: Floats, pairwise: Floats, labels: Ints, packing: Packing) -> Fl
 
 @short_rows
 def decode(unary: Floats, pairwise: Floats, packing: Packing, *, rng: np.random.Generator | None = None) -> Ints:
-    """The labeling of largest score, (N,) in packed order; with ``rng`` a sample from P(Y) instead.
+    """The labeling with the largest score, (N,) in packed order; with ``rng`` a sample from P(Y) instead.
 
     Both walk back from the last position: y_i maximises message[k, i] + W[k, y_{i+1}], where the message is the
     max-sum one, or the sum-product one with Gumbel noise added, whose maximiser is a draw from the softmax. No back
@@ -98,13 +98,13 @@ def decode(unary: Floats, pairwise: Floats, packing: Packing, *, rng: np.random.
 
 
 def _walk(message: Floats, pairwise: Floats, packing: Packing) -> Ints:
-    """Labels (N,), from the last position of each sequence back: the first that maximise message + W[:, next]."""
+    """Labels (N,), from the last position of each sequence backwards: the first maximisers of message + W[:, next]."""
     offsets, labels, by_right = packing.offsets.tolist(), np.empty(message.shape[1], dtype=np.intp), pairwise.T.copy()
     end, follow = offsets[-1], labels[:0]
     for begin in reversed(offsets[:-1]):
-        # Rows, so that the argmax over labels runs along memory.
+        # Rows, so that the argmax over labels reads contiguous memory.
         here = message[:, begin:end].T.copy()
-        # The sequences that go on come first; the others end here and take the message as it is.
+        # Sequences that continue come first; the others end here and use the message itself.
         here[: len(follow)] += by_right[follow]
         end, follow = begin, labels[begin:end]
         here.argmax(axis=1, out=follow)
@@ -112,9 +112,9 @@ def _walk(message: Floats, pairwise: Floats, packing: Packing) -> Ints:
 
 
 def _best_prefixes(unary: Floats, pairwise: Floats, packing: Packing, blocks: Blocks | None = None) -> Floats:
-    """Score of the best prefix that ends in each label, up to a constant of the position, (K, N); in blocks' order.
+    """Score of the best prefix that ends in each label, up to a constant per position, (K, N); in the order of blocks.
 
-    The constants are taken away as the scores grow, so that rounding errors do not grow with the length.
+    The constants are subtracted as the scores grow, so that rounding errors do not grow with the length.
     """
     dtype = max_sum_dtype(unary, pairwise, packing)
     _, columns = relative(np.ascontiguousarray(unary.T, dtype=dtype))
@@ -134,7 +134,7 @@ def _best_prefixes(unary: Floats, pairwise: Floats, packing: Packing, blocks: Bl
 
 
 def max_sum_dtype(unary: Floats, pairwise: Floats, packing: Packing) -> Any:
-    """The precision in which the best labeling is found: single only for short chains of small scores."""
+    """The precision for finding the best labeling: single only for short chains with small scores."""
     short = unary.dtype == np.float32 and len(packing.offsets) - 1 <= _LONGEST_IN_SINGLE
     small = short and all(largest(values) <= _LARGEST_IN_SINGLE for values in (unary, pairwise))
     return np.float32 if small else np.float64
@@ -158,7 +158,7 @@ class ChainMarginals(Record):
     Attributes
     ----------
     node : (L, K) P(y_i = k)
-    edge : (L-1, K, K) P(y_i = k, y_{i+1} = l), formed when it is first asked for
+    edge : (L-1, K, K) P(y_i = k, y_{i+1} = l), formed on first access
     log_partition : log Z
     """
 
@@ -189,7 +189,7 @@ class ChainMarginals(Record):
 
 
 class ChainBatch:
-    """Checked potentials in packed order, and the way back to the caller's layout."""
+    """Checked potentials in packed order, and the conversion back to the caller's layout."""
 
     def __init__(
         self,
@@ -250,7 +250,7 @@ class ChainBatch:
 def _padded(
     values: NDArray[Any], packing: Packing, longest: int, *, single: bool, fill: float = 0, drop_last: bool = False
 ) -> NDArray[Any]:
-    """Packed rows, or those of edges, as (B, L, ...) or (B, L-1, ...)."""
+    """Packed rows of positions or edges as (B, L, ...) or (B, L-1, ...)."""
     if len(packing) == 1 and len(values) == longest - drop_last:
         return values if single else values[None]
     out = np.full((len(packing), longest - drop_last, *values.shape[1:]), fill, dtype=values.dtype)
@@ -324,11 +324,11 @@ def chain_log_partition(
     start: ArrayLike | None = None,
     end: ArrayLike | None = None,
 ) -> Floats:
-    """log Z = log sum_Y e^{F(Y)} by the forward recursion.
+    """Compute log Z = log sum_Y e^{F(Y)} by the forward recursion.
 
     Parameters
     ----------
-    unary : (L, K), or (B, L, K) padded, of any value, beyond each length
+    unary : (L, K), or (B, L, K) with padding of any value beyond each length
     pairwise : (K, K), row = left label
     lengths : (B,) in 1..L; all L by default
     start, end : (K,) potentials of the first and the last label; none by default
@@ -340,7 +340,7 @@ def chain_log_partition(
     Raises
     ------
     InputError
-        for shapes that do not fit, NaN, +inf, a position without an allowed label, a sequence without a labeling.
+        for shapes that do not match, NaN, +inf, a position without an allowed label, or a sequence without a labeling.
 
     >>> float(chain_log_partition(np.zeros((3, 2)), np.zeros((2, 2))).round(6))
     2.079442
@@ -359,9 +359,9 @@ def chain_marginals(
 ) -> ChainMarginals:
     """Node and edge marginals, the gradient of log Z in U and (summed over edges) in W.
 
-    Edge marginals take K times the memory of all else; they are formed when ``.edge`` is first asked for.
+    Edge marginals take K times the memory of everything else; they are formed on first access to ``.edge``.
 
-    Arguments and errors as `chain_log_partition`; derivation in docs/derivations/chain-marginals.md.
+    Arguments and errors as in `chain_log_partition`; derivation in docs/derivations/chain-marginals.md.
 
     >>> chain_marginals(np.log([[1.0, 3.0]]), np.zeros((2, 2))).node
     array([[0.25, 0.75]])
@@ -383,9 +383,9 @@ def chain_viterbi(
     start: ArrayLike | None = None,
     end: ArrayLike | None = None,
 ) -> Ints:
-    """The labeling of largest score, argmax_Y F(Y), by the max-sum recursion.
+    """The labeling with the largest score, argmax_Y F(Y), by the max-sum recursion.
 
-    Arguments and errors as `chain_log_partition`. Returns (L,), or (B, L) with -1 in the padding. Among equal
+    Arguments and errors as in `chain_log_partition`. Returns (L,), or (B, L) with -1 in the padding. Among equal
     scores the smaller label wins, from the last position backwards. For loss-augmented decoding pass the potentials
     of `objectives.loss_augmented`.
 
@@ -405,9 +405,9 @@ def chain_sample(
     end: ArrayLike | None = None,
     rng: RNGLike = None,
 ) -> Ints:
-    """One exact sample from P(Y) per sequence: forward filtering, backward sampling.
+    """Draw one exact sample from P(Y) per sequence: forward filtering, backward sampling.
 
-    Arguments and errors as `chain_log_partition`. Returns (L,), or (B, L) with -1 in the padding.
+    Arguments and errors as in `chain_log_partition`. Returns (L,), or (B, L) with -1 in the padding.
 
     >>> chain_sample(np.array([[0.0, -np.inf]] * 3), np.zeros((2, 2)), rng=0)
     array([0, 0, 0])

@@ -4,8 +4,8 @@ With potentials s and e (K,) of the first and the last label the score of a labe
 
     F(Y) = s[y_1] + sum_i U[i, y_i] + sum_i W[y_i, y_{i+1}] + e[y_L].
 
-Both ends are part of the unary potentials of one position each, so that inference and objectives need not know them.
-A forbidden label or pair has the potential -inf, whatever it is multiplied by: a constraint has no scale.
+Each end is part of the unary potentials of one position, so that inference and objectives need not treat it apart.
+A forbidden label or pair has the potential -inf, whatever the scale: a constraint has none.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ Mask = NDArray[np.bool_]
 
 
 def bio_constraints(tags: Iterable[str]) -> tuple[Mask, Mask]:
-    """Which pairs of B-I-O tags may follow each other, and which tags a sequence may begin with.
+    """Masks of the pairs of B-I-O tags that may follow each other, and of the tags that may begin a sequence.
 
-    I-X is allowed only after B-X and I-X, and never first (Ramshaw, Marcus 1995, in the form known as IOB2).
+    I-X is allowed only after B-X and I-X, and never first (Ramshaw and Marcus 1995, in the IOB2 form).
 
     Parameters
     ----------
-    tags : the K different names in the order of the labels: "O", "B-X" or "I-X" for any X, or plain "B" and "I"
+    tags : the K distinct names in the order of the labels: "O", "B-X" or "I-X" for any X, or plain "B" and "I"
 
     Returns
     -------
@@ -50,7 +50,7 @@ def bio_constraints(tags: Iterable[str]) -> tuple[Mask, Mask]:
     Raises
     ------
     InputError
-        for a name of another scheme, or one that occurs twice.
+        for a name of another scheme, or a repeated name.
 
     >>> allowed, start_allowed = bio_constraints(["O", "B-NP", "I-NP"])
     >>> allowed
@@ -94,9 +94,9 @@ def as_mask(name: str, value: ArrayLike | None, shape: tuple[int, ...]) -> Mask 
 
 
 def split_forbidden(values: ArrayLike, allowed: Mask | None) -> tuple[NDArray[Any], Mask | None]:
-    """Potentials with 0 for each forbidden entry, and the mask of the others (None where nothing is forbidden).
+    """Potentials with 0 for each forbidden entry, and the mask of the others (None if nothing is forbidden).
 
-    An entry is forbidden by the mask or by being -inf.
+    An entry is forbidden if the mask excludes it or it is -inf.
     """
     array = np.array(values)
     if array.dtype.kind == "f":
@@ -116,7 +116,7 @@ def constrained(values: Floats, allowed: Mask | None) -> Floats:
 
 
 def add_ends(unary: Floats, packing: Packing, start: Floats | None, end: Floats | None) -> Floats:
-    """Packed unary potentials (N, K) with those of the ends added; the same array where there are none."""
+    """Packed unary potentials (N, K) with those of the ends added; the same array if there are none."""
     if start is None and end is None:
         return unary
     out = unary.copy()
@@ -128,7 +128,7 @@ def add_ends(unary: Floats, packing: Packing, start: Floats | None, end: Floats 
 
 
 def end_gradients(unary: Floats, packing: Packing) -> tuple[Floats, Floats]:
-    """Gradients in the potentials of the start and of the end (K,), from that in the unary ones (N, K)."""
+    """Gradients in the potentials of the start and the end (K,), from the gradient in the unary ones (N, K)."""
     return unary[: len(packing)].sum(axis=0), unary[packing.last].sum(axis=0)
 
 
@@ -151,5 +151,5 @@ def check_labels_allowed(
             "labels",
             "must obey the constraints of the model",
             got=f"sequence {sequence}, which {what}",
-            hint="mend the labels, or allow what occurs in them",
+            hint="correct the labels, or allow all that they contain",
         )

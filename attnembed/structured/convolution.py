@@ -1,10 +1,10 @@
-"""The correlation of images with small kernels, and its two adjoints, in two forms.
+"""The correlation of images with small kernels and its two adjoints, each in two forms.
 
     y[h, w, o] = sum_{c,i,j} K[c, i, j, o] x[h+i-pad, w+j-pad, c],
 
-with zeros beyond the edge; (n, H, W, c) -> (n, H', W', o). Both forms are linear maps given by three methods: `apply`
-(y from x), `apply_adjoint` (the gradient in x from that in y) and `kernel_gradient` (the gradient in K from x and the
-gradient in y). `correlation` picks the form.
+with zeros beyond the edge; (n, H, W, c) -> (n, H', W', o). Both forms have three methods: `apply` (y from x),
+`apply_adjoint` (the gradient in x from that in y) and `kernel_gradient` (the gradient in K from x and the gradient in
+y). `correlation` chooses the form.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ __all__ = ["Bands", "Windows", "correlation"]
 
 Array = NDArray[Any]
 
-# Up to this width the zeros in a band cost less than forming windows.
+# Up to this width the zeros in a band cost less than forming the windows.
 _NARROW = 16
 
-# Entries of the windows that are formed at a time.
+# Number of entries of the windows formed at a time.
 _CACHED = 2**18
 
 
@@ -36,10 +36,10 @@ def correlation(kernel: Array, pad: int, width: int) -> Bands | Windows:
 
 @dataclass(frozen=True, eq=False)
 class Bands:
-    """For narrow images: output row h is one product of a banded matrix with the input rows h-pad .. h-pad+size-1.
+    """Form for narrow images: output row h is one product of a banded matrix with input rows h-pad .. h-pad+size-1.
 
-    Arrays lie in memory as (H, W, c, n), the image last, and are handed over as (n, H, W, c) views of that. The rows
-    that meet an output row are then one piece of memory: nothing is copied, and rows beyond the edge are left out.
+    Arrays are stored as (H, W, c, n), the image last, and exposed as (n, H, W, c) views. The rows that contribute to an
+    output row are then contiguous: nothing is copied, and rows beyond the edge are left out.
     """
 
     kernel: Array
@@ -77,7 +77,7 @@ class Bands:
         total = np.zeros_like(self.band, dtype=upstream.dtype)
         for h, met, columns in self._rows(x.shape[1]):
             total[:, columns] += _flat(up[h]) @ _flat(rows[met]).T
-        # A weight stands in the band once per output column.
+        # A weight occurs in the band once per output column.
         n_in, size, _, n_out = self.kernel.shape
         banded = total.reshape(self._out_width, n_out, size, self.width, n_in)
         out = np.zeros(self.kernel.shape, dtype=total.dtype)
@@ -90,18 +90,18 @@ class Bands:
         return int(self.width + 2 * self.pad - self.kernel.shape[1] + 1)
 
     def _rows(self, height: int) -> Iterator[tuple[int, slice, slice]]:
-        """For each output row, the input rows that it reads and the columns of the band that meet them."""
+        """For each output row, its input rows and the columns of the band that multiply them."""
         per_row = self.width * self.kernel.shape[0]
         for h, inside, taps in _overlaps(height, self.kernel.shape[1], self.pad):
             yield h, inside, slice(taps.start * per_row, taps.stop * per_row)
 
     def _taps(self) -> Iterator[tuple[int, slice, slice]]:
-        """For each output column, the input columns that it reads and the kernel's columns that meet them."""
+        """For each output column, its input columns and the columns of the kernel that multiply them."""
         return _overlaps(self.width, self.kernel.shape[1], self.pad)
 
 
 def _overlaps(length: int, size: int, pad: int) -> Iterator[tuple[int, slice, slice]]:
-    """For each place of a kernel along an axis: the entries under it, and the part of the kernel that lies on them."""
+    """For each position of a kernel along an axis: the entries under it, and the part of the kernel above them."""
     for place in range(length + 2 * pad - size + 1):
         first = place - pad
         inside = slice(max(first, 0), min(first + size, length))
@@ -109,7 +109,7 @@ def _overlaps(length: int, size: int, pad: int) -> Iterator[tuple[int, slice, sl
 
 
 def image_last(x: Array) -> Array:
-    """(n, ...) as a contiguous (..., n): a view where the array lies that way already."""
+    """(n, ...) as a contiguous (..., n): a view if the array is stored that way already."""
     return np.ascontiguousarray(np.moveaxis(x, 0, -1))
 
 
@@ -120,7 +120,7 @@ def _flat(rows: Array) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class Windows:
-    """For wide images: one matrix product over all windows of size x size pixels, a few images at a time."""
+    """Form for wide images: one matrix product over all windows of size x size pixels, a few images at a time."""
 
     kernel: Array
     pad: int
@@ -135,13 +135,13 @@ class Windows:
         return out
 
     def apply_adjoint(self, upstream: Array, shape: tuple[int, ...]) -> Array:
-        # Again a correlation, with the kernel turned by half a circle.
+        # Again a correlation, with the kernel rotated by 180 degrees.
         flipped = self.kernel[:, ::-1, ::-1].transpose(3, 1, 2, 0)
         return Windows(flipped, self.kernel.shape[1] - 1 - self.pad).apply(upstream)
 
     def kernel_gradient(self, x: Array, upstream: Array) -> Array:
         n_in, size, _, n_out = self.kernel.shape
-        # The windows are formed again: they are several times as large as x, and reading them from memory costs more.
+        # The windows are recomputed: they are several times as large as x, and reading them back would cost more.
         parts = [windows.T @ upstream[images].reshape(-1, n_out) for images, windows in self._windows(x)]
         value: Array = np.sum(parts, axis=0).reshape(size, size, n_in, n_out).transpose(2, 0, 1, 3)
         return value
@@ -154,7 +154,7 @@ class Windows:
         step = max(1, _CACHED // per_image)
         padded = np.zeros((len(x), height, width, n_in), dtype=x.dtype)
         padded[:, self.pad : height - self.pad, self.pad : width - self.pad] = x
-        # Channels last: a row of a window is then one piece of memory.
+        # Channels last, so that a row of a window is contiguous.
         view = sliding_window_view(padded, (size, size), axis=(1, 2)).transpose(0, 1, 2, 4, 5, 3)
         for start in range(0, len(x), step):
             images = slice(start, min(start + step, len(x)))

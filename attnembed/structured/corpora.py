@@ -1,4 +1,4 @@
-"""Three data sets of structured prediction, from the files in which they are distributed.
+"""Readers of three data sets of structured prediction, from the files in which they are distributed.
 
 ============  =====================================================================================================
 letters       handwritten words, a 16 x 8 image per letter (Taskar, Guestrin and Koller, NeurIPS 2003)
@@ -6,8 +6,8 @@ sentences     words with tags, as in the CoNLL-2000 shared task (Tjong Kim Sang 
 horses        images and masks of the Weizmann horse database (Borenstein and Ullman, ECCV 2002)
 ============  =====================================================================================================
 
-A path may name the file, or the folder that holds it. Text may be compressed with gzip, bzip2 or xz, which is detected
-from its first bytes.
+A path may name the file or the folder that holds it. Text may be compressed with gzip, bzip2 or xz, which is detected
+from the first bytes.
 """
 
 from attnembed.structured.horses import load_horses

@@ -32,12 +32,12 @@ __all__ = ["ChainDataset", "GridDataset", "make_chain_dataset", "make_grid_datas
 
 @dataclass(frozen=True, eq=False, init=False, repr=False)
 class ChainDataset(Record):
-    """n sequences of any length >= 1, held in the packed order of `packing.Packing`, with labels or without.
+    """n sequences of any length >= 1, in the packed order of `packing.Packing`, with or without labels.
 
     Parameters
     ----------
     inputs : n arrays (L, F), or (L, ...) for other networks; integers for an embedding
-    labels : n int arrays (L,), values >= 0; None where they are to be predicted
+    labels : n int arrays (L,), values >= 0; None if they are to be predicted
 
     Attributes
     ----------
@@ -100,7 +100,7 @@ class ChainDataset(Record):
 
     @property
     def known_labels(self) -> Ints:
-        """The labels; InputError where there are none."""
+        """The labels; InputError if there are none."""
         return _known(self.labels)
 
     def subset(self, indices: ArrayLike) -> ChainDataset:
@@ -113,7 +113,7 @@ class ChainDataset(Record):
         return out
 
     def rows(self, indices: ArrayLike) -> Ints:
-        """Where the packed rows of `subset` stand among those of this data set."""
+        """The packed rows of this data set that form those of `subset`."""
         chosen = _indices(indices, len(self))
         return self._rows(chosen, Packing(self.packing.lengths[chosen]))
 
@@ -133,12 +133,12 @@ class ChainDataset(Record):
 
 @dataclass(frozen=True, eq=False, init=False, repr=False)
 class GridDataset(Record):
-    """n images of one size, with labels or without.
+    """n images of one size, with or without labels.
 
     Parameters
     ----------
     images : (n, H, W, C) real, or n arrays (H, W, C); copied
-    labels : (n, H, W) int in 0..K-1, or bool for two labels; None where they are to be predicted
+    labels : (n, H, W) int in 0..K-1, or bool for two labels; None if they are to be predicted
 
     Attributes
     ----------
@@ -185,7 +185,7 @@ class GridDataset(Record):
 
     @property
     def known_labels(self) -> Ints:
-        """The labels; InputError where there are none."""
+        """The labels; InputError if there are none."""
         return _known(self.labels)
 
     @property
@@ -194,7 +194,7 @@ class GridDataset(Record):
         return self.images
 
     def rows(self, indices: ArrayLike) -> Ints:
-        """Where the images of `subset` stand among those of this data set."""
+        """The images of this data set that form `subset`."""
         return _indices(indices, len(self))
 
     def subset(self, indices: ArrayLike) -> GridDataset:
@@ -205,7 +205,7 @@ class GridDataset(Record):
         return out
 
 
-# --- checks of what comes in --------------------------------------------------------------------------------------
+# --- input checks -------------------------------------------------------------------------------------------------
 
 
 def _items(name: str, values: Iterable[Any]) -> list[Any]:
@@ -266,7 +266,7 @@ def _grid_labels(labels: Any, shape: tuple[int, ...]) -> Ints:
     array = _label_dtype(_stack("labels", labels))
     if array.shape != shape:
         raise InputError("labels", f"must have shape {shape}", got=f"shape {array.shape}")
-    # What image files call 255 is the foreground of a mask, or pixels without a label: neither is label 255.
+    # The value 255 in image files means the foreground of a mask, or pixels without a label: never label 255.
     if array.max() == 255 and not (array == 254).any():
         values = np.unique(array)
         shown = ", ".join(map(str, values[:4])) + (", ..., 255" if values.size > 5 else ", 255" * (values.size == 5))
@@ -287,7 +287,7 @@ def _known(labels: Ints | None) -> Ints:
 
 
 def _indices(indices: ArrayLike, n: int) -> Ints:
-    """Places in a data set of ``n``, in any order, also repeated."""
+    """Checked indices into a data set of ``n``, in any order, possibly repeated."""
     if np.size(indices) == 0:
         raise InputError("indices", "must hold at least one")
     array = as_integer_array("indices", indices, ndim=1)
@@ -308,13 +308,13 @@ def make_chain_dataset(
     noise: float = 1.0,
     rng: RNGLike = None,
 ) -> ChainDataset:
-    """Sequences whose labels follow a random Markov chain and whose inputs show them through noise.
+    """Generate sequences whose labels follow a random Markov chain and whose inputs show them through noise.
 
-    Labels are a sample of the chain with potentials W = ``transition`` * G, G (K, K) standard normal. The input of
+    Labels are sampled from the chain with potentials W = ``transition`` * G, G (K, K) standard normal. The input at
     a position is ``emission`` * c_y + ``noise`` * e with fixed prototypes c_y of unit variance per feature and e
-    standard normal. With emission small and transition large the neighbours decide; the other way round the inputs
-    do. Prototypes and G come from the first draws of ``rng``: split one data set for training and test, do not make
-    two.
+    standard normal. With small emission and large transition the neighbours decide, in the opposite case the inputs.
+    Prototypes and G come from the first draws of ``rng``: split one data set into training and test data instead of
+    generating two.
 
     >>> data = make_chain_dataset(3, 4, rng=0)
     >>> data.packing.lengths, data.inputs.shape
@@ -348,7 +348,7 @@ def make_grid_dataset(
     sweeps: int = 50,
     rng: RNGLike = None,
 ) -> GridDataset:
-    """Binary label images from an Ising model, seen through noise.
+    """Generate binary label images from an Ising model, seen through noise.
 
     Labels are drawn by ``sweeps`` checkerboard Gibbs sweeps with W[k, l] = ``transition`` [k = l] on every edge; the
     image is ``emission`` * c_y + ``noise`` * e, as in `make_chain_dataset`.

@@ -1,4 +1,4 @@
-"""Labelings of a chain beside the best one: the k best, and the most probable label at each position.
+"""Labelings of a chain besides the best one: the k best, and the most probable label at each position.
 
 `chain_k_best` keeps k prefixes per label where Viterbi keeps one (Schwartz, Chow, ICASSP 1990). Posterior decoding
 needs the marginals only.
@@ -19,7 +19,7 @@ from attnembed.structured.forward_backward import no_labeling, posterior
 
 __all__ = ["ChainBest", "chain_k_best", "chain_posterior_decode"]
 
-# Entries of the temporary that holds all continuations of the prefixes of some sequences.
+# Number of entries of the temporary with all continuations of the prefixes of some sequences.
 _CACHED = 2**20
 
 
@@ -29,8 +29,8 @@ class ChainBest(Record):
 
     Attributes
     ----------
-    labels : (k, L), -1 in the padding and where a sequence has fewer than k labelings
-    scores : (k,) F(Y) of each, never increasing; -inf where there is no labeling
+    labels : (k, L), -1 in the padding and for labelings that do not exist
+    scores : (k,) F(Y) of each, non-increasing; -inf for labelings that do not exist
 
     >>> ChainBest(np.array([[0, 1]]), np.array([2.0]))
     ChainBest(labels=array(1, 2), scores=array(1,))
@@ -49,10 +49,10 @@ def chain_k_best(
     start: ArrayLike | None = None,
     end: ArrayLike | None = None,
 ) -> ChainBest:
-    """The k labelings of largest score F(Y), all different, best first.
+    """The k labelings with the largest scores F(Y), all different, best first.
 
-    Among equal scores the labeling with the smaller label comes first, compared from the last position backwards, so
-    that the first one is that of `chain_viterbi`. Scores that differ by their rounding alone may come in either order.
+    Ties are broken by the smaller label, compared from the last position backwards, so that the first labeling is that
+    of `chain_viterbi`. Scores that differ only by rounding may come in either order.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def chain_k_best(
     Raises
     ------
     InputError
-        for k < 1, and as `chain_log_partition`, also for a sequence without a labeling.
+        for k < 1, and as for `chain_log_partition`.
 
     >>> best = chain_k_best([[0.0, 1.0], [0.5, 0.0]], np.zeros((2, 2)), 3)
     >>> best.labels
@@ -95,7 +95,7 @@ def chain_k_best(
         known = np.maximum(labels[packing.sequence, place, packing.time], 0)
         scores[:, place] = score(batch.unary, batch.pairwise, known, packing)
     scores[missing] = -np.inf
-    # The prefixes were compared by rounded sums of their own; what is returned is in the order of the scores.
+    # The prefixes were compared by separately rounded sums; the result is in the order of the scores.
     order = np.argsort(-scores, axis=1, kind="stable")
     scores = np.take_along_axis(scores, order, axis=1)
     labels = np.take_along_axis(labels, order[:, :, None], axis=1)
@@ -111,7 +111,7 @@ def _best(unary: Floats, pairwise: Floats, lengths: Ints, number: int) -> Ints:
     scores[:, :, 0] = unary[:, 0]
     back = np.empty((longest, b, n_labels, number), dtype=np.intp)  # label * number + rank of the prefix before
     for t in range(1, longest):
-        # Prefixes by label, then by rank: a stable sort leaves equal ones in the order of their labels.
+        # Prefixes by label, then by rank: a stable sort keeps equal ones in the order of their labels.
         candidates = (scores[:, :, :, None] + pairwise[:, None, :]).reshape(b, n_labels * number, n_labels)
         values, chosen = _largest(candidates.transpose(0, 2, 1), number)
         values = values + unary[:, t, :, None]
@@ -147,11 +147,11 @@ def chain_posterior_decode(
 ) -> Ints:
     """The most probable label at each position, argmax_k P(y_i = k): max-marginal (posterior) decoding.
 
-    No labeling has a smaller expected number of wrong labels, while `chain_viterbi` has the largest probability of no
-    wrong label at all. The labels of neighbours are chosen on their own: together they may be forbidden. Among equal
-    marginals the smaller label wins, up to rounding.
+    No labeling has a smaller expected number of wrong labels, whereas that of `chain_viterbi` is the most probable as a
+    whole. Labels are chosen independently: a pair of neighbours may be forbidden. Among equal marginals the smaller
+    label wins, up to rounding.
 
-    Arguments and errors as `chain_log_partition`. Returns (L,), or (B, L) with -1 in the padding.
+    Arguments and errors as in `chain_log_partition`. Returns (L,), or (B, L) with -1 in the padding.
 
     >>> U, W = np.zeros((2, 2)), np.log([[0.36, 0.04], [0.3, 0.3]])  # P(y_1, y_2)
     >>> chain_posterior_decode(U, W)  # the best labeling is (0, 0)

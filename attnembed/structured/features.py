@@ -1,4 +1,4 @@
-"""Indicator features of a token and its neighbours, as chunkers of text read them (Sha and Pereira, NAACL 2003)."""
+"""Indicator features of a token and its neighbours, as used in text chunking (Sha and Pereira, NAACL 2003)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["TEMPLATES", "WindowFeatures"]
 _REACH = 2  # tokens to either side
 _AFFIXES = range(1, 5)
 
-# What a feature is made of: an attribute, and the places, from the token, at which it is read.
+# The parts of a feature: an attribute, and the offsets from the token at which it is read.
 TEMPLATES: tuple[tuple[str, tuple[int, ...]], ...] = (
     *(("word", (k,)) for k in range(-2, 3)),
     *(("word", (k, k + 1)) for k in (-1, 0)),
@@ -34,19 +34,19 @@ TEMPLATES: tuple[tuple[str, tuple[int, ...]], ...] = (
 
 
 class WindowFeatures:
-    """Each token as 28 ids, one per entry of `TEMPLATES`, in one vocabulary; 0 stands for what is not in it.
+    """Maps each token to 28 ids, one per entry of `TEMPLATES`, in one vocabulary; 0 stands for unknown features.
 
-    The templates are the words (in lower case) at -2 to 2 and the pairs of them around the token, the part-of-speech
-    tags at -2 to 2 with their pairs and triples, prefixes and suffixes of 1 to 4 letters, and the shape of the word:
-    runs of capitals, small letters and digits become A, a and 0, so that "Jan.-30" is "Aa.-0". Beyond either end of a
-    sentence stands a mark of its own. Two templates never share an id.
+    The templates are the words (in lower case) at -2 to 2 and their pairs around the token, the part-of-speech tags at
+    -2 to 2 with their pairs and triples, prefixes and suffixes of 1 to 4 letters, and the shape of the word: runs of
+    capitals, small letters and digits become A, a and 0, so that "Jan.-30" is "Aa.-0". Positions beyond the ends of a
+    sentence have a separate symbol. Two templates never share an id.
 
     A score that is linear in the indicators is the sum of 28 rows of a table of ``n_features`` rows: see
     `layers.EmbeddingSum`.
 
     Parameters
     ----------
-    min_count : a feature enters the vocabulary if the training sentences hold it at least this often
+    min_count : a feature enters the vocabulary if it occurs at least this often in the training sentences
 
     >>> train = [Sentence(("He", "ran"), ("PRP", "VBD"), ("B-NP", "B-VP"))]
     >>> features = WindowFeatures().fit(train)
@@ -74,11 +74,11 @@ class WindowFeatures:
         return self._tables
 
     def fit(self, sentences: Iterable[Sentence]) -> WindowFeatures:
-        """Learn the vocabulary; returns itself. InputError for anything but sentences, or if no feature is left."""
+        """Learn the vocabulary; returns itself. InputError for anything but sentences, or if no feature remains."""
         lengths, symbols = _symbols(sentences)
         if not lengths.size:
             raise InputError("sentences", "must hold at least one")
-        # 0 is what stands beyond a sentence, and 1 what these sentences do not hold.
+        # 0 stands for positions beyond a sentence, 1 for values that do not occur in these sentences.
         codes = {name: dict(zip(dict.fromkeys(values), count(2))) for name, (values, _) in symbols.items()}
         tables = []
         for keys in _keys(lengths, symbols, codes):
@@ -108,7 +108,7 @@ class WindowFeatures:
 
 
 def _symbols(sentences: Iterable[Sentence]) -> tuple[Ints, dict[str, tuple[list[str], Ints]]]:
-    """Lengths (n,), and for each attribute its values for the distinct words (or tags) and which stands where."""
+    """Lengths (n,), and for each attribute its values for the distinct words (or tags) and the index at each token."""
     held = check_items("sentences", sentences, "Sentence objects")
     for number, sentence in enumerate(held):
         if not isinstance(sentence, Sentence):
@@ -125,7 +125,7 @@ def _symbols(sentences: Iterable[Sentence]) -> tuple[Ints, dict[str, tuple[list[
 
 
 def _attributes(words: list[str]) -> dict[str, list[str]]:
-    """The attributes that a word alone decides, by the names of `TEMPLATES`."""
+    """The attributes that depend on the word alone, by the names of `TEMPLATES`."""
     lower = [word.lower() for word in words]
     return {
         "word": lower,
@@ -140,7 +140,7 @@ def _kind(character: str) -> str:
 
 
 def _numbered(names: Iterable[str]) -> tuple[list[str], Ints]:
-    """The distinct names as they come, and which of them stands where."""
+    """The distinct names in order of appearance, and the index of each name among them."""
     index: defaultdict[str, int] = defaultdict(count().__next__)
     places = np.array([index[name] for name in names], dtype=np.intp)
     for name in index:
@@ -152,9 +152,9 @@ def _numbered(names: Iterable[str]) -> tuple[list[str], Ints]:
 def _keys(
     lengths: Ints, symbols: Mapping[str, tuple[list[str], Ints]], codes: Mapping[str, Mapping[str, int]]
 ) -> Iterator[Ints]:
-    """For each template one number (N,) that stands for what the tokens show there."""
+    """For each template, one number (N,) that encodes its value at each token."""
     n_tokens = int(lengths.sum())
-    # Between sentences, and at both ends, lie as many places as a template can reach.
+    # Sentences are separated, and surrounded, by as many places as a template can reach.
     at = np.arange(n_tokens) + _REACH * np.repeat(np.arange(1, lengths.size + 1), lengths)
     lines = {}
     for name, (values, tokens) in symbols.items():

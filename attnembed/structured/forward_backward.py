@@ -3,11 +3,11 @@
 Everything runs on the packed layout of `packing.Packing`, label-major: arrays are (K, N), so that a step over all
 sequences is one (K, K) x (K, b) product and every elementwise operation runs along contiguous sequences.
 
-A recursion runs in one of three domains, the first that is exact to rounding: products of exponentials in single
+A recursion runs in one of three domains, the first that is exact up to rounding: products of exponentials in single
 precision, for short chains of narrow potentials in single precision; the same in double precision; logarithms. Each
-normalises every step and keeps what it divides by apart, so that no error grows with the length. Where the bounds on
+normalises every step and stores the divisors separately, so that no error grows with the length. Where the bounds on
 the messages do not exclude it, underflow is measured afterwards (`_amplification`). A few long chains are cut into
-blocks, through which the same recursions run side by side (`long_chains`).
+blocks, through which the same recursions run in parallel (`long_chains`).
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from attnembed.structured.packing import Packing, short_rows
 __all__ = ["Posterior", "log_partition", "no_labeling", "posterior", "reduced", "relative"]
 
 
-# Entries of a temporary that should stay in the cache.
+# Number of entries of a temporary that should stay in the cache.
 _CACHED = 2**16
 
-# Single precision rounds each factor by 6e-8 of itself, and the same factor at every position by the same amount. Over
-# more positions than this, with arguments of exp beyond this, or in sums over more labels than this, the marginals
-# would be off by more than 1e-6.
+# Single precision rounds each factor by 6e-8 of itself, and a repeated factor by the same amount every time. Over more
+# positions than this, with arguments of exp beyond this, or in sums over more labels than this, the marginals would
+# be off by more than 1e-6.
 _LONGEST_IN_SINGLE = 32
 _DEEPEST_IN_SINGLE = 32.0
 _LABELS_IN_SINGLE = 512
 
-# Multiplications that one term of a log-sum costs.
+# The cost of one term of a log-sum, in multiplications.
 _LOG_WORK = 40.0
 
-# What underflow may take from a probability.
+# The largest loss of a probability through underflow.
 _NEGLIGIBLE = {np.dtype(np.float32): 1e-12, np.dtype(np.float64): 1e-30}
 
 
@@ -73,7 +73,7 @@ class Posterior(Record):
     ) -> Iterator[tuple[slice, slice, Floats]]:
         """Rows, their left neighbours, and P(y_{t-1} = k, y_t = l) on the edges between as (K, K, b).
 
-        Times may come together, in any order; with ``backwards`` True or False they come one by one, in that order.
+        Times may be merged and come in any order; with ``backwards`` True or False they come one by one, in that order.
         With ``given`` the probabilities are conditional on the label of the left or the right end.
         """
         steps = self._spans() if backwards is None else self.packing.steps()
@@ -86,7 +86,7 @@ class Posterior(Record):
                     condition = self.log_node[end]
                     exponent = np.subtract(exponent, condition, where=condition > -np.inf, out=exponent)
                 edge = np.exp(exponent)
-                # The exponents are rounded as the potentials are; what they sum to is known.
+                # The exponents are rounded like the potentials; their sum is known.
                 axes = {"left": (1,), "right": (0,), None: (0, 1)}[given]
                 total = edge.sum(axis=axes, keepdims=True)
                 np.divide(edge, total, where=total > 0, out=edge)
@@ -101,7 +101,7 @@ class Posterior(Record):
     def pair_counts(self, weight: Floats | None = None) -> Floats:
         """Expected number of each pair of neighbouring labels, summed over all edges, (K, K).
 
-        ``weight`` (N,), of the right end, counts some edges more than others.
+        ``weight`` (N,), by right end, weights the edges.
         """
         if self.log_node is not None:
             total = np.zeros_like(self.transition)
@@ -125,8 +125,8 @@ class Posterior(Record):
         """Carry a number per label along the chains, through the probabilities of a label given its neighbour's.
 
         x_t = start_t + P(y_{t-1}, y_t) x_{t-1} / P(y_{t-1}) from left to right (``given`` "left"), or the same from
-        right to left. Returned are x (K, N) and, in the exp domain, before * x / node ("right": after * x / node): what
-        takes the place of the message in the probability of an edge for x / node times that probability.
+        right to left. Returns x (K, N) and, in the exp domain, before * x / node ("right": after * x / node), which
+        replaces the message in the probability of an edge to give x / node times that probability.
         """
         x, from_left = start.copy(), given == "left"
         if self.log_node is not None:
@@ -143,7 +143,7 @@ class Posterior(Record):
         return x, weight
 
     def ahead(self, node: Floats, pair: Floats) -> Floats:
-        """The mean, given the label of a position, of what it and the positions after it contribute, (K, N).
+        """The mean contribution of a position and the positions after it, given its label, (K, N).
 
         A position contributes node[k, t] and an edge pair[k, l] (K, K).
         """
@@ -168,8 +168,8 @@ class Posterior(Record):
 def posterior(unary: Floats, pairwise: Floats, packing: Packing, *, resolution: float = np.inf) -> Posterior:
     """Log-partition and posterior of every chain by forward-backward; ``unary`` (N, K) in packed order.
 
-    ``resolution`` is the largest one that will do; 0 asks for logarithms, at ten to forty times the cost. The result is
-    of double precision also for potentials in single precision where only that keeps its digits.
+    ``resolution`` is the largest acceptable one; 0 requests logarithms, at ten to forty times the cost. The result is
+    in double precision even for potentials in single precision where only that keeps its digits.
     """
     columns = np.ascontiguousarray(unary.T)
     dtypes: list[Any] = [np.float64]
@@ -198,7 +198,7 @@ def no_labeling(sequence: int) -> InputError:
 
 @short_rows
 def log_partition(unary: Floats, pairwise: Floats, packing: Packing) -> Floats:
-    """log Z of every chain, (n,), as `posterior` finds it; of long chains without what is not needed for it."""
+    """log Z of every chain, (n,), as in `posterior`, for long chains without the parts that it does not need."""
     blocks = cut(packing, len(pairwise))
     if blocks is not None:
         columns = blocks.gather(np.ascontiguousarray(unary.T, dtype=np.float64))
@@ -214,8 +214,8 @@ class _Factors:
     """Potentials (K, N) and (K, K) as exponentials, relative to the largest of a position and to the largest of W.
 
     With a finite W, each forward or backward message of a step lies within e^{depth of a row of U + range of W} of the
-    largest of that step: nothing that matters underflows while the two together stay below the exponent range, which
-    is what ``bounded`` says. ``fit`` is False where single precision would lose digits.
+    largest of that step: nothing relevant underflows while their sum stays below the exponent range, in which case
+    ``bounded`` is True. ``fit`` is False where single precision would lose digits.
     """
 
     def __init__(self, columns: Floats, pairwise: Floats) -> None:
@@ -229,7 +229,7 @@ class _Factors:
         self.bounded = free and depth + range_w < 0.8 * float(np.log(np.finfo(columns.dtype).max))
         self.fit = True
         if columns.dtype == np.float32:
-            # A label far below the best of its position matters only where its neighbours can make up for it.
+            # A label far below the best of its position matters only where its neighbours can compensate.
             deepest = min(depth, 2 * range_w) if free else depth
             self.fit = deepest <= _DEEPEST_IN_SINGLE and not (free and not self.bounded)
         self.shift = float(allowed.max()) if allowed.size else 0.0
@@ -245,12 +245,12 @@ def _exp_posterior(columns: Floats, pairwise: Floats, packing: Packing, blocks: 
     if not factors.fit:
         return None
     factor, transition = factors.unary, factors.transition
-    # Rows are indexed by the label that comes out, so that each product reads contiguous memory.
+    # Rows are indexed by the output label, so that each product reads contiguous memory.
     transposed = np.ascontiguousarray(transition.T)
     forward = np.empty_like(factor)
     scale = np.empty_like(factor[0])
     start, ones = slice(0, len(chains)), np.ones(len(factor), factor.dtype)
-    # An impossible prefix, or one that underflows, becomes NaN: it goes no further than its own sequence.
+    # An impossible prefix, or one that underflows, becomes NaN, which stays within its sequence.
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         ends = None if blocks is None else ExpEnds(factor, transition, blocks)
         first = factor[:, start] if ends is None else factor[:, start] * ends.arriving
@@ -260,14 +260,14 @@ def _exp_posterior(columns: Floats, pairwise: Floats, packing: Packing, blocks: 
             message = forward[:, here]
             np.matmul(transposed, forward[:, left], out=message)
             message *= factor[:, here]
-            np.matmul(ones, message, out=scale[here])  # a sum along the first axis, in half the time
+            np.matmul(ones, message, out=scale[here])  # a sum along the first axis in half the time
             message /= scale[here]
         if not scale.min() > 0:
             return None
         factor /= scale
         unseen = len(pairwise) ** 2 * len(packing.offsets) * float(np.finfo(columns.dtype).tiny)
         if ends is not None:
-            unseen *= 3  # the messages at the ends of the blocks have lost as much, in either direction
+            unseen *= 3  # the messages at the ends of the blocks have lost the same, in either direction
         if not factors.bounded:
             negligible = _NEGLIGIBLE[columns.dtype]
             unseen *= _amplification(factor, transition, scale, chains, negligible, ends)
@@ -292,11 +292,11 @@ def _exp_posterior(columns: Floats, pairwise: Floats, packing: Packing, blocks: 
 def _amplification(
     factor: Floats, transition: Floats, scale: Floats, packing: Packing, floor: float, ends: ExpEnds | None
 ) -> float:
-    """How much larger than where it was lost a loss of a forward message can be in Z: the largest backward message.
+    """The factor by which a loss in a forward message can grow on the way to Z: the largest backward message.
 
     A product below the smallest number ``tiny`` takes at most K tiny / scale_t from a forward message of step t, hence
-    at most that times the backward message from Z. The backward messages lose in the same way: with the floor, which is
-    above all that they can lose, they are upper bounds. (A path may underflow at both ends and lead in between.)
+    at most that times the backward message from Z. The backward messages lose in the same way: the floor, above all
+    that they can lose, makes them upper bounds. (A path may underflow at both ends and lead in between.)
     """
     bound = np.ones_like(factor)
     if ends is not None:
@@ -333,7 +333,7 @@ def _log_posterior(columns: Floats, pairwise: Floats, packing: Packing, blocks: 
     for here, left in reversed(chains.steps()):
         after[:, here] += backward[:, here]
         message = _log_moved(after[:, here], pairwise.T)
-        # Not the scale of the forward message: its rounding errors, of the size of the potentials, would add up.
+        # Not the scale of the forward message: its rounding errors, of the order of the potentials, would accumulate.
         total = _finite(_log_sum(forward[:, left] + message))
         after[:, here] -= total
         np.subtract(message, total, out=backward[:, left])

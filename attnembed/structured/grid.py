@@ -1,4 +1,4 @@
-"""Inference on 4-connected grids: the exact best labeling of two labels, ICM, mean field.
+"""Inference on 4-connected grids: the exact best labeling for two labels, ICM and mean field.
 
 The score of a labeling Y of an image is
 
@@ -9,7 +9,7 @@ over horizontal edges (u left of v, W_0) and vertical edges (u above v, W_1), wi
 
 With two labels the best labeling is a minimum cut (Greig, Porteous, Seheult 1989; Kolmogorov, Zabih 2004), whatever W
 is: `min_cut`. With more there are iterated conditional modes and mean field. Both update all pixels of one checkerboard
-colour at once: no edge joins two of them, so that each update is an exact coordinate step and never makes things worse.
+colour at once: no edge joins two of them, so each update is an exact coordinate step and never decreases the objective.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ class GridMap(Record):
 
     Attributes
     ----------
-    labels : (n, H, W), exactly the best
+    labels : (n, H, W), the exact maximiser
     score : (n,) F of these labels, rounded
-    gap : no labeling of an image scores more than ``score + gap``; from rounding the sum that is F
+    gap : no labeling of an image scores more than ``score + gap``, because of rounding in the sum F
     """
 
     labels: Ints
@@ -67,7 +67,7 @@ class MeanField(Record):
     node : (n, H, W, K) q
     bound : (n,) E_q[F] + entropy(q) <= log Z, with equality where W = 0
     change : largest change of q in the last sweep
-    sweeps : how many were made
+    sweeps : number of sweeps
     """
 
     node: Floats
@@ -77,13 +77,13 @@ class MeanField(Record):
 
     @property
     def log_partition(self) -> Floats:
-        """The old name of ``bound``, which is no log Z; it will be removed."""
+        """The old name of ``bound``, which is not log Z; it will be removed."""
         warnings.warn("MeanField.log_partition is now MeanField.bound: it is below log Z", DeprecationWarning, 2)
         return self.bound
 
 
 def contrast_weights(images: ArrayLike, width: float | None = None) -> Weights:
-    """c_uv = exp(-||I_u - I_v||^2 / (2 width^2)): near 1 inside regions, near 0 across edges (Boykov, Jolly 2001).
+    """The weights c_uv = exp(-||I_u - I_v||^2 / (2 width^2)), near 1 inside regions, near 0 across edges.
 
     Parameters
     ----------
@@ -93,6 +93,8 @@ def contrast_weights(images: ArrayLike, width: float | None = None) -> Weights:
     Returns
     -------
     horizontal (n, H, W-1), vertical (n, H-1, W), in (0, 1]
+
+    Source: Boykov, Jolly 2001.
 
     >>> [w.shape for w in contrast_weights(np.zeros((1, 2, 3, 1)))]
     [(1, 2, 2), (1, 1, 3)]
@@ -121,7 +123,7 @@ def grid_score(unary: ArrayLike, pairwise: ArrayLike, labels: ArrayLike, weights
 def grid_map(unary: ArrayLike, pairwise: ArrayLike, weights: Weights | None = None) -> GridMap:
     """argmax_Y F(Y) for two labels, exactly, by minimum cuts; any W, capacities of any size.
 
-    ``labels`` are best for the numbers as they are given, without rounding; among equally good labelings that with the
+    ``labels`` are optimal for the given numbers, without rounding; among equally good labelings, that with the
     most pixels of label 1 if W[0,0] + W[1,1] >= W[0,1] + W[1,0] on all edges. ``gap`` is the rounding of ``score``:
     eps times the number of its terms times the sum of their sizes (derived in docs/derivations/min-cut.md).
 
@@ -171,7 +173,7 @@ def grid_mean_field(
     tolerance: float = 1e-8,
     max_sweeps: int = 500,
 ) -> MeanField:
-    """Mean field, q_u = softmax(U_u + sum over neighbours of c_uv W q_v), from q = softmax(U).
+    """Mean field: iterate q_u = softmax(U_u + sum over neighbours of c_uv W q_v) from q = softmax(U).
 
     ``bound`` is below log Z by the divergence of q from P: far below where neighbours attract each other strongly.
 
@@ -203,7 +205,7 @@ def icm(grid: GridPotentials, max_sweeps: int = 100) -> Ints:
 
 
 def mean_field(grid: GridPotentials, tolerance: float, max_sweeps: int, start: Floats | None = None) -> MeanField:
-    """`grid_mean_field` on checked potentials, from ``start`` if that is given."""
+    """`grid_mean_field` on checked potentials, from ``start`` if given."""
     q, change, sweep = _softmax(grid.unary) if start is None else start, np.inf, 0
     tolerance = max(tolerance, 4 * float(np.finfo(q.dtype).eps))
     update = _two_label_update(grid) if q.shape[3] == 2 else lambda p: _softmax(grid.field(p))
@@ -252,7 +254,7 @@ def _softmax(field: Floats) -> Floats:
 
 
 def _surplus(w: Floats) -> float:
-    """W[0,0] + W[1,1] - W[0,1] - W[1,0]; what rounding alone can leave of zero counts as zero."""
+    """W[0,0] + W[1,1] - W[0,1] - W[1,0]; values that rounding could make of zero count as zero."""
     surplus = float(w[0, 0] + w[1, 1] - w[0, 1] - w[1, 0])
     return surplus if abs(surplus) > 4 * np.finfo(w.dtype).eps * float(np.abs(w).max()) else 0.0
 

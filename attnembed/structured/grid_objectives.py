@@ -30,14 +30,14 @@ __all__ = ["GRID_OBJECTIVES", "grid_objective", "grid_objective_name"]
 
 
 def _mean_field(grid: GridPotentials, y: Ints) -> ObjectiveValue:
-    # At a fixed point the bound is stationary in q, so that its gradient is that of E_q[F] with q held (envelope).
-    # In single precision few sweeps: the walls between regions move on for long and hardly change the bound.
+    # At a fixed point the bound is stationary in q, so its gradient is that of E_q[F] with q fixed (envelope theorem).
+    # Few sweeps in single precision: the walls between regions keep moving for long and hardly change the bound.
     tolerance = max(1e-6, float(np.sqrt(np.finfo(grid.unary.dtype).eps)))
     sweeps = 100 if tolerance < 1e-5 else 20
     n, found = len(y), mean_field(grid, tolerance, sweeps)
-    # Where neighbours attract each other strongly, q keeps the regions that it began with, and its bound can fall below
-    # F(y): the value would sink without end as W grows. A sweep never lowers the bound, so a second start from the best
-    # labeling with one label everywhere keeps it above the score of that.
+    # Where neighbours attract each other strongly, q keeps its initial regions, and its bound can fall below F(y): the
+    # value would decrease without limit as W grows. A sweep never lowers the bound, so a second start from the best
+    # labeling with one label everywhere keeps it above the score of that labeling.
     constant = np.stack([grid.score(np.full_like(y, k)) for k in range(grid.unary.shape[3])])
     stuck = constant.max(axis=0) > found.bound
     if stuck.any():
@@ -64,7 +64,7 @@ def _ssvm(grid: GridPotentials, y: Ints, margin: float = 1.0) -> ObjectiveValue:
     grid.unary = plain + (1 - onehot) * (margin / (height * width))
     rival, own = decode(grid), grid.score(y)
     best = grid.score(rival)
-    # The true labeling is a candidate: what ICM finds may be below it.
+    # The true labeling is a candidate: the result of ICM may score less.
     worse = best < own
     rival, best = np.where(worse[:, None, None], y, rival), np.maximum(best, own)
     grid.unary = plain
@@ -100,7 +100,7 @@ GRID_OBJECTIVES: dict[str, Callable[..., ObjectiveValue]] = {
 
 
 def grid_objective_name(objective: str) -> str:
-    """The checked name; "nll", the old name of "mean_field", is taken for one release more."""
+    """The checked name; "nll", the old name of "mean_field", is accepted for one more release."""
     if isinstance(objective, str) and objective == "nll":
         warnings.warn('on grids the objective "nll" is now "mean_field": it is a bound', DeprecationWarning, 3)
         return "mean_field"
@@ -120,14 +120,14 @@ def grid_objective(
 
     Parameters
     ----------
-    objective : "pseudolikelihood" and "unary" are exact, and "ssvm" for two labels; with more, its maximum is taken
-        over what ICM finds and the true labeling, and is too small. "mean_field" is the negative log-likelihood with
-        the mean-field bound (never below the score of one label everywhere) for log Z: it is too small by the
-        divergence of q from P and may be negative, and its gradient is that of the bound. Unlike the others it is not
-        convex in the potentials. ("nll", its old name, gives a DeprecationWarning.)
+    objective : "pseudolikelihood" and "unary" are exact, as is "ssvm" for two labels; with more, its maximum is taken
+        over the result of ICM and the true labeling, and is too small. "mean_field" is the negative log-likelihood
+        with log Z replaced by the mean-field bound (never below the score of one label everywhere): it is too small
+        by the divergence of q from P and may be negative, and its gradient is that of the bound. Unlike the others it
+        is not convex in the potentials. ("nll", its old name, gives a DeprecationWarning.)
     unary, pairwise, weights : as in `grid`
     labels : (n, H, W)
-    margin : of "ssvm", what a labeling wrong in all pixels must fall behind by; a wrong pixel costs margin / (H W)
+    margin : of "ssvm", for a labeling wrong in all pixels; each wrong pixel costs margin / (H W)
 
     >>> round(grid_objective("mean_field", np.zeros((1, 1, 2, 2)), np.zeros((2, 2)), [[[0, 1]]]).value, 6)
     1.386294

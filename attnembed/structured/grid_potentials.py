@@ -1,4 +1,4 @@
-"""Checked potentials of a batch of images on the 4-connected grid, and the sums over pixels and edges."""
+"""Checked potentials of a batch of images on the 4-connected grid, and sums over pixels and edges."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def load_horses(path: PathLike) -> tuple[GridDataset, GridDataset]:
       format that Matplotlib reads. Images and masks are averaged over the areas of 32 x 32 pixels; a pixel is the
       horse where the mask reaches half of its brightest value. Sorted by name, every seventh image is for the test.
 
-    Raises DataFileError, with the name of the file, for what is missing or cannot be read, or has another shape.
+    Raises DataFileError, with the name of the file, if it is missing, cannot be read or has another shape.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -82,7 +82,7 @@ def _from_folders(images: Path, masks: Path) -> tuple[GridDataset, GridDataset]:
 
 
 def _image_files(folder: Path) -> dict[str, Path]:
-    """The images of a folder by their names without the suffix; hidden files are not images."""
+    """The images of a folder by their names without the suffix; hidden files are skipped."""
     try:
         files = [file for file in folder.iterdir() if not is_hidden(file.name)]
     except FileNotFoundError as error:
@@ -93,12 +93,12 @@ def _image_files(folder: Path) -> dict[str, Path]:
 
 
 def _read_image(path: Path) -> Array:
-    """Red, green and blue (H, W, 3) in [0, 1]; grey counts as all three, transparency is dropped."""
+    """Red, green and blue (H, W, 3) in [0, 1]; grey is repeated, transparency dropped."""
     from matplotlib.image import imread
 
     try:
         image = imread(path)
-    except Exception as error:  # a damaged image raises almost anything
+    except Exception as error:  # a damaged image can raise almost anything
         reason = getattr(error, "strerror", None) or "is not an image that Matplotlib can read"
         raise DataFileError(path, reason) from error
     if image.dtype.kind != "f":
@@ -116,13 +116,13 @@ def _brightness(image: Array) -> Array:
 
 
 def _resized(image: Array) -> Array:
-    """The mean over each of 32 x 32 equal areas, pixels shared between two counted by their parts."""
+    """The mean over each of 32 x 32 equal areas; pixels shared between areas count in proportion."""
     down, across = (_shares(size) for size in image.shape[:2])
     return np.moveaxis(np.tensordot(across, np.tensordot(down, image, axes=1), axes=(1, 1)), 0, 1)
 
 
 def _shares(size: int) -> Array:
-    """(32, size): what part of each of 32 equal areas of a line each of ``size`` pixels covers; rows sum to 1."""
+    """(32, size): the part of each of 32 equal segments of a line covered by each of ``size`` pixels; rows sum to 1."""
     edges = np.linspace(0, size, _SIDE + 1)[:, None]
     pixels = np.arange(size)
     common = np.minimum(edges[1:], pixels + 1) - np.maximum(edges[:-1], pixels)

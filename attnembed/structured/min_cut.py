@@ -1,17 +1,17 @@
-"""The best binary labeling of a grid, exactly: a minimum cut in as many digits as the potentials need.
+"""The exact best binary labeling of a grid: a minimum cut in as many digits as the potentials need.
 
 With spins s = 2 y - 1 the score of two labels is, up to a constant, F = (sum_u H_u s_u + sum_uv q_uv s_u s_v) / 4,
 
     H_u = 2 (U_u1 - U_u0) + sum over edges of c_uv (W_1. - W_0.),      q_uv = c_uv (W_00 + W_11 - W_01 - W_10).
 
 The grid is bipartite by rows and by columns: changing the sign of every second column (row) changes the sign of q on
-all horizontal (vertical) edges, and of nothing else but the H there. So q >= 0 without loss of generality, and the best
+all horizontal (vertical) edges, and otherwise only of H there. So q >= 0 without loss of generality, and the best
 labeling is a minimum cut with terminal capacities |H| and edges q.
 
 `scipy.sparse.csgraph.maximum_flow` counts in 32 bits. A first cut on the leading 30 bits decides nearly all pixels:
-an arc that keeps a residual capacity above the gap between flow and cut is in no minimum cut, rounding of H and q
-included. The pixels that stay open are decided in exact integers, by flows on the digits that are left. Both steps are
-derived in docs/derivations/min-cut.md.
+an arc whose residual capacity exceeds the gap between flow and cut is in no minimum cut, even allowing for rounding of
+H and q. The undecided pixels are settled in exact integers, by flows on the remaining digits. Both steps are derived
+in docs/derivations/min-cut.md.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ Integers = NDArray[Any]  # int64, or Python integers of any length
 # maximum_flow takes 32-bit capacities; residuals reach twice the largest one.
 _BITS = 30
 
-# Pixels whose cuts are found in one call: setting a call up costs as much as an easy cut, but a hard image makes the
-# others of its call wait through all of its rounds.
+# Number of pixels per call: setting up a call costs as much as an easy cut, but a hard image makes the others in its
+# call wait through all of its rounds.
 _CUT_TOGETHER = 3072
 
 _EPS, _TINY = float(np.finfo(np.float64).eps), float(np.finfo(np.float64).tiny)
@@ -45,14 +45,14 @@ _EPS, _TINY = float(np.finfo(np.float64).eps), float(np.finfo(np.float64).tiny)
 def best_binary_labels(grid: GridPotentials) -> NDArray[np.intp]:
     """argmax_Y F(Y) of every image, F in exact arithmetic on the given numbers; (n, H, W).
 
-    Among equally good labelings that with the most pixels of label 1, or of label 0 where signs were changed.
+    Among equally good labelings, that with the most pixels of label 1, or of label 0 where signs were changed.
     """
     edges = [_EdgeTerms(w) for w in grid.pairwise]
     spin = _signs(grid.unary.shape[1:3], [edge.surplus < 0 for edge in edges])
     field, couplings, rounding = _spin_model(grid, edges, spin)
     incident = _incident(couplings, field.shape)
     rounding += 8 * _EPS * incident
-    # A pixel whose own part outweighs all of its edges decides for itself, and pulls at its neighbours.
+    # A pixel whose unary term outweighs all of its edges is decided by it, and acts on its neighbours.
     settled = np.abs(field) > incident + rounding
     spins = np.where(settled, np.sign(field), 0).astype(np.int8)
     for d, q in enumerate(couplings):
@@ -69,14 +69,14 @@ def best_binary_labels(grid: GridPotentials) -> NDArray[np.intp]:
 
 
 def _parts(counts: NDArray[np.intp]) -> list[NDArray[np.intp]]:
-    """The images with open pixels, those together whose cuts are found in one call."""
+    """The images with open pixels, grouped by call."""
     images = np.flatnonzero(counts)
     group = np.cumsum(counts[images]) // _CUT_TOGETHER
     return np.split(images, np.flatnonzero(np.diff(group)) + 1) if len(images) else []
 
 
 class _EdgeTerms:
-    """Four times the spin expansion of W in one direction: of its first end, its second end and their product.
+    """Four times the spin expansion of W in one direction: terms of the first end, the second end and their product.
 
     `math.fsum` rounds once, so that the sign of the surplus is that of the exact sum.
     """
@@ -145,19 +145,19 @@ def _incident(couplings: list[Doubles], shape: tuple[int, ...]) -> Doubles:
 def _leading_cut(
     inside: NDArray[np.bool_], field: Doubles, couplings: list[Doubles], doubt: Doubles
 ) -> NDArray[np.int8]:
-    """Spins of a minimum cut over the pixels ``inside`` where the leading digits prove them, 0 elsewhere.
+    """Spins of a minimum cut for the pixels ``inside`` that the leading digits decide, 0 elsewhere.
 
-    All images are parts of one graph that share nothing but the source and the sink: their flows do not meet.
+    All images are parts of one graph that share only the source and the sink, so that their flows do not meet.
     """
     network = _FlowNetwork(inside, field > 0)
     capacities = [np.where(inside, np.abs(field), 0)]
     capacities += [np.where(np.logical_and(*edge_ends(inside, d)), q, 0) for d, q in enumerate(couplings)]
     largest = np.max([c.max(axis=(1, 2), initial=0.0) for c in capacities], axis=0)
-    # Steps are powers of two, so that nothing is rounded in the division.
+    # Steps are powers of two, so that the division is exact.
     exponent = _BITS - np.frexp(np.maximum(largest, _TINY))[1]
     digits = [np.ldexp(c, exponent[:, None, None]).astype(np.int32) for c in capacities]
-    # The flow on what was rounded down is one for the capacities themselves. Their cut exceeds it by less than one step
-    # an arc, and that of the given potentials by the rounding of H and q on top: an arc with more left stays uncut.
+    # A flow for the rounded-down capacities is one for the capacities themselves. Their cut exceeds it by less than one
+    # step per arc, plus the rounding of H and q for the given potentials: an arc with more left stays uncut.
     arcs = sum(np.count_nonzero(c, axis=(1, 2)) for c in capacities)
     with np.errstate(over="ignore"):
         gap = np.max(arcs + np.ldexp(doubt, exponent))
@@ -173,8 +173,8 @@ def _leading_cut(
 class _FlowNetwork:
     """Pixels ``inside`` (n, H, W) of a grid, the edges between them, and one arc per pixel to its terminal.
 
-    The arcs are rows of a CSR matrix, there and back: of a pixel to the one above, left, right and below, and to its
-    terminal (the sink where ``down``, else the source); those of source and sink are the last two rows.
+    The arcs are the entries of a CSR matrix, in both directions: from a pixel to those above, left, right and below,
+    and to its terminal (the sink where ``down``, else the source); source and sink are the last two rows.
     """
 
     def __init__(self, inside: NDArray[np.bool_], down: NDArray[np.bool_]) -> None:
@@ -198,7 +198,7 @@ class _FlowNetwork:
         self.starts = np.cumsum(counts).astype(np.int32)
 
     def capacities(self, terminal: Integers, couplings: list[Integers]) -> Integers:
-        """Capacities of all arcs from those of the pixels' terminals (n, H, W) and of the edges, the same both ways."""
+        """Capacities of all arcs, from those of the terminals (n, H, W) and of the edges, equal in both directions."""
         out = np.zeros(self.exists.shape, dtype=terminal.dtype)
         for (back, there, d), q in zip(_SIDES, couplings):
             edge_ends(out, d)[0][..., there] = edge_ends(out, d)[1][..., back] = q
@@ -208,11 +208,11 @@ class _FlowNetwork:
 
     def flow(self, capacities: NDArray[np.int32]) -> NDArray[np.int32]:
         """A maximum flow, antisymmetric, by arcs."""
-        # Every arc has its reverse, so that the flow comes in the same places.
+        # Every arc has its reverse, so that the flow has the same sparsity.
         return np.asarray(maximum_flow(self._matrix(capacities), self.size, self.size + 1).flow.data)
 
     def reversed(self, capacities: NDArray[np.int32]) -> NDArray[np.int32]:
-        """The capacity of the reverse of each arc: that of an edge is the same, those of terminals change places."""
+        """The capacity of the reverse of each arc: equal for an edge, exchanged for a terminal."""
         order = np.concatenate([np.flatnonzero(~self.down), np.flatnonzero(self.down)])
         own, last = self.starts[1:-2][order] - 1, slice(self.starts[-3], None)
         out = capacities.copy()
@@ -238,11 +238,11 @@ class _FlowNetwork:
         return sp.csr_array((values, heads, starts), shape=(self.size + 2, self.size + 2))
 
 
-# Where the arcs of a pixel to the two ends of an edge stand in its row, by direction: up and down, left and right.
+# Positions of the arcs of a pixel to its two neighbours in its row, by direction: up and down, left and right.
 _SIDES = ((1, 2, 0), (0, 3, 1))
 
 
-# --- what the leading digits leave open ---------------------------------------------------------------------------
+# --- pixels that the leading digits leave open --------------------------------------------------------------------
 
 
 def _exact_spins(
@@ -276,11 +276,10 @@ def _exact_spins(
 
 
 def _exact_source_side(inside: NDArray[np.bool_], field: Integers, couplings: list[Integers]) -> NDArray[np.bool_]:
-    """Pixels inside that the source reaches when the flow is a maximum, for capacities of any length.
+    """Pixels inside that the source reaches under a maximum flow, for capacities of any length.
 
-    Each round pushes a maximum flow of the leading digits of what is left. The cut that it ends with bounds all that
-    can still flow, and with that the digits that still matter: 29 bits, less the logarithm of the number of arcs, are
-    settled in a round.
+    Each round pushes a maximum flow of the leading digits of the residual capacities. Its cut bounds the remaining
+    flow, and hence the digits that still matter: each round settles 29 bits, less the logarithm of the number of arcs.
     """
     network = _FlowNetwork(inside, field > 0)
     left = network.capacities(np.abs(field), couplings)
@@ -291,7 +290,7 @@ def _exact_source_side(inside: NDArray[np.bool_], field: Integers, couplings: li
     every = np.ones(network.size, dtype=bool)
     bound = min(int(left[network.leaving(side)].sum()) for side in (every, ~every))
     while bound > 0:
-        # An arc that takes twice the bound is as good as any larger one: it is never saturated.
+        # A capacity of twice the bound is as good as any larger one: the arc is never saturated.
         shift = max(0, (2 * bound).bit_length() - _BITS)
         digits = (np.minimum(left, 2 * bound) >> shift).astype(np.int32)
         flow = network.flow(digits)

@@ -1,8 +1,8 @@
-"""Deep conditional random fields: a network for the unary potentials, a matrix for the pairwise ones, two scales.
+"""Deep conditional random fields: a network for the unary potentials, a matrix for the pairwise ones, and two scales.
 
     F(Y|X) = unary_scale * sum_i U(x_i, y_i) + pairwise_scale * sum W(y_i, y_j),      P(Y|X) = e^F / Z.
 
-The models are frozen bags of arrays; inference and objectives are the functions of `chain`, `grid` and `objectives`.
+The models are frozen collections of arrays; inference and objectives are functions of `chain`, `grid` and `objectives`.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ class ChainCRF(StructuredModel[ChainDataset]):
 
         F(Y|X) = unary_scale * sum_i U(x_i, y_i) + pairwise_scale * (start(y_1) + sum_i W(y_i, y_{i+1}) + end(y_L))
 
-    Forbidden labels and pairs have the score -inf at every scale. They take no part in norms, in the factors of
-    `OnlineScaling` and in training; their entry of ``pairwise`` is held as 0.
+    Forbidden labels and pairs have the score -inf at every scale. They are excluded from norms, from the factors of
+    `OnlineScaling` and from training; their entries of ``pairwise`` are stored as 0.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ class ChainCRF(StructuredModel[ChainDataset]):
     Raises
     ------
     InputError
-        for shapes that do not fit, NaN or +inf; with data, for true labels that the constraints forbid.
+        for shapes that do not match, NaN or +inf; with data, for true labels that the constraints forbid.
 
     >>> from attnembed.structured.networks import mlp
     >>> model = ChainCRF(mlp(2, (), 3, rng=0), np.zeros((3, 3)))
@@ -113,16 +113,16 @@ class ChainCRF(StructuredModel[ChainDataset]):
         start_allowed: Mask | None = None,
         end_allowed: Mask | None = None,
     ) -> ChainCRF:
-        """A chain from the arrays of a model that was trained elsewhere.
+        """Build a chain from the arrays of a model trained elsewhere.
 
             F(Y|X) = start[y_1] + sum_i (x_i weights + bias)[y_i] + sum_i transitions[y_i, y_{i+1}] + end[y_L]
 
         Parameters
         ----------
         transitions : (K, K), row = left label; -inf forbids a pair
-        weights : (F, K), one row per feature and one column per label, as `numpy` multiplies from the right; the
-            ``coef_`` of scikit-learn and the ``weight`` of a torch layer are its transpose. Without weights the inputs
-            (L, K) are themselves the unary potentials, as the emissions of pytorch-crf are
+        weights : (F, K), one row per feature and one column per label; the ``coef_`` of scikit-learn and the
+            ``weight`` of a torch layer are its transpose. Without weights the inputs (L, K) are themselves the unary
+            potentials, like the emissions of pytorch-crf
         bias : (K,); zeros by default
         start, end : (K,); none by default
         indicators : inputs are ids (L, m) in 0..F-1, whose rows of the weights are summed; CRFsuite's binary attributes
@@ -134,7 +134,7 @@ class ChainCRF(StructuredModel[ChainDataset]):
         Raises
         ------
         InputError
-            for shapes that do not fit, NaN or inf (-inf is fine in ``transitions``, ``start`` and ``end``).
+            for shapes that do not match, NaN or inf (-inf is allowed in ``transitions``, ``start`` and ``end``).
 
         >>> model = ChainCRF.from_arrays([[0.0, 1.0], [1.0, 0.0]], start=[0.5, 0.0])
         >>> data = ChainDataset([[[0.0, 0.0], [0.0, 0.0]]], [[0, 1]])
@@ -154,7 +154,7 @@ class ChainCRF(StructuredModel[ChainDataset]):
 
     @property
     def allowed_pairs(self) -> Mask | None:
-        """Which pairs of labels may be neighbours, (K, K); None where all may."""
+        """Mask of the pairs of labels that may be neighbours, (K, K); None if all may."""
         return self.allowed
 
     @property
@@ -163,7 +163,7 @@ class ChainCRF(StructuredModel[ChainDataset]):
         return ("pairwise", *(name for name in ("start", "end") if getattr(self, name) is not None))
 
     def predict(self, data: ChainDataset) -> list[NDArray[Any]]:
-        """The labeling of largest score of every sequence, n arrays (L,)."""
+        """The labeling with the largest score of every sequence, n arrays (L,)."""
         labels = self.predict_rows(data)
         return data.split(labels)
 
@@ -178,7 +178,7 @@ class ChainCRF(StructuredModel[ChainDataset]):
     ) -> ObjectiveValue:
         """An objective as a function of the scaled unary potentials (N, K), with ``factor`` times the pairwise part.
 
-        The gradient is that in the potentials; those of the ends are part of the unary ones of their positions.
+        The gradient is in the potentials; those of the ends are part of the unary ones of their positions.
         """
         labels, packing = data.known_labels, data.packing
         if objective == "unary":  # the network on its own
@@ -215,16 +215,16 @@ class ChainCRF(StructuredModel[ChainDataset]):
 
 @dataclass(frozen=True, eq=False)
 class GridCRF(StructuredModel[GridDataset]):
-    """A 4-connected grid over a network that keeps the size of the image.
+    """A conditional random field on the 4-connected grid, over a network that keeps the size of the image.
 
     Parameters
     ----------
     network : `networks.Network`, (n, H, W, C) -> (n, H, W, K)
     pairwise : (K, K) for all edges, or (2, K, K): horizontal, vertical
-    contrast : weigh the edges with `grid.contrast_weights` of the images
-    contrast_width : its width; by default that of the given images
-    margin : of the objective "ssvm". Beside 1 the scores of many pixels are large, and training shrinks them until few
-        steps decide; with the number of pixels, every wrong one costs 1
+    contrast : weight the edges with `grid.contrast_weights` of the images
+    contrast_width : its width; by default computed from the given images
+    margin : of the objective "ssvm". The scores of many pixels are large compared with 1, and training shrinks them
+        until few steps decide; with the number of pixels, every wrong one costs 1
 
     >>> from attnembed.structured.networks import conv_net
     >>> model = GridCRF(conv_net(1, (), 2, size=3, rng=0), np.eye(2))
@@ -255,7 +255,7 @@ class GridCRF(StructuredModel[GridDataset]):
         return self.objectives[0] if objective is None else grid_objective_name(objective)
 
     def predict(self, data: GridDataset) -> NDArray[Any]:
-        """The best labels: exactly for two labels, by ICM for more (`grid.grid_decode`); (n, H, W)."""
+        """The best labels, exact for two labels and by ICM for more (`grid.grid_decode`); (n, H, W)."""
         return self.predict_rows(data)
 
     def weights(self, data: GridDataset) -> Weights | None:
@@ -274,5 +274,5 @@ class GridCRF(StructuredModel[GridDataset]):
         return grid_decode(unary, self.pairwise_scale * self.pairwise, self.weights(data))
 
 
-# It was in this module once.
+# Formerly in this module.
 __getattr__ = moved(__name__, {"StructuredGrads": "attnembed.structured.base"})

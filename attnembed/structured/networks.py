@@ -1,6 +1,6 @@
-"""Networks: a layer together with its parameters, and the architectures that the experiments use.
+"""Networks: a layer with its parameters, and the architectures of the experiments.
 
-`layers.core` says what a layer is.
+`layers.core` defines the protocol of a layer.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Network:
         return cls(layer, params, tuple(n for n in params if linear and n.startswith(f"{last}.")))
 
     def __call__(self, x: Array, packing: Packing | None = None) -> Array:
-        """The output alone."""
+        """The output, without the cache."""
         return self.layer.forward(self.params, x, packing)[0]
 
     def with_params(self, params: Params) -> Network:
@@ -87,7 +87,7 @@ class Network:
         Raises
         ------
         InputError
-            for a layer that is not of this package: `load` could not make it again.
+            for a layer from outside this package, which `load` could not rebuild.
         """
         if not is_describable(self.layer):
             raise InputError("layer", "must be made of the layers of attnembed to be saved", got=shown(self.layer))
@@ -104,7 +104,7 @@ class Network:
 
 
 def identity() -> Network:
-    """The network that returns its input: for potentials computed elsewhere."""
+    """The network that returns its input, for potentials computed elsewhere."""
     return Network(nn.Sequential(()), {})
 
 
@@ -116,7 +116,7 @@ def mlp(
     dtype: DTypeLike = np.float64,
     rng: RNGLike = None,
 ) -> Network:
-    """Dense layers with ReLU between them; (N, n_inputs) -> (N, n_labels). No hidden layer: a linear model.
+    """Dense layers with ReLU in between; (N, n_inputs) -> (N, n_labels). Without hidden layers, a linear model.
 
     >>> sorted(mlp(3, (4,), 2, rng=0).params)
     ['0.W', '0.b', '2.W', '2.b']
@@ -142,7 +142,7 @@ def lenet(
 ) -> Network:
     """(conv 5 x 5, max-pool, ReLU) twice, dense, ReLU, dense (LeCun et al. 1998); (N, height * width) -> (N, n_labels).
 
-    ``padding`` is that of `Conv2D`; "valid", with 32 x 32 images, is the network of 1998.
+    ``padding`` is that of `Conv2D`; "valid" with 32 x 32 images is the network of 1998.
 
     >>> lenet(rng=0)(np.zeros((2, 128))).shape
     (2, 26)
@@ -158,7 +158,7 @@ def lenet(
     layers: list[Layer] = [
         nn.Reshape((height, width, 1)),
         nn.Conv2D(1, channels[0], padding=padding),
-        nn.MaxPool2D(),  # before ReLU: the same function, and a quarter of the entries
+        nn.MaxPool2D(),  # before ReLU: the same function on a quarter of the entries
         nn.ReLU(),
         nn.Conv2D(channels[0], channels[1], padding=padding),
         nn.MaxPool2D(),
@@ -206,7 +206,7 @@ def conv_net(
     dtype: DTypeLike = np.float64,
     rng: RNGLike = None,
 ) -> Network:
-    """Convolutions with ReLU between them, the size of the image kept; (n, H, W, n_channels) -> (n, H, W, n_labels).
+    """Size-preserving convolutions with ReLU in between; (n, H, W, n_channels) -> (n, H, W, n_labels).
 
     >>> conv_net(3, (4,), 2, rng=0)(np.zeros((1, 6, 7, 3))).shape
     (1, 6, 7, 2)
@@ -229,11 +229,11 @@ def two_scale_net(
     dtype: DTypeLike = np.float64,
     rng: RNGLike = None,
 ) -> Network:
-    """A fine and a coarse look at an image; (n, H, W, n_channels) -> (n, H, W, n_labels), H and W multiples of 4.
+    """A fine and a coarse branch on an image; (n, H, W, n_channels) -> (n, H, W, n_labels), H and W multiples of 4.
 
-    `Coordinates`, then next to each other ``fine`` kernels 3 x 3, and three convolutions 5 x 5 with ``coarse`` kernels,
-    at a half, a quarter and a quarter of the resolution, which see about 40 pixels in each direction; ReLU behind each.
-    Both are joined pixel by pixel by a `Dense` layer. The detail that the coarse branch lost is left to the fine one.
+    `Coordinates`, then in parallel ``fine`` kernels 3 x 3, and three convolutions 5 x 5 with ``coarse`` kernels, at a
+    half, a quarter and a quarter of the resolution, which see about 40 pixels in each direction; each is followed by
+    ReLU. A `Dense` layer joins both pixel by pixel. The fine branch supplies the detail that the coarse one loses.
 
     >>> two_scale_net(3, rng=0)(np.zeros((1, 8, 12, 3))).shape
     (1, 8, 12, 2)
@@ -254,5 +254,5 @@ def two_scale_net(
     return Network.create(layers, dtype=dtype, rng=rng)
 
 
-# The layers were in this module once.
+# The layers were formerly in this module.
 __getattr__ = moved(__name__, dict.fromkeys(nn.__all__, nn.__name__))

@@ -39,7 +39,7 @@ _FEW = 2**16
 
 
 class ObjectiveValue(NamedTuple):
-    """An objective and its gradient in the potentials, of the shapes of the potentials."""
+    """An objective and its gradient in the potentials, in their shapes."""
 
     value: float
     unary: Floats
@@ -55,9 +55,9 @@ def nll(unary: Floats, pairwise: Floats, labels: Ints, packing: Packing) -> Obje
         terms = _nll_terms if p.log_node is None else _nll_terms_in_logarithms
         losses, d_unary, d_pairwise, least = terms(p, labels)
         values = packing.sum(losses)
-        # Neither the smallest loss nor the least likely label may be of the size of what underflow hides.
+        # Both the smallest loss and the least likely label must be well above what underflow hides.
         needed = float(np.finfo(p.node.dtype).eps) * min(float(values.min()), float(np.exp(-losses.max())), least)
-        if p.resolution <= needed or p.log_node is not None:  # nothing is more precise
+        if p.resolution <= needed or p.log_node is not None:  # no form is more precise
             break
         p = posterior(unary, pairwise, packing, resolution=needed)
     d_unary *= 1 / n
@@ -67,7 +67,7 @@ def nll(unary: Floats, pairwise: Floats, labels: Ints, packing: Packing) -> Obje
 def _nll_terms(p: Posterior, labels: Ints) -> tuple[Floats, Floats, Floats, float]:
     """In the exp domain: losses (N,), gradients (K, N) and (K, K), not averaged, and the least probability of a label.
 
-    Uses up the arrays of ``p``.
+    Overwrites the arrays of ``p``.
     """
     packing, n, k = p.packing, len(p.packing), len(p.transition)
     left, y, z = packing.left, labels[packing.left], labels[n:]
@@ -94,7 +94,7 @@ def _nll_terms(p: Posterior, labels: Ints) -> tuple[Floats, Floats, Floats, floa
 
 
 def _certain(values: Floats, p: Posterior) -> NDArray[np.bool_]:
-    """The packed rows of sequences whose loss is so small that 1 minus a probability would have lost its digits."""
+    """The packed rows of sequences whose loss is so small that 1 minus a probability would lose its digits."""
     per_position = 1e-2 if p.node.dtype == np.float32 else 1e-3
     return (values < per_position * p.packing.lengths)[p.packing.sequence]
 
@@ -113,10 +113,10 @@ def _nll_terms_in_logarithms(p: Posterior, labels: Ints) -> tuple[Floats, Floats
 
 
 def _others(gradient: Floats, own: Ints) -> Floats:
-    """Sum of each column of (K, N) without the entry of its label, which becomes minus that sum."""
+    """Sum of each column of (K, N) without the entry of its label, which is replaced by minus that sum."""
     flat = gradient.reshape(-1)
     flat[own] = 0
-    total: Floats = np.ones(len(gradient), gradient.dtype) @ gradient  # half the time of a sum along the first axis
+    total: Floats = np.ones(len(gradient), gradient.dtype) @ gradient  # in half the time of a sum along the first axis
     flat[own] = -total
     return total
 
@@ -134,11 +134,11 @@ def _pair_gradient(
 ) -> tuple[Floats, Floats]:
     """Sum over all edges and ``terms`` of before[k] * transition[k, l] * after[l], (K, K), in the exp domain.
 
-    On the given ``edges`` the entry of the true pair (y, z) becomes minus the sum of the others, without ever entering:
+    On the given ``edges`` the entry of the true pair (y, z) becomes minus the sum of the others, without being used:
     the others are those with another label at the left end, of sum ``others`` (N,), and those that leave the true
-    labeling on this edge, (y, l) with l other than z. Overwrites the arrays ``before``.
+    labeling on this edge, (y, l) with l != z. Overwrites the arrays ``before``.
 
-    Returned are also, for each of ``edges``, the sum over l of transition[y, l] * after[l] of the first term.
+    Also returns, for each of ``edges``, the sum over l of transition[y, l] * after[l] of the first term.
     """
     k, n = len(p.transition), len(p.packing)
     if not edges.size:
@@ -169,12 +169,12 @@ def ssvm(unary: Floats, pairwise: Floats, labels: Ints, packing: Packing) -> Obj
     weight = (1 / packing.lengths)[packing.sequence]
     precise = unary.astype(max_sum_dtype(unary, pairwise, packing), copy=False)
     rival = decode(_augment(precise, labels, weight), pairwise, packing)
-    # From the differences, so that large scores do not swallow them.
+    # From the differences, so that they are not lost beside large scores.
     wrong = np.where(rival != labels, weight, 0.0)
     excess = packing.sum(wrong + (unary[rows, rival].astype(np.float64) - own))
     gain = pairwise[rival[packing.left], rival[packing.right]].astype(np.float64) - pairs
     excess += np.bincount(packing.sequence[packing.right], weights=gain, minlength=n)
-    if excess.min() < 0:  # by rounding: the true labeling is a rival of its own
+    if excess.min() < 0:  # through rounding: the true labeling is among its rivals
         rival = np.where((excess < 0)[packing.sequence], labels, rival)
         excess = np.maximum(excess, 0.0)
     d_unary = np.zeros_like(unary)
@@ -189,8 +189,8 @@ def pseudolikelihood(unary: Floats, pairwise: Floats, labels: Ints, packing: Pac
     if not min(unary.min(), pairwise.min()) > -np.inf:
         _true_potentials(unary, pairwise, labels, packing)  # for its errors
     left, right, n = packing.left, packing.right, len(packing)
-    # The level of a position is taken away first: in single precision it would swallow the pairwise part. What is far
-    # below it matters only where a pairwise part as wide makes up for that.
+    # The level of a position is subtracted first: in single precision it would swamp the pairwise part. Labels far
+    # below it matter only where an equally wide pairwise part compensates.
     narrow = unary.dtype == np.float32 and largest(pairwise) <= _WIDEST_IN_SINGLE
     logits: Floats = np.array(unary, dtype=np.float32 if narrow else np.float64, order="C")
     logits -= logits.max(axis=1, keepdims=True)
@@ -255,7 +255,7 @@ def marginal(unary: Floats, pairwise: Floats, labels: Ints, packing: Packing) ->
 
 
 def unary_only(unary: Floats, pairwise: Floats, labels: Ints, packing: Packing) -> ObjectiveValue:
-    """Cross-entropy of each position on its own: the objective of the first training stage."""
+    """Cross-entropy of each position separately: the objective of the first training stage."""
     n, rows = len(packing), np.arange(len(labels))
     forbidden = np.flatnonzero(unary[rows, labels] == -np.inf)
     if forbidden.size:
@@ -286,8 +286,8 @@ def chain_objective(
 ) -> ObjectiveValue:
     """Value and gradient of an objective; potentials and ``lengths`` as in `chain.chain_log_partition`.
 
-    The gradient in ``start`` is that in the unary potentials of the first positions, summed over the sequences, and
-    that in ``end`` the one of the last positions.
+    The gradient in ``start`` is the gradient in the unary potentials of the first positions, summed over the sequences;
+    likewise ``end`` with the last positions.
 
     Parameters
     ----------
@@ -312,7 +312,7 @@ def chain_objective(
 def loss_augmented(
     unary: ArrayLike, labels: ArrayLike, lengths: ArrayLike | None = None, *, weight: float = 1.0
 ) -> Floats:
-    """U[i, k] + (weight / L) [k != y_i], so that Viterbi maximises F(Y') + weight * Delta(Y, Y').
+    """The potentials U[i, k] + (weight / L) [k != y_i], with which Viterbi maximises F(Y') + weight * Delta(Y, Y').
 
     Shapes as in `chain_objective`; padded entries are returned as zero.
 
@@ -360,7 +360,7 @@ def _impossible(sequence: int) -> InputError:
 
 def _gather_rows(index: Ints, rows: Floats, k: int) -> Floats:
     """out[j] = sum of the rows whose index is j, (k, ...)."""
-    if k * len(index) <= _FEW:  # making a sparse matrix would take most of the time
+    if k * len(index) <= _FEW:  # creating a sparse matrix would take most of the time
         which = np.zeros((k, len(index)), rows.dtype)
         which[index, np.arange(len(index))] = 1
         product: Floats = which @ rows

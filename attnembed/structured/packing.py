@@ -87,7 +87,7 @@ class Packing(Record):
 
     @cached_property
     def rows(self) -> Ints:
-        """Where each packed row stands when the sequences are laid one after another, (N,)."""
+        """The position of each packed row when the sequences are laid end to end, (N,)."""
         return freeze((np.cumsum(self.lengths) - self.lengths)[self.sequence] + self.time)
 
     @cached_property
@@ -115,9 +115,9 @@ class Packing(Record):
         return [(slice(o[t], o[t + 1]), slice(o[t - 1], o[t - 1] + o[t + 1] - o[t])) for t in range(1, len(o) - 1)]
 
     def spans(self, rows: int) -> list[tuple[slice, slice]]:
-        """As `steps`, but with neighbouring times in one, up to so many rows, where their rows lie side by side.
+        """As `steps`, but with neighbouring times merged, up to this many rows, where their rows are adjacent.
 
-        That is where no sequence ends. For what may be done for all edges at once, in any order.
+        That is where no sequence ends. For operations on all edges at once, in any order.
 
         >>> for here, left in Packing(np.array([5, 3])).spans(100):
         ...     print(f"{here.start}:{here.stop} right of {left.start}:{left.stop}")
@@ -146,7 +146,7 @@ class Packing(Record):
         steps = len(self.offsets) - 1
         if steps < 512:
             return np.bincount(self.sequence, weights=values, minlength=len(self)).astype(np.float64, copy=False)
-        # In two levels: one running sum would collect the rounding errors of all positions.
+        # In two levels: a single running sum would accumulate the rounding errors of all positions.
         size = int(np.sqrt(steps))
         pieces = -(-steps // size)
         where = self.sequence * pieces + self.time // size
@@ -158,11 +158,11 @@ class Packing(Record):
 def short_rows(
     recursion: Callable[Concatenate[Floats, Floats, Packing, P], T],
 ) -> Callable[Concatenate[Floats, Floats, Packing, P], T]:
-    """Let a recursion of (unary, pairwise, packing) run with a NumPy buffer shorter than the rows of a step.
+    """Run a recursion of (unary, pairwise, packing) with a NumPy buffer shorter than the rows of a step.
 
-    Rows shorter than about a third of the buffer, which has 8,192 entries by default, are copied to it where they meet
-    a column or a row, which takes as long as the arithmetic; for rows of less than 64 entries that is worth it. The
-    results are the same. The size is that of the calling thread, and is set back afterwards.
+    Rows shorter than about a third of the buffer, which has 8,192 entries by default, are copied to it where they are
+    combined with a column or a row. That takes as long as the arithmetic, and pays only for rows of fewer than 64
+    entries. The results are the same. The size is set for the calling thread, and restored afterwards.
     """
 
     @wraps(recursion)

@@ -17,12 +17,12 @@ __all__ = ["Sentence", "load_conll2000", "load_sentences"]
 
 _GAP = re.compile(r"[ \t]+")
 _TAG = re.compile(r"O|[BI]-.+")
-_DOCUMENT = "-DOCSTART-"  # begins a line between two documents, in the files of 2003
+_DOCUMENT = "-DOCSTART-"  # begins a line between two documents in the files of 2003
 _NO_TAG = "_"  # stands for the part of speech where a file has none
 
 
 class Sentence(NamedTuple):
-    """Words, part-of-speech tags and chunk tags, one of each a token.
+    """Words, part-of-speech tags and chunk tags, one of each per token.
 
     >>> Sentence(("He", "ran"), ("PRP", "VBD"), ("B-NP", "B-VP")).pos
     ('PRP', 'VBD')
@@ -36,8 +36,8 @@ class Sentence(NamedTuple):
 def load_conll2000(path: PathLike, *, encoding: str | None = None) -> tuple[tuple[Sentence, ...], tuple[Sentence, ...]]:
     """Read training and test sentences of CoNLL-2000 (Tjong Kim Sang and Buchholz): 8,936 and 2,012 of them.
 
-    ``path`` is the folder that holds train.txt and test.txt, either of them possibly with .gz, or the one above it,
-    where it is called conll2000. `load_sentences` describes the files, the encoding and the errors.
+    ``path`` is the folder with train.txt and test.txt, each possibly with .gz, or its parent if the folder is called
+    conll2000. `load_sentences` describes the files, the encoding and the errors.
 
     >>> import tempfile
     >>> from pathlib import Path
@@ -64,19 +64,19 @@ def load_sentences(
 ) -> tuple[Sentence, ...]:
     """Read one file of sentences: one token per line, a blank line after each sentence.
 
-    Columns are separated by spaces or tabs. The first is the word and the last its tag; in between may stand the part
-    of speech ("_" is put where it is missing) and, as in CoNLL-2003, the chunk tag. Tags are "O", "B-" or "I-" with a
-    type. A line that begins with "-DOCSTART-" separates documents and is skipped.
+    Columns are separated by spaces or tabs. The first is the word and the last its tag; between them may come the part
+    of speech ("_" if missing) and, as in CoNLL-2003, the chunk tag. Tags are "O", or "B-" or "I-" with a type. A line
+    that begins with "-DOCSTART-" separates documents and is skipped.
 
     Parameters
     ----------
     path : a file or a pipe, or a folder that holds train.txt
-    encoding : of the text; by default that of the byte order mark (UTF-8, UTF-16, UTF-32). A file without one is taken
-        as UTF-8 if all of it is valid UTF-8, and as latin-1 if not, which is how CoNLL-2000 is written
+    encoding : of the text; by default that of the byte order mark (UTF-8, UTF-16, UTF-32). A file without one is read
+        as UTF-8 if it is valid UTF-8, and otherwise as latin-1, the encoding of CoNLL-2000
     tag_column : position of the tags from 0; by default the last column (in four columns, 2 reads the chunk tags)
 
-    Raises DataFileError, with the line, for what is missing or damaged, has another number of columns than 2, 3 or 4,
-    or not the same in every line, or holds another tag.
+    Raises DataFileError, with the line, for a file that is missing or damaged, does not have 2, 3 or 4 columns, the
+    same number in every line, or contains another tag.
 
     >>> import tempfile
     >>> from pathlib import Path

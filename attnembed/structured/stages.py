@@ -1,8 +1,8 @@
-"""The plan of a training: which parameters are trained in which epoch, with which objective and at which rates.
+"""The plan of a training run: the parameters, objective and rates of each epoch.
 
 - joint: every parameter from the start, with the structured objective.
-- stage: (1) the network alone with the objective "unary"; (2) the network frozen, the pairwise part with the
-  structured objective; (3) everything.
+- stage: (1) the network alone with the objective "unary"; (2) the pairwise part with the structured objective, the
+  network frozen; (3) everything.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SCALES = ("unary_scale", "pairwise_scale")
 
 @dataclass(frozen=True)
 class Stage:
-    """Some epochs with one objective, and the names of the parameters that they train."""
+    """A run of epochs with one objective, and the names of the trained parameters."""
 
     objective: str
     names: tuple[str, ...]
@@ -44,7 +44,7 @@ class Plan:
     stages: tuple[Stage, ...]
 
     def at(self, epoch: int) -> tuple[int, Stage, int]:
-        """The stage of an epoch: its number, the stage, and how many of its epochs come before."""
+        """The stage of an epoch: its number, the stage, and the number of its earlier epochs."""
         ends = list(accumulate(stage.epochs for stage in self.stages))
         number = next((i for i, end in enumerate(ends) if epoch < end), len(ends) - 1)
         return number, self.stages[number], epoch - (ends[number] - self.stages[number].epochs)
@@ -58,7 +58,7 @@ def make_plan(
     stage_epochs: tuple[int, int, int] | None,
     learned_scales: Sequence[str],
 ) -> Plan:
-    """The plan that these options of `train_structured` describe."""
+    """The plan described by these options of `train_structured`."""
     check_integer("n_epochs", n_epochs, minimum=1)
     if isinstance(learned_scales, str) or not isinstance(learned_scales, Sequence):
         raise InputTypeError("learned_scales", "must be a sequence of names", got=shown(learned_scales))
@@ -94,7 +94,7 @@ def _stage_epochs(n_epochs: int, stage_epochs: tuple[int, int, int] | None) -> t
 
 
 def with_rates(optimizer: Optimizer, model: StructuredModel[Any], rates: Mapping[str, float] | None) -> Optimizer:
-    """The optimiser with the factors of its step size by component that ``rates`` names."""
+    """The optimiser with its step size multiplied, per component, by the factors in ``rates``."""
     if rates is None:
         return optimizer
     if not isinstance(rates, Mapping):

@@ -1,4 +1,4 @@
-"""The parameters of a deep structured model in training, and the steps on them: what `fit` needs of a trainee."""
+"""The parameters of a deep structured model in training, and the steps on them: the trainee of `fit`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = ["COLUMNS", "Scaling", "Stepper", "StructuredState"]
 
 Scaling = OnlineScaling | OfflineScaling | None
 
-# The columns of the history that are this subject's own.
+# The columns of the history specific to structured models.
 COLUMNS = ("unary_scale", "pairwise_scale", "unary_norm", "pairwise_norm", "ratio", "stage")
 
 
@@ -48,7 +48,7 @@ class StructuredState(EpochState):
 
 
 class Stepper(Trainee):
-    """Parameters and optimiser of one training, and the steps on them."""
+    """Parameters and optimiser of one training run, and the steps on them."""
 
     columns: ClassVar[list[tuple[str, type]]] = [(name, int if name == "stage" else float) for name in COLUMNS]
     has_start = False
@@ -83,7 +83,7 @@ class Stepper(Trainee):
         self.state = self._fresh_state(plan.at(0)[1])
         self.last = self._snapshot()
 
-    # --- what the loop asks for ---
+    # --- the interface of a trainee ---
 
     def kept(self) -> Mapping[str, Floats]:
         kept: dict[str, Floats] = self.last.parameters()
@@ -119,7 +119,7 @@ class Stepper(Trainee):
         if before == 0:
             self._enter(index, stage, online)
         total = 0.0
-        # A frozen network's output is computed once for the epoch, not once per batch and pass.
+        # The output of a frozen network is computed once per epoch, not once per batch and pass.
         known = None if stage.trains_network else self._model().unary(self.data)
         for chosen in batches:
             total += self._step(stage, chosen, known) * len(chosen)
@@ -149,15 +149,15 @@ class Stepper(Trainee):
     # --- the steps ---
 
     def _fresh_state(self, stage: Stage) -> OptimizerState:
-        # Moments of one stage's objective mean nothing to the next, and Adam's corrections count from its own start.
+        # Moments of one objective mean nothing to the next stage; Adam's corrections count from the start of the stage.
         return self.optimizer.init({name: self.arrays[name] for name in stage.names})
 
     def _model(self) -> Any:
-        """The model at the present parameters, sharing the network's arrays."""
+        """The model at the current parameters, sharing the network's arrays."""
         return self.parametrisation.apply(self.template.at(self.arrays))
 
     def _snapshot(self) -> Any:
-        """The model at a copy of the present parameters."""
+        """The model at a copy of the current parameters."""
         return self.parametrisation.apply(
             self.template.with_parameters({name: value.copy() for name, value in self.arrays.items()})
         )
@@ -192,13 +192,13 @@ class Stepper(Trainee):
         self.parametrisation.observe(float(self.arrays["unary_scale"]) * unary)
         self.steps += 1
         if not all(np.isfinite(self.arrays[name]).all() for name in self.template.pairwise_names):
-            raise NotFiniteError  # the model refuses such a matrix; the network's arrays show in the next loss
+            raise NotFiniteError  # the model rejects such a matrix; the network's arrays show up in the next loss
         return float(loss)
 
     def _even_out(self, stage: Stage, unary: Floats, ratio: float) -> None:
         """Give W the norm n_W = n_U / ratio, before training.
 
-        With ``pairwise_scale`` folded, what follows is the same to the last bit whatever the multiplier was.
+        With ``pairwise_scale`` folded in, the rest of the run is the same to the last bit whatever the multiplier was.
         """
         model = self._model()
         n_u, n_w = component_norms(model.unary_scale * unary, model.pairwise, model.allowed_pairs)
@@ -221,7 +221,7 @@ class Stepper(Trainee):
             high = min(high, max(room, 0.0))
         factor = best_pairwise_factor(model, self.subset, stage.objective, unary=unary, low=low, high=high).factor
         if "pairwise_scale" not in stage.names and model.pairwise_scale != 0:
-            # The whole scale goes into W: what multiplies W also multiplies its steps (`effective_step_size`).
+            # The whole scale goes into W: a factor of W also multiplies its steps (`effective_step_size`).
             factor *= model.pairwise_scale
             self.arrays["pairwise_scale"][...] = 1.0
         self._fold(factor)

@@ -1,6 +1,6 @@
 """Models in files: npz archives without pickle, with the architecture as a JSON text beside the arrays.
 
-Layers of other packages have no description. A model that has one is stored with its parameters alone.
+Layers of other packages have no description. A model with such a layer is stored with its parameters alone.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 _ARCHITECTURE = "architecture"
 _FLOATS = (np.float32, np.float64)
-# The parameters of each layer, by shape: a file is checked against them before anything is allocated.
+# The shapes of the parameters of each layer: a file is checked against them before anything is allocated.
 _SHAPES: dict[type, Callable[[Any], Shapes]] = {
     nn.Dense: lambda layer: {"W": (layer.n_in, layer.n_out), "b": (layer.n_out,)},
     nn.LayerNorm: lambda layer: {"gain": (layer.size,), "bias": (layer.size,)},
@@ -60,9 +60,9 @@ def write_model(path: PathLike, kind: str, layer: Layer, params: Params, arrays:
 
 
 def read_model(path: PathLike, kind: str, build: Callable[[Layer, Params, Params, dict[str, Any]], T]) -> T:
-    """What ``build`` makes of a layer, its parameters, the other arrays and the values of a file by `write_model`.
+    """The result of ``build`` on the layer, parameters, other arrays and values in a file by `write_model`.
 
-    Raises DataFileError for a file that is damaged, holds something else, or does not hold together.
+    Raises DataFileError for a file that is damaged, inconsistent, or holds something else.
     """
     text = read_checked(path, {_ARCHITECTURE: Member("U", ())})[_ARCHITECTURE].item()
     header = parse_json(path, text, what="an architecture")
@@ -84,12 +84,12 @@ def read_model(path: PathLike, kind: str, build: Callable[[Layer, Params, Params
 
 
 def is_describable(layer: Layer) -> bool:
-    """Whether a file can say what the layer is: those of other packages it cannot."""
+    """Whether a file can describe the layer, which must come from this package."""
     return _describe(layer) is not None
 
 
 def _describe(layer: Any) -> list[Any] | None:
-    """The class of a layer and its fields, as JSON has them; None for one that is not of this package."""
+    """The class of a layer and its fields, for JSON; None for a layer from outside this package."""
     kind = type(layer)
     if kind in _PARTS:
         parts = [_describe(part) for part in getattr(layer, _PARTS[kind])]
@@ -118,7 +118,7 @@ def _build(description: Any) -> Layer:
 
 
 def _shapes(layer: Any) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Name and shape of every parameter, as `init` names them."""
+    """Name and shape of every parameter, with the names of `init`."""
     kind = type(layer)
     if kind not in _PARTS:
         yield from _SHAPES[kind](layer).items()

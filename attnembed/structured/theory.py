@@ -1,9 +1,9 @@
-"""The effect of scale, predicted from potentials alone: component norms, the objective as a function of the two scales,
-and the step that an optimiser makes in the scaled component.
+"""The effect of scale, predicted from potentials alone: component norms, the objective as a function of the scales,
+and the step of an optimiser in the scaled component.
 
 With F = a U + b P (U and P the two totals of a labeling) the negative log-likelihood log Z(a, b) - F(Y) has gradient
 E_P[(U, P)] - (U, P)(Y) and Hessian Cov_P(U, P): it is convex, and its minimum is a two-variable Newton solve.
-Nothing here reads the model or the training that the predictions are compared with.
+Nothing here reads the model or the training with which the predictions are compared.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ __all__ = [
 
 
 def component_norms(unary: ArrayLike, pairwise: ArrayLike, allowed: ArrayLike | None = None) -> tuple[float, float]:
-    """n_U = sqrt(mean (U_i(y) - mean_y U_i)^2) and n_W = sqrt(mean (W - mean W)^2).
+    """The norms n_U = sqrt(mean (U_i(y) - mean_y U_i)^2) and n_W = sqrt(mean (W - mean W)^2).
 
-    Only differences between labels count: a constant added to a row of U, or to W, changes no probability. A forbidden
-    pair has no scale and takes no part.
+    Only differences between labels count: a constant added to a row of U, or to W, changes no probability. Forbidden
+    pairs have no scale and are excluded.
 
     Parameters
     ----------
     unary : (..., K)
     pairwise : (..., K, K), the mean taken per matrix
-    allowed : (K, K) bool, the pairs of which both means of n_W are taken; all by default
+    allowed : (K, K) bool, the pairs over which both means of n_W are taken; all by default
 
-    NaN is not refused: the norm of what holds it is NaN.
+    NaN is accepted, and makes the norm NaN.
 
     >>> component_norms([[1.0, -1.0], [5.0, 3.0]], [[2.0, 0.0], [0.0, 2.0]])
     (1.0, 1.0)
@@ -71,7 +71,7 @@ def _as_numbers(name: str, value: ArrayLike, axes: int) -> Floats:
 
 
 def effective_step_size(method: str, scale: float, step_size: float) -> float:
-    """The step that W = c W~ makes when the optimiser moves W~: c^2 eta with SGD, c eta with Adam.
+    """The effective step size of W = c W~ when the optimiser moves W~: c^2 eta with SGD, c eta with Adam.
 
     The gradient in W~ is c times that in W. SGD moves W~ by eta c g, hence W by eta c^2 g; Adam moves W~ by about eta
     in every entry whatever the size of the gradient, hence W by c eta. Derived in docs/derivations/effective-steps.md.
@@ -100,16 +100,16 @@ def scale_objective(
     *,
     scales: tuple[float, float] = (1.0, 1.0),
 ) -> ScaleObjective:
-    """log Z - F(Y) for F = a U + b P with its first two derivatives in (a, b).
+    """The objective log Z - F(Y) for F = a U + b P with its first two derivatives in (a, b).
 
     The covariance of the totals follows from the posterior as a Markov chain, from the end to the start: with m_t(k)
-    the mean and V_t(k) the covariance of what the positions from t on contribute, given y_t = k,
+    the mean and V_t(k) the covariance of the contribution of the positions from t on, given y_t = k,
 
         V_t(k) = sum_l P(l | k) [V_{t+1}(l) + d d^T],   d = (0, W[k, l]) + m_{t+1}(l) - their mean,
 
-    a sum of squares, so that it stays non-negative to rounding. Derived in docs/derivations/two-scales.md.
+    a sum of squares, so that it stays non-negative up to rounding. Derived in docs/derivations/two-scales.md.
 
-    Potentials, ``labels`` and ``lengths`` as in `objectives.chain_objective`; what is -inf stays so at every scale.
+    Potentials, ``labels`` and ``lengths`` as in `objectives.chain_objective`; -inf stays -inf at every scale.
 
     >>> result = scale_objective([[0.0, 1.0]], np.zeros((2, 2)), [1])
     >>> result.gradient.round(3), result.hessian.round(3)
@@ -126,7 +126,7 @@ def scale_objective(
     scaled = np.ascontiguousarray(constrained(a * u, free_u).T), constrained(b * w, free_w)
     n = len(packing)
     at = nll(*scaled, y, packing)
-    # E_P[(U, P)] - (U, P)(Y), along the gradient in the potentials, which keeps its digits where Y is certain.
+    # E_P[(U, P)] - (U, P)(Y) through the gradient in the potentials, which keeps its digits where Y is certain.
     gradient = np.array([np.sum(at.unary.T * u), np.sum(at.pairwise * w)])
 
     p = posterior(*scaled, packing)
@@ -134,7 +134,7 @@ def scale_objective(
     first = slice(0, n)
     step = moments[:, :, first] - np.einsum("kb,ikb->ib", p.node[:, first], moments[:, :, first])[:, None]
     hessian = np.einsum("kb,ikb,jkb->ij", p.node[:, first], step, step)
-    # V_1 taken apart: what each edge adds, in the mean over its left end. No order of the edges is needed.
+    # V_1 as a sum over edges: the contribution of each, averaged over its left end. The edges come in any order.
     for here, _, edge in p.edges():
         step = np.empty((2, *edge.shape))
         step[:] = moments[:, None, :, here]
@@ -167,10 +167,10 @@ def fit_scales(
     tolerance: float = 1e-9,
     max_iterations: int = 100,
 ) -> ScaleFit:
-    """Newton's method for the two scales, with halved steps until the value falls.
+    """Minimise over the two scales by Newton's method, halving steps until the value falls.
 
-    Use labels that the potentials were not trained on: where the scaled scores can separate the data, the common scale
-    has no finite optimum, and the status says so.
+    Use labels on which the potentials were not trained: if the scaled scores separate the data, the common scale has no
+    finite optimum, and the status says so.
 
     >>> u = np.array([[[1.0, 0.0]]] * 3)
     >>> fit = fit_scales(u, np.zeros((2, 2)), [[0], [0], [1]])
@@ -189,7 +189,7 @@ def fit_scales(
         if np.linalg.norm(current.gradient) <= tolerance * max(1.0, abs(current.value)):
             status = Status.CONVERGED
             break
-        # The pseudo-inverse leaves a scale alone on which nothing depends (a constant component).
+        # The pseudo-inverse leaves a scale unchanged if nothing depends on it (a constant component).
         direction = -np.linalg.pinv(current.hessian, rcond=1e-14, hermitian=True) @ current.gradient
         if not np.isfinite(scales + direction).all():
             status = Status.NOT_FINITE
@@ -209,7 +209,7 @@ def fit_scales(
     status = status if finite else Status.NOT_FINITE
     message = {
         Status.CONVERGED: f"gradient {np.linalg.norm(current.gradient):.1e} after {iterations} steps",
-        Status.MAX_ITERATIONS: "no optimum within max_iterations; on separable data the common scale runs away",
+        Status.MAX_ITERATIONS: "no optimum within max_iterations; on separable data the common scale diverges",
     }.get(status, "the search broke down; check the potentials")
     return ScaleFit(
         status=status,

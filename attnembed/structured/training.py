@@ -1,6 +1,6 @@
-"""Training of deep structured models, in stages or jointly, with or without scaling.
+"""Training deep structured models, in stages or jointly, with or without scaling.
 
-`stages` has the strategies, `scaling` the scalings, `stepping` the steps.
+The strategies are in `stages`, the scalings in `scaling`, the steps in `stepping`.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ Metric = Literal["accuracy", "loss"] | Callable[[Any, Any], float]
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class StructuredResult(Result, Generic[Model]):
-    """A trained model.
+    """A trained model and its history.
 
     Attributes
     ----------
-    model : of the epoch with the best validation score; without validation data that of the last epoch
-    last_model : that of the last epoch
+    model : from the epoch with the best validation score, or the last epoch without validation data
+    last_model : from the last epoch
     history : record array, one row per epoch from 0; read a column as ``history.loss`` or ``history["loss"]``
         ``epoch``; ``seconds`` since the start; ``loss``: mean of the stage's objective over the batches;
         ``validation_score``: the metric (NaN without validation);
-        ``unary_scale``, ``pairwise_scale``: the scales, the factors that online scaling folded into W included;
+        ``unary_scale``, ``pairwise_scale``: the scales, including the factors that online scaling folded into W;
         ``unary_norm``, ``pairwise_norm``: component norms of the scaled potentials (`theory.component_norms`);
         ``ratio`` of the two; ``stage``: 0, 1, 2 (joint training has stage 0 only)
     best_epoch : the epoch of ``model``
@@ -64,7 +64,7 @@ class StructuredResult(Result, Generic[Model]):
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the loss and the validation score, if there is one, over the epochs.
 
-        On new axes where none are given; returns the axes.
+        Draws on new axes if none are given; returns the axes.
         """
         from attnembed import plotting
 
@@ -75,7 +75,7 @@ class StructuredResult(Result, Generic[Model]):
 
 
 class StructuredOptions(FitOptions, total=False):
-    """The options of `train_structured` beside its arguments: of the loop, and of components and stages."""
+    """The keyword options of `train_structured`, for the loop, the components and the stages."""
 
     rates: Mapping[str, float] | None
     learned_scales: Sequence[str]
@@ -115,25 +115,25 @@ def train_structured(
 
     Parameters
     ----------
-    strategy, objective, scaling : see the module's text, `objectives` and `scaling`; by default the objective is "nll"
-        on chains and "mean_field" on grids
+    strategy, objective, scaling : see `stages`, `objectives` and `scaling`; by default the objective is "nll" on chains
+        and "mean_field" on grids
     n_epochs : in total, over all stages
     batch_size : sequences or images per step; None takes all of them
     optimizer : `optim.Adam` or `optim.SGD`; Adam(step_size=1e-3) by default
     rates : factors of the step size by component: "network", "pairwise", "unary_scale", "pairwise_scale"
     schedule : multiplier of the step size as a function of the number of steps taken (`optim.Cosine`, ...)
-    learned_scales : train "unary_scale", "pairwise_scale" as parameters
+    learned_scales : scales to train as parameters, "unary_scale" or "pairwise_scale" or both
     stage_epochs : epochs of the three stages, summing to ``n_epochs``; thirds by default
     stage_unary_norm : after stage 1, rescale the network's last layer so that n_U has this value. Cross-entropy drives
-        n_U far above the margin Delta <= 1 of "ssvm", and stage 2 would have nothing to learn
+        n_U far above the margin Delta <= 1 of "ssvm", which would leave stage 2 nothing to learn
     validation, metric : data and what "best" means on them: "accuracy", "loss" (the score is minus the objective), or
         ``metric(model, validation)``, larger is better
-    patience : stop after so many epochs without a better validation score
-    callback : called with a `StructuredState` after each epoch; training stops if it returns something true
+    patience : stop after this many epochs without a better validation score
+    callback : called with a `StructuredState` after each epoch; training stops if it returns a true value
     checkpoint : file written every ``checkpoint_every`` epochs and at the end. Where it exists and ``resume`` is true
-        the run continues from it, and ends where an unbroken run would have ended, bit for bit; ``n_epochs`` (with
-        the plan of the epochs behind) and ``patience`` may differ, all else must be the same
-    rng : order of the batches, subset for online scaling; None takes over that of the checkpoint
+        the run continues from it, and ends where an uninterrupted run would have ended, bit for bit; ``n_epochs``
+        (with the same plan of past epochs) and ``patience`` may differ, everything else must be the same
+    rng : for the order of the batches and the subset for online scaling; None uses that of the checkpoint
 
     Ctrl-C ends the epoch, writes the checkpoint and returns with `Status.INTERRUPTED`; a second one raises at once.
 
@@ -141,12 +141,12 @@ def train_structured(
     -------
     StructuredResult
         ``status`` REACHED_END, STOPPED (callback or patience), INTERRUPTED (by the keyboard) or NOT_FINITE (the loss
-        or a parameter overflowed; the model is that of the last whole epoch).
+        or a parameter overflowed; the model is from the last complete epoch).
 
     Raises
     ------
     InputError
-        for an option out of its range, or a checkpoint of another run.
+        for an option out of range, or a checkpoint of another run.
     DataFileError
         for a checkpoint that cannot be read or written.
 
@@ -223,7 +223,7 @@ def score_of(metric: Metric, model: Any, validation: Any, objective: str) -> flo
 
 
 def _new_callback(callback: Any) -> Any:
-    """A callback that takes one state; one that takes (epoch, model, record), as they once did, is wrapped."""
+    """A callback of one state; a callback(epoch, model, record), the old form, is wrapped."""
     if not accepts(callback, 3) or accepts(callback, 1):
         return callback
     warn_deprecated("a callback(epoch, model, record) of train_structured", "callback(state)", level=4)

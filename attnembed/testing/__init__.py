@@ -1,9 +1,9 @@
-"""For statements of your own: random problems that shrink to readable ones, and a search for counterexamples.
+"""Tools for your own statements: random problems that shrink to readable ones, and a search for counterexamples.
 
-`datasets`, `models`, `problems`, `potentials`, `networks`, `chains` and `grids` are Hypothesis strategies, and so are
-the parts `sequences`, `grid_potentials`, `reals` and `generators`. Half of what they draw is generic, half degenerate
-on purpose (ties, repeated and zero rows, one dimension). `falsify` looks for an instance that violates a statement and
-returns the smallest one found as a script. Needs hypothesis: install attnembed[test].
+`datasets`, `models`, `problems`, `potentials`, `networks`, `chains` and `grids` are Hypothesis strategies, as are the
+parts `sequences`, `grid_potentials`, `reals` and `generators`. Half of the examples are generic, half deliberately
+degenerate (ties, repeated and zero rows, one dimension). `falsify` looks for an instance that violates a statement and
+returns the smallest one found as a script. Requires hypothesis: install attnembed[test].
 """
 
 from __future__ import annotations

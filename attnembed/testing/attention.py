@@ -1,4 +1,4 @@
-"""Strategies for the attention model: data sets of many kinds, models of many kinds, and problems with hypotheses."""
+"""Strategies for the attention model: data sets and models of many kinds, and problems with hypotheses."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["HYPOTHESES", "KINDS", "MODELS", "datasets", "models", "problems", "s
 Ints = NDArray[np.int64]
 Sequences = tuple[list[Ints], Ints, int]  # the token ids of each, the labels, the size of the vocabulary
 
-# The kinds of data sets, each with what is special about it.
+# The kinds of data sets, with their special features.
 KINDS: Mapping[str, str] = {
     "any": "any sequences, of any length, with repeated tokens",
     "balanced": "mirrored pairs: Assumption 1 holds, irrelevant tokens have signed frequency 0",
@@ -35,8 +35,8 @@ KINDS: Mapping[str, str] = {
     "zipf": "mirrored pairs whose irrelevant tokens have very different frequencies",
     "several": "several important tokens in a sequence",
     "ties": "several sequences with the same tokens",
-    "heavy": "multiplicities up to a million",
-    "inseparable": "two tokens in sequences of either label: no p selects the top tokens of all",
+    "heavy": "multiplicities of up to a million",
+    "inseparable": "two tokens in sequences of both labels: no p selects the top tokens of all",
 }
 MODELS: Mapping[str, str] = {
     "readable": "entries that are multiples of a half",
@@ -73,7 +73,7 @@ def datasets(
     Parameters
     ----------
     kind : one of `KINDS`; by default any of them
-    n_samples, length, vocab_size : inclusive ranges, at least 2, 1 and 2, at most 256; a kind that needs more takes it
+    n_samples, length, vocab_size : inclusive ranges, at least 2, 1 and 2, at most 256; a kind that needs more uses more
 
     >>> from hypothesis import find
     >>> find(datasets("any"), lambda data: True).labels
@@ -112,9 +112,9 @@ def sequences(
     length: tuple[int, int] = (1, 6),
     vocab_size: tuple[int, int] = (2, 8),
 ) -> st.SearchStrategy[tuple[list[list[int]], list[int], int]]:
-    """Token ids, labels in {-1, +1} and the size V of the vocabulary, as lists: what `TokenDataset.from_tokens` takes.
+    """Token ids, labels in {-1, +1} and the vocabulary size V, as lists, for `TokenDataset.from_tokens`.
 
-    ``kind`` is one of those of `datasets` that are made of sequences, not of counts; the ranges are as there.
+    ``kind`` is one of the kinds of `datasets` built from sequences, not counts; the ranges are the same.
 
     >>> from hypothesis import find
     >>> find(sequences(), lambda drawn: True)
@@ -138,7 +138,7 @@ def _sequences(
 
 
 def _draw_labels(draw: Draw, n_samples: tuple[int, int]) -> Ints:
-    """Two labels are always there; a permutation of the sequences would change nothing."""
+    """Labels of both classes; a permutation of the sequences would change nothing."""
     n = draw(integers(*n_samples))
     return np.append([1, -1], 1 - 2 * draw(digits(2, n - 2)))
 
@@ -155,7 +155,7 @@ def _balanced(draw: Draw, labels: Ints, length: tuple[int, int], V: int, zipf: b
     for _ in range(len(labels) // 2):
         times = 1 + int(draw(digits(3, 1))[0])
         rest = draw(digits(256, (max(1, length[0] - times), max(1, length[1] - times))))
-        # Low ids are far more frequent with exponents of a half and less.
+        # With exponents of a half or less, low ids are far more frequent.
         shared = 2 * M + ((rest / 256) ** 3 * (V - 2 * M)).astype(int) if zipf else 2 * M + rest % (V - 2 * M)
         own = draw(digits(M, 2))
         tokens += [np.append([own[k] + k * M] * times, shared) for k in (0, 1)]
@@ -298,7 +298,7 @@ def problems(
 ) -> st.SearchStrategy[Problem]:
     """Models with their data, for which the named hypotheses hold.
 
-    Hypotheses are met by construction where that is possible, and otherwise by leaving instances out.
+    Hypotheses are satisfied by construction where possible, and otherwise by rejecting instances.
 
     Parameters
     ----------
@@ -340,8 +340,8 @@ def _problems(
 
 def _separable(draw: Draw, problem: Problem, *, basin: bool) -> Problem:
     model, data = problem.model, problem.data
-    tokens = select(model, data).top  # of two values that differ by rounding alone, the same one as everywhere
-    assume(bool(np.any(np.diff(data.counts.indptr) > 1)))  # one type in each sequence leaves nothing to select
+    tokens = select(model, data).top  # of two values that differ only by rounding, the same one as everywhere
+    assume(bool(np.any(np.diff(data.counts.indptr) > 1)))  # with one type in each sequence there is nothing to select
     try:
         p = max_margin(margin_constraints(model, data, tokens).differences).p
     except NotSeparableError:

@@ -1,4 +1,4 @@
-"""Numbers and arrays: readable ones first, so that shrinking ends there, and generic ones as often."""
+"""Strategies for numbers and arrays: readable ones, at which shrinking ends, and as often generic ones."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def check_range(name: str, bounds: tuple[int, int], *, least: int = 1, most: int
     return low, high
 
 
-# A strategy is checked when it is first drawn from: kept ones are checked once.
+# A strategy is checked on its first draw: cached ones are checked once.
 integers = lru_cache(maxsize=None)(st.integers)
 BOOLEANS = st.booleans()
 SEEDS = st.integers(0, 2**32 - 1)
 
 
 def generators() -> st.SearchStrategy[np.random.Generator]:
-    """Generators, for arrays too large to draw entry by entry.
+    """NumPy generators, for arrays too large to draw entry by entry.
 
     >>> from hypothesis import find
     >>> find(generators(), lambda rng: True).integers(100, size=3)
@@ -62,7 +62,7 @@ def reals(bound: float = 2.0) -> st.SearchStrategy[float]:
 def digits(base: int, count: int | tuple[int, int]) -> st.SearchStrategy[NDArray[np.int64]]:
     """``count`` integers in 0..base-1 (or a number of them between inclusive bounds), base <= 256, as one draw.
 
-    One draw of bytes costs as much as one of a number, and shrinks to zeros and to fewer just as well.
+    A draw of bytes costs as much as a draw of one number, and shrinks to zeros and to fewer just as well.
     """
     low, high = (count, count) if isinstance(count, int) else count
     return st.binary(min_size=low, max_size=high).map(
@@ -70,20 +70,20 @@ def digits(base: int, count: int | tuple[int, int]) -> st.SearchStrategy[NDArray
     )
 
 
-# By digit, the simplest first: what an array shrinks to.
+# By digit, the simplest first, to which an array shrinks.
 _QUARTERS = np.array([0.0, 1.0, -1.0, 0.5, -0.5, 0.25, -0.25, 0.75, -0.75])
 
 
 @cache
 def readable(shape: tuple[int, ...], scale: float = 2.0) -> st.SearchStrategy[Doubles]:
-    """Arrays of multiples of a quarter of ``scale``, from -scale to scale: many entries are equal, and many zero."""
+    """Arrays of multiples of ``scale`` / 4 from -scale to scale: many entries are equal, and many zero."""
     return digits(len(_QUARTERS), int(np.prod(shape))).map(lambda k: (scale * _QUARTERS[k]).reshape(shape))
 
 
 def draw_matrix(draw: Draw, shape: tuple[int, ...], scale: float = 2.0, *, generic: bool | None = None) -> Doubles:
     """A float64 array: readable entries, or (as often, by default) normal ones of standard deviation scale/2.
 
-    Hypothesis' own floats repeat too often for generic arrays, which are therefore drawn from a drawn seed.
+    Hypothesis's own floats repeat too often for generic arrays, so these are generated from a drawn seed.
     """
     if generic is None:
         generic = draw(BOOLEANS)
@@ -91,5 +91,5 @@ def draw_matrix(draw: Draw, shape: tuple[int, ...], scale: float = 2.0, *, gener
         value: Doubles = draw(readable(shape, scale)).copy()
         return value
     rng = np.random.default_rng(draw(SEEDS))
-    # Three digits keep them readable and, but for chance, different.
+    # Three digits keep them readable and almost always different.
     return np.round(rng.normal(scale=scale / 2, size=shape), 3) + 0.0

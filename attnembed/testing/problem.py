@@ -1,4 +1,4 @@
-"""A model and its data as one value whose repr is the code that makes it."""
+"""A model and its data as one value, whose repr is the code that builds it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["Problem", "as_code"]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Problem:
-    """An instance that a statement is about: ``model`` and ``data`` of either subject.
+    """An instance for a statement: ``model`` and ``data`` of either subject.
 
     >>> import attnembed as ae
     >>> data = ae.TokenDataset.from_counts([[2, 1], [0, 1]], [1, -1])
@@ -39,7 +39,7 @@ class Problem:
 
 
 def as_code(value: Any) -> str:
-    """An expression that makes ``value`` again, with ``ae``, ``np`` and the layers of networks in scope."""
+    """An expression that rebuilds ``value``, with ``ae``, ``np`` and the layers of networks in scope."""
     if isinstance(value, Problem):
         return repr(value)
     if isinstance(value, np.ndarray):
@@ -77,6 +77,6 @@ def _array(array: NDArray[Any]) -> str:
 
 
 def _list(array: NDArray[Any]) -> str:
-    """Nested lists with the shortest digits that give the same numbers."""
+    """Nested lists with the shortest digits that reproduce the numbers."""
     text = repr((array + 0.0 if array.dtype.kind == "f" else array).tolist())  # no -0.0
     return text.replace("inf", "np.inf").replace("nan", "np.nan")

@@ -1,4 +1,4 @@
-"""The search for a counterexample: Hypothesis draws, climbs measured/bound and shrinks; the rest becomes a script."""
+"""The search for a counterexample: Hypothesis draws, climbs measured/bound and shrinks; the result is a script."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ _NETWORK = (
 
 @dataclass(frozen=True, eq=False)
 class Counterexample:
-    """An instance that violates a statement; ``str`` of it is a script that shows so.
+    """An instance that violates a statement; its ``str`` is a script that shows it.
 
     Attributes
     ----------
     problem : the instance
-    ratio : what the predicate returned there, above 1; NaN where it returned False
-    examples : how many instances were tried
+    ratio : the value of the predicate there, above 1; NaN if it returned False
+    examples : number of instances tried
     predicate : the statement
     """
 
@@ -70,26 +70,26 @@ def falsify(
     rng: RNGLike = 0,
     timeout: float | None = None,
 ) -> Counterexample | None:
-    """Search for an instance on which a statement is false, and make it small.
+    """Search for an instance on which a statement is false, and simplify it.
 
     Parameters
     ----------
     predicate : ``predicate(problem)`` returns True or False, a ratio measured/bound (above 1 is a violation, and the
-        search climbs it), or None where a hypothesis of the statement does not hold. Or `Evidence`, as a claim does
+        search climbs it), None where a hypothesis of the statement does not hold, or `Evidence`, as a claim does
     problems : a Hypothesis strategy; by default that of the predicate's annotation ``Annotated[Problem, strategy]``,
         else `problems()` of the attention model
-    max_examples : how many instances at most, before shrinking
+    max_examples : largest number of instances, before shrinking
     rng : seed of the search
     timeout : seconds after which no further instance is tried (the best violation so far is returned)
 
     Returns
     -------
-    Counterexample, or None where none was found
+    Counterexample, or None if none was found
 
     Raises
     ------
     InputError
-        for a predicate that returns something else or raises, or whose hypotheses hold on none of the instances.
+        for a predicate that raises or returns anything else, or whose hypotheses hold on none of the instances.
 
     >>> from attnembed.testing import potentials
     >>> found = falsify(lambda chain: float(chain[0].max()), potentials(), rng=0)  # no potential is above 1
@@ -135,11 +135,11 @@ def falsify(
 
 
 class _StopSearch(KeyboardInterrupt):
-    """Ends the search from within Hypothesis, which takes any other exception for a failing example."""
+    """Ends the search from within Hypothesis, which treats any other exception as a failing example."""
 
 
 class _Search:
-    """The predicate as Hypothesis calls it: counted, checked, climbed."""
+    """The predicate as called by Hypothesis, with counting, checks and climbing."""
 
     def __init__(self, predicate: Predicate, timeout: float | None) -> None:
         self.predicate = predicate
@@ -174,7 +174,7 @@ class _Search:
         return verdict
 
     def quiet(self, problem: Any) -> bool | None:
-        """Whether a problem violates the statement; None where it does not apply or something is raised."""
+        """Whether a problem violates the statement; None if it does not apply or raises."""
         try:
             return _judge(_plain(self.predicate(problem)))
         except Exception:
@@ -186,11 +186,11 @@ class _Search:
 
 
 class _AnswerError(Exception):
-    """A predicate returned something that says neither yes nor no."""
+    """A predicate returned a value that means neither yes nor no."""
 
 
 def _refusal(error: Exception) -> InputError:
-    """A predicate that raises, or answers with something else, in one line."""
+    """The error, in one line, for a predicate that raises or returns an invalid value."""
     if isinstance(error, _AnswerError):
         got, hint = str(error), "compare, as in `return measured <= bound`"
     else:
@@ -201,7 +201,7 @@ def _refusal(error: Exception) -> InputError:
 
 
 def _plain(value: Any) -> Any:
-    """What Evidence says: None outside the hypotheses, a ratio where there is one, else whether it is within."""
+    """The answer of Evidence: None outside the hypotheses, the ratio if there is one, else whether it is within."""
     if not isinstance(value, Evidence):
         return value
     if not all(value.held.values()):
@@ -226,7 +226,7 @@ def _judge(value: Any) -> bool | None:
 
 
 def script(predicate: Predicate, problem: Any) -> str:
-    """A program that makes the problem, asks the predicate and prints the answer."""
+    """A program that builds the problem, calls the predicate and prints the answer."""
     source, needed, name = _source(predicate)
     imports = {
         *(_ALIASES[alias] for alias in ("np", "ae")),
@@ -246,7 +246,7 @@ def _contains(value: Any, kind: type) -> bool:
 
 
 def _source(predicate: Predicate) -> tuple[str, list[str], str]:
-    """The text of a function without decorators, the imports it needs, and its name."""
+    """The source of a function without decorators, the imports it needs, and its name."""
     name = getattr(predicate, "__name__", "predicate")
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(predicate)))

@@ -1,7 +1,7 @@
-"""Make a violating instance smaller and rounder, step by step, as long as it still violates.
+"""Simplification of a violating instance, step by step, to fewer and rounder numbers.
 
-Hypothesis shrinks what it drew, in the order in which it drew it. Fewer sequences, fewer tokens, fewer dimensions and
-rounder numbers are simpler for people, whatever was drawn.
+Hypothesis shrinks its draws, in their order. For people, fewer sequences, tokens and dimensions and rounder numbers
+are simpler, whatever was drawn.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from attnembed.testing.problem import Problem, as_code
 
 __all__ = ["simplified"]
 
-_SECONDS = 20.0  # a slow statement is simplified for no longer
+_SECONDS = 20.0  # time limit for slow statements
 _DIGITS = (0, 1, 2)
 
 
 def simplified(problem: Any, violates: Callable[[Any], bool]) -> Any:
-    """The last of a chain of simpler instances that all violate; the instance itself where none does."""
+    """The last in a chain of simpler instances that all violate; the instance itself if none does."""
     end = time.monotonic() + _SECONDS
     while time.monotonic() < end:
         size = len(as_code(problem))
@@ -60,12 +60,12 @@ def _simpler(problem: Any) -> Iterator[Any]:
             yield Problem(*next(tried))
         except StopIteration:
             return
-        except AttnembedError:  # one class left, say; the generator is finished
+        except AttnembedError:  # only one class left, say; the generator is finished
             return
 
 
 def _datasets(counts: Any, labels: Any) -> Iterator[TokenDataset]:
-    """The data set of these counts, or nothing where it is none (an empty sequence, one class)."""
+    """The data set with these counts, or nothing if they are invalid (an empty sequence, one class)."""
     try:
         yield TokenDataset.from_counts(counts, labels)
     except AttnembedError:
@@ -115,7 +115,7 @@ def _chain(model: ChainCRF, data: ChainDataset) -> Iterator[tuple[ChainCRF, Chai
 
 
 def _rounder(array: Any) -> Iterator[Any]:
-    """All zero; all rounded to fewer digits; one entry 0, or rounded."""
+    """Simpler arrays: all zero; all rounded to fewer digits; one entry 0, or rounded."""
     if array.dtype.kind != "f":
         return
     candidates = [np.zeros_like(array), *(np.round(array, digits) + 0.0 for digits in _DIGITS)]

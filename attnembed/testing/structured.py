@@ -26,9 +26,9 @@ def potentials(
     forbidden: bool = False,
     generic: bool | None = None,
 ) -> tuple[Doubles, Doubles]:
-    """Log-potentials (L, K) and (K, K) of one chain; with ``forbidden`` some are -inf, never a whole row of the first.
+    """Log-potentials (L, K) and (K, K) of one chain; with ``forbidden`` some are -inf, never a whole unary row.
 
-    Half of them are generic; all, or none (then ties abound), with ``generic`` True or False.
+    Half of the examples are generic; with ``generic`` True all are, with False none (then ties abound).
 
     >>> from hypothesis import find
     >>> [array.shape for array in find(potentials(length=(2, 2)), lambda pair: True)]
@@ -67,7 +67,7 @@ def grid_potentials(
 
 @st.composite
 def networks(draw: st.DrawFn, n_inputs: int, n_outputs: int, *, hidden: tuple[int, int] = (0, 3)) -> Network:
-    """A network on vectors, one dense layer or two with Tanh or ReLU between; (N, n_inputs) -> (N, n_outputs)."""
+    """A network on vectors: one dense layer, or two with Tanh or ReLU in between; (N, n_inputs) -> (N, n_outputs)."""
     width = draw(integers(*check_range("hidden", hidden, least=0)))
     layers: list[Layer] = [Dense(n_inputs, n_outputs)]
     if width:
@@ -112,7 +112,7 @@ def grids(
     n_labels: tuple[int, int] = (2, 3),
     n_channels: tuple[int, int] = (1, 2),
 ) -> Problem:
-    """A `GridCRF` over one convolution of size 1, with labelled images; one matrix for all edges, or two."""
+    """A `GridCRF` on one convolution of size 1, with labelled images; one matrix for all edges, or two."""
     n, H, W = (
         draw(integers(*check_range(*b))) for b in (("n_samples", n_samples), ("height", height), ("width", width))
     )

@@ -69,7 +69,7 @@ def test_replace_changes_what_is_named_and_nothing_else() -> None:
     assert_array_equal(other.p, 2 * model.p)
     assert_array_equal(other.E, model.E)
     assert_array_equal(other.v, model.v)
-    with pytest.raises(InputTypeError, match=r"^`P` is no parameter of the model; those are E, p and v$"):
+    with pytest.raises(InputTypeError, match=r"^`P` is not a parameter of the model; those are E, p and v$"):
         model.replace(P=model.p)  # type: ignore[call-arg]
     with pytest.raises(InputError, match="`v` must have shape"):
         model.replace(v=np.ones(model.dim + 1))

@@ -239,7 +239,7 @@ UNREADABLE = {
     "commas in a tsv": ("r.txt", "label,text\n1,good\n", {}, 1, 'as no tab separates any; pass format="csv"$'),
     "semicolons in a tsv": ("r.txt", "1;good\n0;bad\n", {}, 1, 'pass format="csv", delimiter=";"$'),
     "one column": ("r.csv", "good\nbad\n", {}, 1, "only one column, as no comma separates any; pass delimiter$"),
-    "svmlight": ("r.feat", "9 0:9 1:1 2:4\n", {}, 1, "SVMlight form, not texts; use load_counts"),
+    "svmlight": ("r.feat", "9 0:9 1:1 2:4\n", {}, 1, "SVMlight format, not texts; use load_counts"),
     "utf-16 without a mark": ("r.csv", "1,good\n0,bad\n".encode("utf-16-le"), {}, None, 'encoding="utf-16-le"'),
     "big-endian utf-16 without a mark": ("r.csv", "1,good\n".encode("utf-16-be"), {}, None, 'encoding="utf-16-be"'),
     "half a character of utf-16": ("r.csv", "\ufeff1,good\n0,b".encode("utf-16-le") + b"\0", {}, 2, "utf-16-le text"),
@@ -542,7 +542,7 @@ def test_counting_from_a_pipe(pipe: Path, tmp_path: Path) -> None:
 
 def test_a_pipe_without_a_writer_is_given_up(pipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_sources, "PIPE_PATIENCE", 0.1)
-    with pytest.raises(DataFileError, match="is a pipe through which nothing came"):
+    with pytest.raises(DataFileError, match="is an empty pipe"):
         load_reviews(pipe)
 
 

@@ -1,4 +1,4 @@
-"""Counts in the SVMlight form, against scikit-learn's reader where that is right."""
+"""Counts in the SVMlight format, against scikit-learn's reader where that is right."""
 
 from __future__ import annotations
 

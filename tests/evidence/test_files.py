@@ -138,7 +138,7 @@ def test_show_names_the_code_that_a_claim_is_about(capsys: pytest.CaptureFixture
     ("source", "words"),
     [
         ("import nowhere_at_all", "line 1: cannot be imported: ModuleNotFoundError"),
-        ("import nowhere_at_all", "mend the file until `python wrong_lemmas.py` runs"),
+        ("import nowhere_at_all", "fix the file until `python wrong_lemmas.py` runs"),
         ("x = (", "cannot be imported: SyntaxError"),
         ("import attnembed as ae\n\nraise SystemExit", "line 3: cannot be imported: SystemExit"),
         ("x = 1", "declares no claim"),
@@ -151,7 +151,7 @@ def test_a_file_that_cannot_be_used_is_one_line_and_registers_nothing(
 ) -> None:
     (tmp_path / "wrong_lemmas.py").write_text(source)
     before = ae.claims()
-    for name, told in (("wrong_lemmas.py", words), ("absent.py", "is not there; name a Python file")):
+    for name, told in (("wrong_lemmas.py", words), ("absent.py", "does not exist; name a Python file")):
         assert main(["verify", str(tmp_path / name)]) == 2
         err = capsys.readouterr().err
         assert len(err.splitlines()) == 1
@@ -180,7 +180,7 @@ def test_what_cannot_be_falsified_is_one_line(
 
 def test_an_id_in_the_place_of_a_file_is_recognised(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["verify", "attention/hessian-bound"]) == 2
-    assert "is a claim and no file; use --ids attention/hessian-bound" in capsys.readouterr().err
+    assert "is a claim, not a file; use --ids attention/hessian-bound" in capsys.readouterr().err
 
 
 def test_a_strategy_that_draws_nothing_is_vacuous_and_soon(monkeypatch: pytest.MonkeyPatch) -> None:

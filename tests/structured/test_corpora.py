@@ -439,7 +439,7 @@ def test_pipes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert len(load(path)) == size
         writer.join()
     monkeypatch.setattr(_sources, "PIPE_PATIENCE", 0.05)
-    with pytest.raises(DataFileError, match="a pipe through which nothing came"):
+    with pytest.raises(DataFileError, match="an empty pipe"):
         load_sentences(path)
     for name, load in (("a.npz", load_ocr), ("a.pickle", load_ocr), ("a.npz", load_horses)):
         place = tmp_path / name

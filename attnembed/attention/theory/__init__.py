@@ -1,7 +1,7 @@
 """Predictions of the theory of attention with trained embeddings, from data statistics and parameters alone.
 
-Each function returns a small frozen object with the predicted quantities and the truth of every hypothesis. Nothing
-here imports the model, the training or the flow that the predictions are compared with.
+Each function returns a small frozen object with the predicted quantities and the truth value of every hypothesis.
+Nothing here imports the model, the training or the flow with which the predictions are compared.
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""Statistics that every prediction reads from its arguments."""
+"""Statistics that the predictions compute from their arguments."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ __all__ = [
 ]
 
 
-_SQUARES = (1e-200, 1e150)  # squares that lose nothing, and whose products do not overflow
+_SQUARES = (1e-200, 1e150)  # squares that lose no digits, and whose products do not overflow
 
 
 def parameters(model: Parameters, data: TokenDataset) -> tuple[Floats, Floats, Floats]:
-    """E (V, d), p (d,), v (d,) in double precision, whatever the model trains in, checked against the data."""
+    """E (V, d), p (d,), v (d,) in double precision whatever the model's type, checked against the data."""
     check_model(model)
     check_data(data, len(model.E))
     E, p, v = (np.asarray(array, dtype=np.float64) for array in (model.E, model.p, model.v))
@@ -34,7 +34,7 @@ def parameters(model: Parameters, data: TokenDataset) -> tuple[Floats, Floats, F
 
 
 def unit_rows(rows: Floats) -> Floats:
-    """The rows scaled to norm 1, whatever their norms are; rows of zeros stay."""
+    """The rows scaled to norm 1, whatever their norms; rows of zeros stay."""
     largest = np.abs(rows).max(axis=1, keepdims=True, initial=0.0)
     scaled = rows / np.where(largest > 0, largest, 1.0)
     sizes = np.linalg.norm(scaled, axis=1, keepdims=True)
@@ -42,7 +42,7 @@ def unit_rows(rows: Floats) -> Floats:
 
 
 def largest_share_along(rows: Floats, v: Floats) -> float:
-    """max_s |x_s . v| / (||x_s|| ||v||), each row against its own norm; 0 for rows or v of norm 0."""
+    """max_s |x_s . v| / (||x_s|| ||v||), each row relative to its own norm; 0 for rows or v of norm 0."""
     squares, square = np.einsum("sk,sk->s", rows, rows), float(np.einsum("k,k->", v, v))
     if squares.size and _SQUARES[0] < min(squares.min(), square) and max(squares.max(), square) < _SQUARES[1]:
         return float(np.sqrt((np.dot(rows, v) ** 2 / squares).max() / square))
@@ -50,7 +50,7 @@ def largest_share_along(rows: Floats, v: Floats) -> float:
 
 
 def independence(rows: Floats) -> float:
-    """Smallest over largest singular value of the rows scaled to norm 1; 0 where they are dependent by number."""
+    """Smallest over largest singular value of the rows scaled to norm 1; 0 if there are more rows than columns."""
     if len(rows) > rows.shape[1]:
         return 0.0
     singular = np.linalg.svd(unit_rows(rows), compute_uv=False)
@@ -58,7 +58,7 @@ def independence(rows: Floats) -> float:
 
 
 def largest_product(rows: Floats, block: int = 1024) -> float:
-    """max |x_s . x_r| over different rows, (V, d) -> float, without forming the V x V Gram matrix."""
+    """max |x_s . x_r| over distinct rows, (V, d) -> float, without forming the V x V Gram matrix."""
     largest = 0.0
     for start in range(0, len(rows), block):
         gram = np.abs(rows[start : start + block] @ rows[start:].T)

@@ -1,4 +1,4 @@
-"""The margin program of a selection, solved, or with the certificate that it has no solution."""
+"""The margin program of a selection, with its solution or a certificate that there is none."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from attnembed.attention.theory.hypotheses import Hypothesis
 from attnembed.errors import InputError, NotSeparableError
 from attnembed.margins import max_margin
 
-# The loosest residual of the optimality conditions with which a solution counts as the max-margin point.
+# The largest residual of the optimality conditions at which a solution counts as the max-margin point.
 _CERTIFIED = 1e-6
 
 
@@ -37,7 +37,7 @@ class MarginProgram:
 
     @property
     def hypotheses(self) -> tuple[Hypothesis, Hypothesis]:
-        """That the program is feasible, and solved."""
+        """The hypotheses that the program is feasible, and solved."""
         return (
             Hypothesis("there is something to select: rows of the margin program", float(len(self.pairs)), ">=", 1.0)
             if len(self.pairs) == 0
@@ -47,7 +47,7 @@ class MarginProgram:
 
 
 def solve_program(model: Parameters, data: TokenDataset, selected: NDArray[np.integer[Any]]) -> MarginProgram:
-    """Build and solve the program of one selected token per sequence, (n,)."""
+    """Build and solve the program for one selected token per sequence, (n,)."""
     d = model.E.shape[1]
     if (np.diff(data.counts.indptr) <= 1).all():
         return MarginProgram(np.empty((0, 2), dtype=np.int64), np.empty((0, d)), np.zeros(d), np.inf, 0.0)

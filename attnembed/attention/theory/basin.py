@@ -1,4 +1,4 @@
-"""Where gradient flow on p provably selects the top tokens: the basin (F3) and two ways into it (F4, F5).
+"""The basin in which gradient flow on p provably selects the top tokens (F3), and two ways into it (F4, F5).
 
 Derivations: docs/derivations/basin.md, large-step.md, small-step.md.
 """
@@ -46,7 +46,7 @@ __all__ = [
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class BasinCondition(Prediction):
-    """n (L(p_0) - L*) = ``left`` < ``right`` = min_i [l(gamma_i^(2)) - l(gamma_i*)], and what follows from it.
+    """n (L(p_0) - L*) = ``left`` < ``right`` = min_i [l(gamma_i^(2)) - l(gamma_i*)], and its consequences.
 
     ``loss_gap`` L(p_0) - L*; ``margin`` gamma of the program of the top tokens (0 where infeasible, with the
     ``certificate``); ``kap`` the constant of `basin_bound`, 0 outside the basin; ``kap_sharp`` the larger constant
@@ -69,7 +69,7 @@ class BasinCondition(Prediction):
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class BasinBound(Prediction):
-    """``bound`` on L(p_t) - L* at the times ``t``, and ``sharp_bound`` <= ``bound`` with the larger constant.
+    """The ``bound`` on L(p_t) - L* at the times ``t``, and ``sharp_bound`` <= ``bound`` with the larger constant.
 
     Outside the basin both are L(p_0) - L*, which no gradient flow exceeds.
     """
@@ -85,7 +85,7 @@ class BasinBound(Prediction):
 class LargeStepCondition(Prediction):
     """n l(theta Gamma - (1 - theta) eps) = ``left`` < ``right`` = l(eps).
 
-    ``Gamma`` = min_i gamma_i*, ``eps`` = max |g_s| over the tokens beside the top ones, ``theta`` = min_i a_{i s_i*}.
+    ``Gamma`` = min_i gamma_i*, ``eps`` = max |g_s| over the other tokens, ``theta`` = min_i a_{i s_i*}.
     """
 
     left: float
@@ -120,8 +120,8 @@ def basin_condition(model: Parameters, data: TokenDataset, *, loss: Loss | str =
     If the program of the top tokens is feasible and n (L(p_0) - L*) < min_i [l(gamma_i^(2)) - l(gamma_i*)], then at
     all times y_i f_i > gamma_i^(2), the attention on s_i* tends to 1 and p_t/||p_t|| to the max-margin direction.
 
-    For any ``loss``, a `losses.Loss` or the name of one, that still pulls at the best values, l'(gamma_i*) < 0; where
-    it has no inverse the constants are NaN.
+    ``loss`` is a `losses.Loss`, or the name of one, with l'(gamma_i*) < 0: it must still pull at the best values. The
+    constants are NaN if it has no inverse.
 
     Source: sufficient condition derived here (docs/derivations/basin.md).
 
@@ -139,7 +139,7 @@ def basin_condition(model: Parameters, data: TokenDataset, *, loss: Loss | str =
     loss_gap = left / data.n_samples
     kap = kap_sharp = 0.0
     if left < right and gap.several.any():
-        # b_i = l^{-1}(l(gamma_i*) + n gap), the least y_i f_i that the loss allows; gamma_i* itself at the optimum.
+        # b_i = l^{-1}(l(gamma_i*) + n gap), the least y_i f_i compatible with the loss; gamma_i* itself at the optimum.
         gamma, second, D = (x[gap.several] for x in (gap.gamma, gap.runner_up, gap.spread))
         lowest = gamma
         if kind.inverse is None:
@@ -176,7 +176,7 @@ def basin_bound(model: Parameters, data: TokenDataset, t: ArrayLike, *, loss: Lo
     """Bound L(p_t) - L* along the flow from the model's p (F3).
 
     L(p_t) - L* <= 1 / (1/(L_0 - L*) + gamma^2 kap^2 t), with b_i = l^{-1}(l(gamma_i*) + n (L_0 - L*)) and
-    kap = min_i sigma(-gamma_i*) (b_i - gamma_i^(2)) / (sigma(-gamma_i^(2)) max_s D_is); the ``sharp_bound`` leaves out
+    kap = min_i sigma(-gamma_i*) (b_i - gamma_i^(2)) / (sigma(-gamma_i^(2)) max_s D_is); the ``sharp_bound`` omits
     the two sigmoids.
 
     Source: derived here (docs/derivations/basin.md).
@@ -184,7 +184,7 @@ def basin_bound(model: Parameters, data: TokenDataset, t: ArrayLike, *, loss: Lo
     Parameters
     ----------
     t : times >= 0, any shape
-    loss : a `losses.Loss` with an inverse, or the name of one; -l' stands in place of the sigmoids
+    loss : a `losses.Loss` with an inverse, or the name of one; -l' replaces the sigmoids
 
     Raises
     ------
@@ -198,7 +198,7 @@ def basin_bound(model: Parameters, data: TokenDataset, t: ArrayLike, *, loss: Lo
     gap, rate = condition.loss_gap, condition.margin**2
 
     def bound(kap: float) -> Floats:
-        # 1/(1/gap + rate t) = gap / (1 + gap rate t), which is also right for gap = 0.
+        # 1/(1/gap + rate t) = gap / (1 + gap rate t), which also holds for gap = 0.
         return np.asarray(gap / (1 + gap * rate * kap**2 * times))
 
     return BasinBound(
@@ -214,9 +214,9 @@ def basin_bound(model: Parameters, data: TokenDataset, t: ArrayLike, *, loss: Lo
 def large_step_condition(model: Parameters, data: TokenDataset, *, loss: Loss | str = logistic) -> LargeStepCondition:
     """A condition on three numbers that puts the model's p into the basin (F4).
 
-    With Gamma = min_i gamma_i*, eps = the largest |g_s| of the tokens beside the top one, theta = min_i a_{i s_i*}(p):
-    n l(theta Gamma - (1 - theta) eps) < l(eps) implies the inequality of `basin_condition`. The margin program must be
-    feasible besides, which the inequality does not imply. ``loss``: a `losses.Loss` that is >= 0, or the name of one.
+    With Gamma = min_i gamma_i*, eps = the largest |g_s| of tokens other than the top one, theta = min_i a_{i s_i*}(p):
+    n l(theta Gamma - (1 - theta) eps) < l(eps) implies the inequality of `basin_condition`. The margin program must
+    also be feasible, which does not follow. ``loss`` is a `losses.Loss` that is >= 0, or the name of one.
 
     Source: sufficient condition derived here (docs/derivations/large-step.md).
 
@@ -256,8 +256,8 @@ def large_step_size(model: Parameters, data: TokenDataset, *, loss: Loss | str =
     """The step size on E above which `large_step_condition` holds after the step (F4, eps = 0).
 
     eta > 2 T log(n / log 2) / (alpha_min ||v||^2), T = max_i T_i, alpha_min = min |alpha_s| over the important tokens;
-    for p_0 = 0, E^0 v = 0, independent rows of E^0, and data with Assumption 1. ``model`` is the one before the step.
-    For another ``loss`` >= 0 with an inverse (a `losses.Loss`, or the name of one),
+    for p_0 = 0, E^0 v = 0, independent rows of E^0, and data with Assumption 1. ``model`` is the model before the step.
+    For any other ``loss`` >= 0 with an inverse (a `losses.Loss`, or the name of one),
     eta > T l^{-1}(l(0)/n) / (-l'(0) alpha_min ||v||^2).
 
     Source: sufficient condition derived here (docs/derivations/large-step.md).
@@ -303,8 +303,8 @@ def small_step_condition(model: Parameters, data: TokenDataset) -> SmallStepCond
     """A condition under which any limit of p_t/||p_t|| selects the top tokens, from any start (F5).
 
     E_s = e_s + kappa_s v with orthogonal e_s of norm tau, kappa_s = 0 for irrelevant tokens, Assumption 1 with M
-    important tokens that have y kappa > 0: max |kappa_s| ||v|| < 2 tau / sqrt(M). The hypotheses measure by how much
-    the embeddings deviate from that form.
+    important tokens that have y kappa > 0: max |kappa_s| ||v|| < 2 tau / sqrt(M). The hypotheses measure how far
+    the embeddings deviate from this form.
 
     Source: sufficient condition derived here (docs/derivations/small-step.md).
 
@@ -352,7 +352,7 @@ def small_step_condition(model: Parameters, data: TokenDataset) -> SmallStepCond
 
 
 def with_inverse(loss: Loss | str) -> Loss:
-    """The loss; InputError unless it has an inverse, which b_i = l^{-1}(...) and with it every rate needs."""
+    """The loss; InputError unless it has an inverse, which b_i = l^{-1}(...) and hence every rate needs."""
     kind = check_loss(loss)
     if kind.inverse is None:
         hint = "pass `inverse=` to Loss, or ask basin_condition, which needs none"
@@ -361,7 +361,7 @@ def with_inverse(loss: Loss | str) -> Loss:
 
 
 def _pulls_at_the_best(loss: Loss, gamma: Floats) -> tuple[Hypothesis, ...]:
-    """That l' < 0 at all gamma_i*, so that attention on other tokens always costs something; true of the logistic."""
+    """The hypothesis that l' < 0 at all gamma_i*, so that attention elsewhere always costs; empty for the logistic."""
     if loss is logistic:
         return ()
     weakest = float(loss.log_pull(gamma).min())

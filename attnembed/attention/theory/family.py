@@ -26,8 +26,8 @@ __all__ = ["Family", "FamilyState"]
 class FamilyState:
     """The observables at a point of the reduced flow.
 
-    ``attention_shared`` is the attention on A in every negative sequence, ``attention_own`` that on the own token in
-    every positive one, ``loss_gap`` = L - L*.
+    ``attention_shared`` is the attention on A in every negative sequence, ``attention_own`` the attention on the own
+    token of every positive one, ``loss_gap`` = L - L*.
     """
 
     attention_shared: float
@@ -80,7 +80,7 @@ class Family:
 
     @property
     def n_positive(self) -> int:
-        """(T-1) r: positive sequences, own tokens, and irrelevant tokens N."""
+        """(T-1) r, the number of positive sequences, of own tokens and of irrelevant tokens (N)."""
         return (self.length - 1) * self.repeats
 
     @property
@@ -147,7 +147,7 @@ class Family:
         )
 
     def limit(self, log_time: float = 60.0) -> FamilyState:
-        """What the reduced flow from p = 0 has come to at log t, integrated in s = log(1 + t)."""
+        """The state of the reduced flow from p = 0 at log t, integrated in s = log(1 + t)."""
         log_time = check_between("log_time", log_time, -700, 700)
         end = float(np.logaddexp(0.0, log_time))
         path = solve_ivp(

@@ -1,7 +1,7 @@
-"""The assumptions of a statement: each hypothesis with its measured value, and the base of all predictions.
+"""The hypotheses of a statement, each with its measured value, and the base class of all predictions.
 
-A data set that violates a hypothesis is not an error. The prediction is returned all the same, and says which
-hypothesis fails and by how much.
+A violated hypothesis is not an error. The prediction is returned all the same, and says which hypothesis fails and by
+how much.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Hypothesis:
 
     @property
     def slack(self) -> float:
-        """By how much it holds (positive) or fails (negative)."""
+        """The amount by which it holds (positive) or fails (negative)."""
         difference = self.required - self.measured
         return float(difference if self.relation.startswith("<") else -difference)
 
@@ -52,7 +52,7 @@ class Hypothesis:
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Prediction(Record):
-    """Base of the answers of the theory: the predicted quantities beside the ``hypotheses`` that they rest on."""
+    """Base class of all predictions: the predicted quantities and the ``hypotheses`` on which they rest."""
 
     hypotheses: tuple[Hypothesis, ...]
 

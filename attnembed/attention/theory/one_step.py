@@ -1,4 +1,4 @@
-"""One gradient step on E: after it the token values are (eta/2) ||v||^2 times the average signed frequencies.
+"""One gradient step on E, which makes the token values (eta/2) ||v||^2 times the average signed frequencies.
 
 [WSOM25], Lemma 4.1. Derivation, with the constants used here: docs/derivations/one-step.md.
 """
@@ -54,7 +54,7 @@ class OneStepPrediction(Prediction):
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class OneStepBound(Prediction):
-    """How far `one_step_prediction` can be off, per token: ``embedding`` (V,) in norm, ``value`` (V,) in g.
+    """Bounds on the error of `one_step_prediction`, per token: ``embedding`` (V,) in norm, ``value`` (V,) in g.
 
     ``G0`` = max |g^0_s|, ``F`` = max |f^0_i|, ``rho`` = max |p_0 . E^0_s|, over the tokens that occur. No hypothesis.
     """
@@ -68,9 +68,9 @@ class OneStepBound(Prediction):
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class GaussianOneStepBound(OneStepBound):
-    """The bound for Gaussian E^0 and p_0, true with probability at least 1 - ``delta``; ``cls_norm`` bounds ||p_0||.
+    """The bound for Gaussian E^0 and p_0, valid with probability at least 1 - ``delta``; ``cls_norm`` bounds ||p_0||.
 
-    ``G0``, ``F``, ``rho`` and ``cls_norm`` are upper bounds of that probability and not measured values.
+    ``G0``, ``F``, ``rho`` and ``cls_norm`` are upper bounds that hold with that probability, not measured values.
     """
 
     cls_norm: float
@@ -80,10 +80,10 @@ class GaussianOneStepBound(OneStepBound):
 def one_step_prediction(
     model: Parameters, data: TokenDataset, step_size: float, *, loss: Loss | str = logistic
 ) -> OneStepPrediction:
-    """E^1_s ~ E^0_s + (eta/2) alpha_s v, the step in the limit of small initial scores and values.
+    """Predict E^1_s ~ E^0_s + (eta/2) alpha_s v, the step in the limit of small initial scores and values.
 
-    Exact when p_0 = 0 and E^0 v = 0. For another ``loss``, a `losses.Loss` or the name of one, -eta l'(0) stands in
-    place of eta/2. Shapes: E (V, d), values (V,). Source: [WSOM25], Lemma 4.1.
+    Exact when p_0 = 0 and E^0 v = 0. For any other ``loss``, a `losses.Loss` or the name of one, -eta l'(0) replaces
+    eta/2. Shapes: E (V, d), values (V,). Source: [WSOM25], Lemma 4.1.
 
     >>> from attnembed.attention.model import AttentionModel
     >>> data = TokenDataset.from_tokens([[0, 2], [1, 2]], [1, -1])
@@ -98,7 +98,7 @@ def one_step_prediction(
 def predict(
     E: Floats, p: Floats, v: Floats, data: TokenDataset, eta: float, loss: Loss = logistic
 ) -> OneStepPrediction:
-    """`one_step_prediction` of arguments that have been checked."""
+    """`one_step_prediction` for checked arguments."""
     alpha = data.signed_frequency
     rate = eta * _pull(loss, 0.0)
     slope = rate * float(v @ v)
@@ -127,7 +127,8 @@ def one_step_bound(
     ||E^1_s - E^0_s - (eta/2) alpha_s v||
         <= eta phi_s { [(e^{2 rho} - 1) sigma(F) + F/4] ||v|| + 2 e^{2 rho} sigma(F) G0 ||p_0|| },
     and the same with ||v||^2 and |p_0 . v| in place of ||v|| and ||p_0|| for g^1_s - g^0_s - (eta/2) alpha_s ||v||^2.
-    For another ``loss``, sigma(F) is -l'(-F), F/4 the larger of l'(0) - l'(-F) and l'(F) - l'(0), and eta/2 -eta l'(0).
+    For any other ``loss``, -l'(-F) replaces sigma(F), the larger of l'(0) - l'(-F) and l'(F) - l'(0) replaces F/4, and
+    -eta l'(0) replaces eta/2.
 
     Source: [WSOM25], Lemma 4.1; constants derived here (docs/derivations/one-step.md).
 
@@ -142,7 +143,7 @@ def one_step_bound(
 
 
 def bound(E: Floats, p: Floats, v: Floats, data: TokenDataset, eta: float, loss: Loss = logistic) -> OneStepBound:
-    """`one_step_bound` of arguments that have been checked."""
+    """`one_step_bound` for checked arguments."""
     u, g = E @ p, E @ v
     columns, segments = data.counts.indices, data.segments
     attention = probabilities(u[columns], segments, data.counts.data)
@@ -170,11 +171,11 @@ def gaussian_one_step_bound(
     delta: float = 0.05,
     loss: Loss | str = logistic,
 ) -> GaussianOneStepBound:
-    """`one_step_bound` before E^0 and p_0 are drawn: true with probability >= 1 - delta.
+    """Bound the error before E^0 and p_0 are drawn, with probability >= 1 - delta.
 
     For E^0_s ~ N(0, sE^2 I) and p_0 ~ N(0, sp^2 I): G0 <= sE ||v|| Lam, ||p_0|| <= sp X, rho <= sE ||p_0|| Lam and
-    F <= G0, where the largest of V standard normal |z| exceeds Lam, and chi with d degrees of freedom X, with
-    probability delta/3 each.
+    F <= G0, where Lam is exceeded by the largest of V standard normal |z|, and X by chi with d degrees of freedom,
+    with probability delta/3 each.
 
     Parameters
     ----------
@@ -218,12 +219,12 @@ def gaussian_one_step_bound(
 
 
 def normal_peak(count: int, missed: float) -> float:
-    """What the largest of ``count`` independent standard normal |z| exceeds with probability ``missed``."""
+    """The value that the largest of ``count`` independent standard normal |z| exceeds with probability ``missed``."""
     return float(-ndtri(-math.expm1(math.log1p(-missed) / count) / 2))
 
 
 def normal_length(dim: int, missed: float) -> float:
-    """What the length of a standard normal vector exceeds with probability ``missed``."""
+    """The value that the norm of a standard normal vector exceeds with probability ``missed``."""
     return math.sqrt(float(chdtri(dim, missed)))
 
 
@@ -237,13 +238,13 @@ def _per_frequency(loss: Loss, G0: float, F: float, rho: float, along_v: float, 
     # -l' falls with the margin: it is farthest from -l'(0) at one of the ends.
     at_zero = _pull(loss, 0.0)
     bend = F / 4 if loss is logistic else max(sigma - at_zero, at_zero - _pull(loss, F))
-    # Attention weights differ from n_is/T_i by a factor of at most T_i, so that e^600 is as good a bound as any above.
+    # Attention weights differ from n_is/T_i by a factor of at most T_i, so that e^600 bounds as well as anything above.
     power = min(2 * rho, 600.0)
     return (math.expm1(power) * sigma + bend) * along_v + 2 * math.exp(power) * sigma * G0 * along_p
 
 
 def _times(share: Floats, bound: float) -> Floats:
-    """share * bound, and 0 for a token that does not occur, also where the bound has overflowed to inf."""
+    """share * bound, and 0 for a token that does not occur, even where the bound has overflowed to inf."""
     return np.multiply(share, bound, out=np.zeros_like(share), where=share > 0)
 
 

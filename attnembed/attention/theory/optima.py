@@ -1,4 +1,4 @@
-"""The locally optimal selections of small data: those that an open set of flows ends in, found by enumeration.
+"""The locally optimal selections of small data, in which an open set of flows ends, by enumeration.
 
 Derivation: docs/derivations/limit-direction.md.
 """
@@ -20,25 +20,25 @@ __all__ = ["local_optima"]
 
 
 def local_optima(model: Parameters, data: TokenDataset, *, limit: int = 10_000) -> tuple[Ints, ...]:
-    """The selections (n,) that flows from an open set of starts end in, in lexicographic order; the model's p plays
-    no part.
+    """Enumerate the selections (n,) in which flows from an open set of starts end, in lexicographic order.
 
-    A selection sigma counts if every hypothesis of `asymptotics` holds for it: its margin program is feasible, each
-    active row has C_k = sum_i (sigma(-gamma_i)/n) D_is n_is/n_{i sigma_i} > 0, D_is = y_i (g_{sigma_i} - g_s), and p_mm
-    is a positive combination of all active rows. Flows may also end where no token is selected, at a finite p or along
-    a direction that leaves two tokens of a sequence level; no selection stands for these.
+    The model's p plays no part. A selection sigma counts if every hypothesis of `asymptotics` holds for it: its margin
+    program is feasible, each active row has C_k = sum_i (sigma(-gamma_i)/n) D_is n_is/n_{i sigma_i} > 0 with
+    D_is = y_i (g_{sigma_i} - g_s), and p_mm is a positive combination of all active rows. Flows may also end where no
+    token is selected, at a finite p or along a direction that leaves two tokens of a sequence level; no selection
+    stands for these.
 
-    Sequences are decided one after the other, those with the same token types together, and a beginning without a
-    feasible program is given up: of the selections of generic embeddings few are left in a low dimension.
+    Sequences are decided one after the other, those with the same token types together, and a partial selection
+    without a feasible program is abandoned: few selections of generic embeddings remain in a low dimension.
 
     Parameters
     ----------
-    limit : the most beginnings of selections to examine, a fraction of a millisecond each
+    limit : the largest number of partial selections to examine, a fraction of a millisecond each
 
     Raises
     ------
     InputError
-        if that many do not suffice.
+        if more would have to be examined.
 
     Source: [TLTO23] for local optimality; the hypotheses are derived here.
 
@@ -54,7 +54,7 @@ def local_optima(model: Parameters, data: TokenDataset, *, limit: int = 10_000) 
     for i in range(data.n_samples):
         groups.setdefault(_types(data, i).tobytes(), []).append(i)
     kinds = [np.frombuffer(key, dtype=np.int64) for key in groups]
-    # Few types first: what is decided early prunes what comes later.
+    # Few types first: early decisions prune later ones.
     order = sorted(range(len(kinds)), key=lambda k: len(kinds[k]))
     several = [kinds[k] for k in order]
     found: list[Ints] = []
@@ -95,7 +95,7 @@ def _types(data: TokenDataset, i: int) -> Ints:
 
 
 def _may_be_feasible(rows: Floats, n_new: int) -> bool:
-    """False only if some p with D p >= 1 is known not to exist, (m, d)."""
+    """False only if it is certain that no p has D p >= 1, D (m, d)."""
     if n_new == 0:
         return True
     unit = float(np.abs(rows).max()) or 1.0

@@ -1,12 +1,11 @@
 """The margin program in the orthogonal limit, in closed form.
 
-Embeddings E_s = e_s + kappa_s v with e_s orthogonal to each other and to v, ||e_s|| = tau: what one step on E makes of
-wide random embeddings, with kappa_s = (eta/2) alpha_s, so that kappa = 0 for irrelevant tokens. Throughout W = ||v||^2.
+Embeddings E_s = e_s + kappa_s v with e_s orthogonal to each other and to v, ||e_s|| = tau: the result of one step on E
+for wide random embeddings, where kappa_s = (eta/2) alpha_s, and kappa = 0 for irrelevant tokens. W = ||v||^2.
 Derivation: docs/derivations/orthogonal.md.
 
-For large kappa the formulas are differences of nearly equal numbers (M - M_eff of tau^2, 1 - kappa_s K1 W / ... of its
-parts), and no digit may be left of them in floating point. They are rational in the arguments, so they are evaluated in
-exact fractions and rounded once.
+For large kappa the formulas are differences of nearly equal numbers (such as 1 - kappa_s K1 W / ...) and may lose all
+digits in floating point. They are rational in the arguments, so they are evaluated in exact fractions and rounded once.
 """
 
 from __future__ import annotations
@@ -50,9 +49,9 @@ __all__ = [
 class OrthogonalMargin(Prediction):
     """Solution of the margin program: ``margin`` gamma = 1/||p_mm||, ``squared_norm`` ||p_mm||^2 = sum lambda.
 
-    p_mm = sum_s lambda_s E_s - (its irrelevant part), ``multipliers`` lambda (M,) one per important token (the sum over
-    its constraints), ``irrelevant`` the coefficient of each irrelevant token E_j: one number, or one per important
-    token where the irrelevant ones are private. ``value`` = p_mm . v. Valid if and only if no lambda_s is negative.
+    p_mm = sum_s lambda_s E_s - (its irrelevant part). ``multipliers`` lambda (M,) has one entry per important token
+    (the sum over its constraints), ``irrelevant`` is the coefficient of each irrelevant token E_j: one number, or one
+    per important token where the irrelevant ones are private. ``value`` = p_mm . v. Valid if and only if lambda >= 0.
     """
 
     margin: float
@@ -66,7 +65,7 @@ class OrthogonalMargin(Prediction):
 class OrthogonalEmbeddings(Prediction):
     """E_s = e_s + kappa_s v: ``e`` (V, d), ``kappa`` (V,), ``tau`` the mean norm of the e_s, ``W`` = ||v||^2.
 
-    The hypotheses measure how far the e_s of the tokens that occur are from orthogonal and of equal norm.
+    The hypotheses measure how far the e_s of the tokens that occur are from being orthogonal and of equal norm.
     """
 
     e: Floats
@@ -78,7 +77,7 @@ class OrthogonalEmbeddings(Prediction):
 def orthogonal_embeddings(model: Parameters, data: TokenDataset) -> OrthogonalEmbeddings:
     """Split E_s = e_s + kappa_s v, kappa_s = E_s.v / ||v||^2, so that e_s.v = 0; (V, d) and (V,).
 
-    For v = 0 there is no part along v: kappa = 0, and a hypothesis says so.
+    For v = 0 there is no part along v: kappa = 0, and a hypothesis fails.
 
     >>> from attnembed.attention.model import AttentionModel
     >>> data = TokenDataset.from_tokens([[0, 1], [2, 1]], [1, -1])
@@ -117,7 +116,7 @@ def orthogonal_embeddings(model: Parameters, data: TokenDataset) -> OrthogonalEm
 
 
 def orthogonal_margin(kappa: ArrayLike, n_irrelevant: int, *, tau: float = 1.0, W: float = 1.0) -> OrthogonalMargin:
-    """M important tokens, N irrelevant ones, every pair of them in some sequence.
+    """The margin for M important and N irrelevant tokens, with every pair of them in some sequence.
 
     With K1 = sum kappa, K2 = sum kappa^2, M_eff = M - K1^2 W / (tau^2 + K2 W):
         gamma^2 = tau^2 (1/M_eff + 1/N),
@@ -149,7 +148,7 @@ def orthogonal_margin(kappa: ArrayLike, n_irrelevant: int, *, tau: float = 1.0, 
 
 
 def private_margin(kappa: ArrayLike, n_irrelevant: ArrayLike, *, tau: float = 1.0, W: float = 1.0) -> OrthogonalMargin:
-    """M sequences {s_i, k_i irrelevant tokens of its own}.
+    """The margin for M sequences, each of one important token s_i and k_i irrelevant tokens that occur nowhere else.
 
     With A_i = tau^2 (1 + 1/k_i), c = sum(kappa_i / A_i) / (1 + W sum kappa_i^2 / A_i):
         lambda_i = (1 - kappa_i c W) / A_i,   ||p_mm||^2 = sum lambda_i,   p_mm . v = c W.
@@ -175,7 +174,7 @@ def private_margin(kappa: ArrayLike, n_irrelevant: ArrayLike, *, tau: float = 1.
 
 
 def single_margin(kappa: float, n_irrelevant: int, *, tau: float = 1.0, W: float = 1.0) -> OrthogonalMargin:
-    """One important token and k irrelevant ones: gamma^2 = tau^2 (1 + 1/k) + kappa^2 W. Always valid.
+    """The margin for one important token and k irrelevant ones: gamma^2 = tau^2 (1 + 1/k) + kappa^2 W. Always valid.
 
     Source: derived here (docs/derivations/orthogonal.md).
 
@@ -189,7 +188,7 @@ def single_margin(kappa: float, n_irrelevant: int, *, tau: float = 1.0, W: float
 
 
 def balanced_pair_margin(kappa: float, n_irrelevant: int, *, tau: float = 1.0, W: float = 1.0) -> OrthogonalMargin:
-    """Two important tokens at +kappa and -kappa: gamma^2 = tau^2 (1/2 + 1/N), p_mm . v = 0, whatever kappa is.
+    """The margin for important tokens at +kappa and -kappa: gamma^2 = tau^2 (1/2 + 1/N), p_mm . v = 0 for any kappa.
 
     Neither the step size nor the signed frequency matters. Always valid. Source: derived here
     (docs/derivations/orthogonal.md).
@@ -206,7 +205,7 @@ def balanced_pair_margin(kappa: float, n_irrelevant: int, *, tau: float = 1.0, W
 def unequal_pair_margin(
     kappa_plus: float, kappa_minus: float, n_irrelevant: int, *, tau: float = 1.0, W: float = 1.0
 ) -> OrthogonalMargin:
-    """Two important tokens at kappa_+ and kappa_-, each with its sign (kappa_- is negative for a negative token).
+    """The margin for important tokens at kappa_+ and kappa_-, with their signs (kappa_- < 0 for a negative token).
 
     ||p_mm||^2 = (G11 + G22 - 2 G12) / (G11 G22 - G12^2), with G11 = tau^2 (1 + 1/N) + kappa_+^2 W, G22 likewise and
     G12 = tau^2/N + kappa_+ kappa_- W. Always valid for opposite signs; for equal signs where both
@@ -230,7 +229,7 @@ def unequal_pair_margin(
 def _arguments(
     kappa: ArrayLike, n_irrelevant: int, tau: float, W: float
 ) -> tuple[list[Fraction], Fraction, Fraction, Fraction]:
-    """kappa, N, tau and W, checked, as the exact fractions that they are."""
+    """kappa, N, tau and W, checked, as exact fractions."""
     N = check_integer("n_irrelevant", n_irrelevant, minimum=1)
     array = as_real_array("kappa", kappa, ndim=1, dtype=np.float64)
     if array.size == 0:
@@ -242,7 +241,7 @@ def _arguments(
 def _margin(
     multipliers: list[Fraction], irrelevant: list[Fraction], kappa: list[Fraction], W: Fraction
 ) -> OrthogonalMargin:
-    """||p_mm||^2 = sum lambda and p_mm.v = W sum lambda kappa, from the multipliers; here everything is rounded."""
+    """||p_mm||^2 = sum lambda and p_mm.v = W sum lambda kappa, from the multipliers, all rounded here."""
     squared_norm = _rounded(sum(multipliers))
     return OrthogonalMargin(
         hypotheses=(Hypothesis("smallest multiplier", _rounded(min(multipliers)), ">=", 0.0),),
@@ -255,7 +254,7 @@ def _margin(
 
 
 def _rounded(x: Fraction | int) -> float:
-    """The nearest float, infinite beyond the largest."""
+    """The nearest float, infinite beyond the largest finite one."""
     try:
         return float(x)
     except OverflowError:

@@ -1,4 +1,4 @@
-"""The regularisation path, p(R) = argmin of L over ||p|| <= R: the flow's direction and offset without a flow.
+"""The regularisation path p(R) = argmin of L over ||p|| <= R: the flow's direction and offset without a flow.
 
 Derivation: docs/derivations/regularisation-path.md.
 """
@@ -39,8 +39,8 @@ class RegularisationPath(Prediction):
     """p(R) at each of the ``radii`` (k,): ``p`` (k, d), ``loss_gap`` (k,) L - L*, and ``offset`` (k, d), the part of
     p(R) across the max-margin direction, which tends to the flow's rho_perp like 1/R.
 
-    ``direction`` is p_mm/||p_mm|| of the top tokens, ``margin`` gamma, and ``stationarity`` (k,) what is left of the
-    gradient of log(L - L*) along the sphere, times R.
+    ``direction`` is p_mm/||p_mm|| of the top tokens, ``margin`` gamma, and ``stationarity`` (k,) the gradient of
+    log(L - L*) along the sphere, times R.
     """
 
     radii: Floats
@@ -63,9 +63,9 @@ def regularisation_path(
 ) -> RegularisationPath:
     """Minimise L over the ball ||p|| <= R for each R, E and v fixed; the model's p plays no part.
 
-    L decreases without end along p_mm of the top tokens, so that the minimiser lies on the sphere. It is followed from
-    the smallest radius to the largest, each search starting from the direction of the last, and the first from that of
-    p_mm; log(L - L*) is what is minimised, since L - L* itself soon has no digits beside L*.
+    L keeps decreasing along p_mm of the top tokens, so the minimiser lies on the sphere. It is followed from the
+    smallest radius to the largest: each search starts from the last direction, the first from that of p_mm. The
+    objective is log(L - L*), because L - L* soon vanishes beside L*.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def regularisation_path(
         for k in np.argsort(sizes):
             radius = float(sizes[k])
             found = minimize(gap.on_sphere, q, args=(radius,), jac=True, method="BFGS", options={"gtol": 1e-9})
-            # The value has no digits left for a line search to see; the gradient still has.
+            # The value has too few digits left for a line search; the gradient still has enough.
             polished = root(lambda x, size=radius: gap.stationarity(x, size), found.x / np.linalg.norm(found.x))
             q = polished.x if polished.success else found.x
             q = q / np.linalg.norm(q)
@@ -132,10 +132,10 @@ class _Gap:
         self.smallest_step = float((self.gamma - second).min())
         self.D = self.segments.spread(self.gamma) - self.segments.spread(data.labels) * g[self.columns]
         self.E = E
-        self.rows = E[self.columns] - E[self.segments.spread(self.top)]  # (nnz, d): theory is for small data
+        self.rows = E[self.columns] - E[self.segments.spread(self.top)]  # (nnz, d): the theory is for small data
 
     def stationarity(self, q: Floats, radius: float) -> Floats:
-        """The gradient along the sphere, and across it how far q is from norm 1: zero at a minimiser, (d,)."""
+        """The gradient along the sphere and, across it, the deviation of q from norm 1: zero at a minimiser, (d,)."""
         norm = float(np.linalg.norm(q))
         return self.on_sphere(q, radius)[1] + (norm - 1) * q
 

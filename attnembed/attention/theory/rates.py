@@ -1,4 +1,4 @@
-"""How gradient flow on p runs to infinity: p_t = p_mm log t + rho + o(1), and every constant that follows.
+"""The divergence of gradient flow on p: p_t = p_mm log t + rho + o(1), and every constant that follows.
 
 Derivation: docs/derivations/asymptotics.md.
 """
@@ -36,10 +36,10 @@ _INTERIOR = 1e-9
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Asymptotics(Prediction):
-    """The flow at late times, if it selects ``selected``: the program has rows d_k = E_{s_i} - E_s of ``pairs``.
+    """The flow at late times, if it selects ``selected``; the program has the rows d_k = E_{s_i} - E_s of ``pairs``.
 
-    Where the hypotheses hold, an open set of starts does so. Below s_i is the selected token of X_i, top or not, and
-    gamma_i = y_i g_{s_i}.
+    Where the hypotheses hold, flows from an open set of starts do. Below, s_i is the selected token of X_i, top or not,
+    and gamma_i = y_i g_{s_i}.
 
     Attributes
     ----------
@@ -60,8 +60,8 @@ class Asymptotics(Prediction):
     norm_constant : limit of ||p_t|| - ||p_mm|| log t
     angle_constant : limit of (1 - cos) log^2 t, or a lower bound on it where ``angle_is_exact`` is False
     loss_gap_constant : ||p_mm||^2, limit of t (L - loss_limit)
-    transient_rate : mu, up to powers of log t: p_t - p(log t) = O(t^-mu) where ``angle_is_exact``; else this is true
-        of its part outside ``undetermined`` only, and p_t - p(log t) tends to something else than 0
+    transient_rate : mu, up to powers of log t: p_t - p(log t) = O(t^-mu) where ``angle_is_exact``; otherwise this
+        holds only outside ``undetermined``, and p_t - p(log t) has a nonzero limit
     attention_constants : (m,) lambda_k / C_k, limit of t a_is n_{i s_i} / n_is on the support, else 0
     curvature : lambda_max(H_perp), H = sum_k lambda_k d_k d_k^T over the support and H_perp its part across p_mm:
         normalised descent is stable for steps below ``step_limit``, Polyak's step if the curvature is below 2
@@ -109,7 +109,7 @@ class Asymptotics(Prediction):
     def contraction(self, step_size: ArrayLike) -> Floats:
         """e^{-gamma eta}, the factor of L - loss_limit in a late step of length eta of `normalised_descent`.
 
-        NaN from ``step_limit`` on, where the offset does not converge: the contraction is then slower than that.
+        NaN from ``step_limit`` on, where the offset does not converge and the contraction is slower.
 
         Parameters
         ----------
@@ -128,7 +128,7 @@ class Asymptotics(Prediction):
         return np.where(eta < self.step_limit, np.exp(-self.margin * eta), np.nan)[()]
 
     def p(self, log_time: ArrayLike) -> Floats:
-        """p_mm log t + rho + the conserved component, (..., d): the asymptote, less its part in ``undetermined``."""
+        """The asymptote p_mm log t + rho + the conserved component, (..., d), without its part in ``undetermined``."""
         return np.asarray(log_time, dtype=np.float64)[..., None] * self.p_mm + self.rho + self.conserved
 
 
@@ -139,7 +139,7 @@ def asymptotics(
     *,
     loss: Loss | str = logistic,
 ) -> Asymptotics:
-    """Predict the flow from the model's p as t -> infinity, given the tokens that it selects.
+    """Predict the flow from the model's p as t -> infinity, given the tokens it selects.
 
     rho = argmin over span{d_k : support} of sum_k C_k e^{-rho.d_k} + rho.p_mm, lambda_k = C_k e^{-rho.d_k};
     rho exists if and only if p_mm is in the relative interior of the cone of its support, that is, has a
@@ -153,8 +153,8 @@ def asymptotics(
 
     Parameters
     ----------
-    selected : (n,) token ids, a `Selection` (its ``tokens``), or None for the top tokens. Any selection may be asked
-        about, of top tokens or not: only its active rows need D_is > 0.
+    selected : (n,) token ids, a `Selection` (its ``tokens``), or None for the top tokens. Any selection is allowed, of
+        top tokens or not: only its active rows need D_is > 0.
     loss : a `losses.Loss`, or the name of one. Only C_k and ``loss_limit`` depend on it, through -l'(gamma_i); where
         that vanishes for all sequences of an active row, the row does not pull, and nothing is predicted
 
@@ -196,7 +196,7 @@ def asymptotics(
     offset = rho + conserved * unit
     dual, constants = np.zeros(margins.size), np.zeros(margins.size)
     dual[support] = np.exp(log_C[support] - rows[support] @ rho)
-    with np.errstate(over="ignore"):  # what is beyond floats in the caller's units is inf there
+    with np.errstate(over="ignore"):  # values beyond the range of floats in the caller's units become inf
         constants[support] = np.exp(-rows[support] @ rho)
         multipliers = dual / unit / unit
     H = A.T @ (dual[support, None] * A)
@@ -226,14 +226,14 @@ def asymptotics(
 
 
 def _tokens(data: TokenDataset, values: TokenValues, selected: ArrayLike | Selection | None) -> Ints:
-    """The tokens that are asked about, (n,)."""
+    """The selected tokens, (n,)."""
     if selected is None:
         selected = top_tokens(data, values)[0]
     return as_integer_array("selected", selected.tokens if isinstance(selected, Selection) else selected, ndim=1)
 
 
 def _hypotheses(pull: float, program: MarginProgram, inside: float, residual: float) -> tuple[Hypothesis, ...]:
-    """What must hold: every active row pulls, the program is solved, p_mm lies inside its cone, and rho was found."""
+    """The hypotheses: every active row pulls, the program is solved, p_mm lies inside its cone, and rho was found."""
     return (
         Hypothesis(
             "every active row pulls towards the selection: smallest D_is, mean over its sequences", pull, ">", 0.0
@@ -265,7 +265,7 @@ def _pulls(
     place = np.searchsorted(keys, (winner * data.vocab_size + columns)[other])
     log_weight, mean_D = np.full(len(keys), -np.inf), np.zeros(len(keys))
     np.logaddexp.at(log_weight, place, log_terms[other])
-    # A row none of whose sequences pulls (l' = 0 there) has weight 0, and its mean stays 0.
+    # A row whose sequences do not pull (l' = 0 in all of them) has weight 0, and its mean stays 0.
     reference = np.where(log_weight[place] > -np.inf, log_weight[place], 0.0)
     np.add.at(mean_D, place, np.exp(log_terms[other] - reference) * D[other])
     return log_weight, mean_D
@@ -274,8 +274,8 @@ def _pulls(
 def _interior_multipliers(A: Floats, target: Floats) -> Floats:
     """Multipliers with A^T lambda = target whose smallest is positive if there are any, (m_s,).
 
-    The solution of least norm serves where it is positive, and is the only one where the rows are independent. Else a
-    linear program maximises the smallest multiplier.
+    The least-norm solution is used where it is positive, and is the only one where the rows are independent. Otherwise
+    a linear program maximises the smallest multiplier.
     """
     least: Floats = np.linalg.lstsq(A.T, target)[0]
     m, r = A.shape
@@ -306,7 +306,7 @@ def _offset(A: Floats, target: Floats, log_C: Floats, start: Floats) -> tuple[Fl
         lam = np.exp(np.minimum(log_C - A @ x, 700.0))
         step = np.linalg.lstsq(A.T @ (lam[:, None] * A), A.T @ lam - target)[0]
         reach = float(np.abs(A @ step).max())
-        # Along the step the Hessian changes by at most e^reach, so that this length always decreases the sum.
+        # Along the step the Hessian changes by a factor of at most e^reach, so this length always decreases the sum.
         x = x + step / (1 + reach)
         if reach < 1e-9:
             break

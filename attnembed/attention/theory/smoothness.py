@@ -24,7 +24,7 @@ __all__ = ["SmoothnessBound", "smoothness_bound"]
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class SmoothnessBound(Prediction):
-    """``beta`` = G^2 R^2 / 64 + G R^2 / 4 with G the ``value_range`` and R the ``diameter``; it needs no hypothesis."""
+    """``beta`` = G^2 R^2 / 64 + G R^2 / 4 with G the ``value_range`` and R the ``diameter``; no hypotheses."""
 
     beta: float
     value_range: float
@@ -60,9 +60,9 @@ def smoothness_bound(model: Parameters, data: TokenDataset) -> SmoothnessBound:
 def _largest_diameter(E: Floats, columns: NDArray[np.integer[Any]], segments: Segments) -> float:
     """max_i max_{s,t in X_i} ||E_s - E_t||.
 
-    With radii r about one common centre, ||E_s - E_t|| <= r_s + r_t. So a sequence is skipped when its two largest
-    radii add up to no more than the best distance found, and in the others one token of the pair has r > best/2 and
-    the other r > best - max r.
+    With radii r about a common centre, ||E_s - E_t|| <= r_s + r_t. So a sequence is skipped when its two largest radii
+    add up to no more than the best distance so far, and in the others one token of the pair has r > best/2 and the
+    other r > best - max r.
     """
     X = E - E[np.unique(columns)].mean(axis=0)
     radius = np.linalg.norm(X, axis=1)

@@ -1,4 +1,4 @@
-"""The norm of p diverges: no finite stationary point once a token is strictly top wherever it occurs (F1).
+"""Divergence of p: there is no finite stationary point if a token is strictly top wherever it occurs (F1).
 
 Derivation: docs/derivations/divergence.md.
 """

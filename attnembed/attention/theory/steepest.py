@@ -28,7 +28,7 @@ __all__ = ["SteepestBound", "steepest_bound"]
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class SteepestBound(Prediction):
-    """``gap``, a bound on L - L* at the lengths ``r`` of the path in the ``norm``, falling as e^{-``rate`` r}.
+    """A bound, ``gap``, on L - L* at the lengths ``r`` of the path in the ``norm``, falling like e^{-``rate`` r}.
 
     ``margin`` is gamma in that norm (0 where the program is infeasible), ``kap`` the constant of the basin, and
     ``rate`` their product. Outside the basin the bound is L(p_0) - L*, which no steepest descent exceeds.
@@ -48,8 +48,8 @@ def steepest_bound(
     """Bound L - L* along steepest descent from the model's p, dp/dr = argmax_{||x|| <= 1} <-grad_p L, x>.
 
     L(p_r) - L* <= (L_0 - L*) e^{-gamma kap r} for p_0 in the basin of F3, with gamma the margin in the norm and
-    kap = min_i (b_i - gamma_i^(2)) / max_s D_is, b_i = l^{-1}(l(gamma_i*) + n (L_0 - L*)). The norm "l2" is gradient
-    flow in its arc length, "linf" the flow of signs, "l1" that of coordinates.
+    kap = min_i (b_i - gamma_i^(2)) / max_s D_is, b_i = l^{-1}(l(gamma_i*) + n (L_0 - L*)). The norm "l2" gives gradient
+    flow in its arc length, "linf" sign descent, "l1" coordinate descent.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Two tokens of equal value: a conserved quantity decides which of them has the larger share for ever (F7).
+"""Two tokens of equal value: a conserved quantity decides which of them always has the larger share (F7).
 
 Derivation: docs/derivations/ties.md.
 """
@@ -25,11 +25,11 @@ class TieInvariant(Prediction):
     """``value`` = e^{-u_1}/n_1 - e^{-u_2}/n_2, constant along the flow on p, and its ``winner``.
 
     The winner is the token with the larger n e^u: it has the larger share of the attention at all times, at every
-    finite p and in the limit. -1 where both are equal; then they have equal shares for ever.
+    finite p and in the limit. It is -1 if both are equal; their shares then stay equal.
 
-    It need not take everything. The loser's share of what the two have is (e^{-u_w}/n_w) / (|value| + 2 e^{-u_w}/n_w)
-    for the winner's score u_w, which tends to 0 if and only if u_w grows without bound; and the two together may lose
-    to a third token. Counterexamples: docs/derivations/ties.md.
+    The winner need not take everything. Of the attention on the two, the loser has the share
+    (e^{-u_w}/n_w) / (|value| + 2 e^{-u_w}/n_w), with u_w the winner's score; it tends to 0 if and only if u_w grows
+    without bound, and both tokens may lose to a third. Counterexamples: docs/derivations/ties.md.
     """
 
     value: float
@@ -37,7 +37,7 @@ class TieInvariant(Prediction):
 
 
 def tie_invariant(model: Parameters, data: TokenDataset, first: int, second: int) -> TieInvariant:
-    """The conserved quantity of two tokens with the same value g, at the scores u = E p of ``model``.
+    """The conserved quantity of two tokens of equal value g, at the scores u = E p of ``model``.
 
     Assumes that the two occur together, in the same proportion n_1 : n_2 wherever they occur (n_1 and n_2 are taken
     from the first such sequence), that g_1 = g_2, and that their embeddings have equal norms and are orthogonal to

@@ -1,4 +1,4 @@
-"""One large step from the random initialisation: the step sizes after which selection is certain, up to delta.
+"""One large step from a random initialisation: the step sizes that make selection certain, up to delta.
 
 Derivation: docs/derivations/random-step-window.md.
 """
@@ -22,7 +22,7 @@ from attnembed.losses import logistic
 
 __all__ = ["RandomStepWindow", "random_step_window"]
 
-# The step sizes that are searched, as multiples of the threshold for p_0 = 0 and E_0 v = 0.
+# The step sizes to search, as multiples of the threshold for p_0 = 0 and E_0 v = 0.
 _SEARCHED = (1e-6, 1e12)
 _POINTS = 2000
 
@@ -58,7 +58,7 @@ def random_step_window(
     delta: float = 0.05,
     v_norm: float = 1.0,
 ) -> RandomStepWindow:
-    """The step sizes eta for which one step on E from a random start leads into the basin of the top tokens.
+    """Find the step sizes eta for which one step on E from a random start leads into the basin of the top tokens.
 
     E_0s ~ N(0, sE^2 I), p_0 ~ N(0, sp^2 I), Assumption 1. Each important token has |alpha_s| = phi_s, so that with the
     bound b on the error of a value per unit of eta phi_s (`one_step.gaussian_one_step_bound`)
@@ -74,13 +74,13 @@ def random_step_window(
     dim : d; independent embeddings, and so a feasible program, need d >= the number of tokens that occur
     embedding_scale, cls_scale : sE, sp >= 0, standard deviations per coordinate; 1/sqrt(d) by default, as in
         `AttentionModel.random`
-    delta : in (0, 1), the probability that may be missed
+    delta : in (0, 1), the allowed probability of failure
     v_norm : ||v||
 
     Raises
     ------
     InputError
-        for values out of their range.
+        for values out of range.
 
     Source: derived here (docs/derivations/random-step-window.md).
 
@@ -105,7 +105,7 @@ def random_step_window(
     important = np.unique(report.important[report.important >= 0])
     irrelevant = np.setdiff1d(np.flatnonzero(occurs), important)
     V, n, W = int(np.count_nonzero(occurs)), data.n_samples, norm_v**2
-    # Four events, each missed with probability delta/4 at most.
+    # Four events, each failing with probability at most delta/4.
     spread = normal_peak(V, delta / 4)
     G0 = sE * norm_v * spread
     norm_p = sp * normal_length(d, delta / 4)

@@ -21,7 +21,7 @@ _PAGE = "derivations/orthogonal.md"
 
 
 def solved(kappa: np.ndarray, groups: list[int] | int, tau: float, W: float) -> MarginResult:
-    """The program solved as it stands: E_s = tau e_s + kappa_s v, irrelevant tokens shared (int) or private (list)."""
+    """The program solved numerically: E_s = tau e_s + kappa_s v, irrelevant tokens shared (int) or private (list)."""
     M = kappa.size
     sizes = [groups] if isinstance(groups, int) else groups
     frame = tau * np.eye(M + sum(sizes), M + sum(sizes) + 1)
@@ -82,7 +82,7 @@ def general(rng: np.random.Generator) -> Evidence:
     statement="one important token and k irrelevant ones: gamma^2 = tau^2 (1 + 1/k) + kappa^2 ||v||^2",
     tex=r"\gamma^2 = \tau^2(1 + 1/k) + \kappa^2W",
     reference=_SOURCE,
-    control="the same without kappa^2 W",
+    control="the formula without kappa^2 W",
     derivation=_PAGE,
 )
 def single(rng: np.random.Generator) -> Evidence:
@@ -98,7 +98,7 @@ def single(rng: np.random.Generator) -> Evidence:
 
 @claim(
     "attention/balanced-pair",
-    statement="a balanced pair: gamma^2 = tau^2 (1/2 + 1/N) and p_mm.v = 0, whatever the step size and the frequency",
+    statement="a balanced pair: gamma^2 = tau^2 (1/2 + 1/N) and p_mm.v = 0 for every step size and frequency",
     tex=r"\gamma^2 = \tau^2(1/2 + 1/N),\quad p_{mm}\cdot v = 0",
     reference=_SOURCE,
     hypotheses=(by_construction("kappa_- = -kappa_+", code="np.array([kappa, -kappa])"),),

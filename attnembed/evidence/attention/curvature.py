@@ -1,4 +1,4 @@
-"""Claims about second derivatives in p, and about what a sequence selects where that is no top token."""
+"""Claims about second derivatives in p, and about sequences that select a token other than the top one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LATE = "asymptotics of Section 5, derived here"
 
 @claim(
     "attention/hessian-exact",
-    statement="the Hessian in p and its products with vectors are those of the definition",
+    statement="the Hessian in p and its products with vectors agree with the definition",
     tex=r"\nabla_p^2L = \tfrac1n\sum_i\bigl[s_i(1-s_i)\nabla f_i\nabla f_i^\top - y_is_iK_i\bigr]",
     reference="derived here",
     control="the Hessian without its third cumulants K_i; and ten percent larger",
@@ -62,7 +62,7 @@ def _without_cumulants(instance: Instance) -> np.ndarray:
     statement="the norm of the Hessian in p is at most beta, at every p",
     tex=r"\|\nabla_p^2L\| \le \beta = G^2R^2/64 + GR^2/4",
     reference="derived here",
-    control="beta ten percent smaller, where two tokens with half of the mass each nearly attain it",
+    control="beta ten percent smaller, where two tokens with half the mass each nearly attain it",
     derivation="derivations/smoothness.md",
 )
 def hessian_bound(rng: np.random.Generator) -> Evidence:
@@ -79,7 +79,7 @@ def hessian_bound(rng: np.random.Generator) -> Evidence:
 
 @claim(
     "attention/other-than-top",
-    statement="a flow that selects another than the top token runs to its own max-margin point, L to its own limit",
+    statement="a flow that selects a token other than the top one tends to its own max-margin point and limit of L",
     tex=r"t\,(L(p_t) - L_\sigma) \to \|p_{mm}\|^2,\ L_\sigma = \tfrac1n\sum_i \ell(\gamma_i)",
     reference=_LATE,
     hypotheses=(
@@ -94,7 +94,7 @@ def hessian_bound(rng: np.random.Generator) -> Evidence:
     derivation="derivations/limit-direction.md",
 )
 def other_than_top(rng: np.random.Generator) -> Evidence:
-    # Token 1 is top, but from far to the right its row is inactive, and token 0 wins against token 2 for ever.
+    # Token 1 is top, but from far to the right its row is inactive, and token 0 wins against token 2 for good.
     E = np.array([[1.0, 0.0], [-1.0, 1.0], [0.0, 0.0], [0.0, -1.0]])
     data = TokenDataset.from_tokens([[0, 1, 2], [3]], [1, -1])
     model = AttentionModel(E, [rng.uniform(5.0, 6.0), 0.0], [0.5, 1.5])
@@ -107,7 +107,7 @@ def other_than_top(rng: np.random.Generator) -> Evidence:
     def off(loss_limit: float, constant: float) -> float:
         return abs(t * (float(flow.model.loss(data)) - loss_limit) / constant - 1)
 
-    # The definition of the limit, without the theory: each sequence pays for the token that it selects.
+    # The limit by its definition, without the theory: the loss of each sequence at the token that it selects.
     paid = float(np.mean(np.logaddexp(0, -data.labels * values[choice.tokens])))
     top = asymptotics(model, data)
     # Along the one active row, (1, 0); the other component depends on the path.
@@ -124,7 +124,7 @@ def other_than_top(rng: np.random.Generator) -> Evidence:
 
 @claim(
     "attention/angle-lower-bound",
-    statement="where the path decides part of the offset, the constant of the angle is a lower bound on its limit",
+    statement="where the path decides part of the offset, the angle constant is a lower bound on the limit",
     tex=r"\lim\,(1 - \cos)\log^2 t \ge \|\rho_\perp\|^2 / (2\|p_{mm}\|^2)",
     reference=_LATE,
     hypotheses=(
@@ -135,11 +135,11 @@ def other_than_top(rng: np.random.Generator) -> Evidence:
         "rho was found",
         "the support does not span all constraints",
     ),
-    control="the constant ten percent larger, from a start where little is left to the path",
+    control="the constant ten percent larger, from a start where the path decides little",
     derivation="derivations/asymptotics.md",
 )
 def angle_lower_bound(rng: np.random.Generator) -> Evidence:
-    # Rows (1, 0, 0) and (0, 1, 0) are active, the third is not: it leaves a small part along the third axis.
+    # Rows (1, 0, 0) and (0, 1, 0) are active, the third is not: it contributes a small part along the third axis.
     rows = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.75, 0.75, 0.05]])
     E = np.zeros((7, 3))
     E[1:6:2] = -rows
@@ -167,10 +167,10 @@ def angle_lower_bound(rng: np.random.Generator) -> Evidence:
 
 @claim(
     "attention/ties-counted",
-    statement="top tokens, ties, kinds of tokens and Assumption 1 are those of exact arithmetic on counts and values",
+    statement="top tokens, ties, token kinds and Assumption 1 agree with exact arithmetic on counts and values",
     tex=r"s_i^* = \arg\max_s y_ig_s,\quad \alpha_s = \tfrac1n\sum_i y_in_{is}/N_i \in \{-\phi_s, 0, \phi_s\}",
     reference="[WSOM25], Section 2 and Assumption 1",
-    control="ties counted with multiplicity; and frequencies of documents in place of shares",
+    control="ties counted with multiplicity; and document frequencies instead of shares",
     derivation="notation.md",
 )
 def ties_counted(rng: np.random.Generator) -> Evidence:
@@ -215,7 +215,7 @@ def _kinds(tokens: list[list[int]], labels: list[int]) -> dict[int, str]:
 
 
 def _assumption(tokens: list[list[int]], labels: list[int]) -> tuple[bool, list[int]]:
-    """Whether Assumption 1 holds, and the one complete token of each sequence (-1 where there is another number)."""
+    """Whether Assumption 1 holds, and the complete token of each sequence (-1 unless there is exactly one)."""
     kinds = _kinds(tokens, labels)
     complete = [[s for s in sorted(set(row)) if kinds[s] == "complete"] for row in tokens]
     holds = "mixed" not in kinds.values() and all(len(found) == 1 for found in complete)

@@ -1,4 +1,4 @@
-"""Instances on which a bound is nearly attained, so that a bound with a smaller constant would be seen to fail."""
+"""Instances that nearly attain a bound, so that a bound with a smaller constant would fail on them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from attnembed.evidence.attention.instances import Instance
 
 
 def equal_values(value: float) -> Instance:
-    """No scores and one value g for all tokens: every |f_i| is F, and the one-step error is sigma(F) - 1/2 ~ F/4."""
+    """Zero scores and one value g for all tokens: every |f_i| is F, and the one-step error is sigma(F) - 1/2 ~ F/4."""
     model = AttentionModel(np.full((6, 1), value / 2), [0.0], [2.0])
     return Instance(model, TokenDataset.from_tokens([[0, 1, 2], [3, 4], [5]], [-1, 1, 1]))
 
@@ -20,14 +20,14 @@ def rare_token(score: float, value: float = 1e-3, others: int = 2000) -> Instanc
 
     Scores are a multiple of the values (p_0 along v), so that both parts of the one-step error point the same way.
     """
-    v = np.array([1.2, 1.6])  # ||v||^2 = 4, so that no power of it is mistaken for another
+    v = np.array([1.2, 1.6])  # ||v||^2 = 4, so that different powers of it differ
     values = np.array([value, -value, -value])
     model = AttentionModel(np.outer(values, v) / 4, score / value * v, v)
     return Instance(model, TokenDataset.from_tokens([[0] + [1] * others, [2]], [1, -1]))
 
 
 def curved(value: float) -> Instance:
-    """Two tokens with half of the mass each and values far apart: at p = 0, Hess_p L = G^2 R^2 / 64 (1 + 16/G) = beta.
+    """Two tokens with half the mass each and values far apart: at p = 0, Hess_p L = G^2 R^2 / 64 (1 + 16/G) = beta.
 
     The same sequence has both labels, so that p = 0 is the minimum of the loss; p starts beside it.
     """
@@ -44,8 +44,8 @@ def one_pair_each(values: float, along: float) -> Instance:
 def one_unsaturated(share: float, *, types: int = 2) -> Instance:
     """All of the loss gap in the first sequence, whose worst token has attention ``share`` and the top one the rest.
 
-    With three types the runner-up has half of the spread and no attention. The second sequence is saturated; it has
-    ten times the values and far longer rows, so that neither kap nor gamma is its own.
+    With three types the runner-up has half the spread and no attention. The second sequence is saturated; it has ten
+    times the values and far longer rows, so that it determines neither kap nor gamma.
     """
     E = np.diag([1.0, 1.0, 1.0, 100.0, 100.0])
     lead = np.log1p(-share) - np.log(share)
@@ -64,12 +64,12 @@ def slow_inactive_row(excess: float) -> Instance:
 
 
 def led_astray(n_positive: int, n_private: int, size: float, along: float) -> tuple[Instance, Instance]:
-    """A start along the wrong limit of a small step, and the same in the four dimensions that its flow stays in.
+    """A start along the wrong limit of a small step, and the same in the four dimensions of its flow.
 
     Token 0 (A) has -kappa and each of ``n_positive`` own tokens kappa/2, in a sequence with ``n_private`` irrelevant
     tokens; each of these occurs once with A as well. tau = 1, ||v|| = 1, kappa = ``size``, and p is ``along`` times the
-    wrong limit. The own tokens may be exchanged and the irrelevant ones too: p stays in the span of e_A, their sums
-    and v, so that embeddings, p and v may be replaced by their components there.
+    wrong limit. By the symmetry among the own tokens and among the irrelevant ones, p stays in the span of e_A, their
+    sums and v, so that embeddings, p and v may be replaced by their components there.
     """
     M, N = n_positive, n_positive * n_private
     own, irrelevant = 1 + np.arange(M), 1 + M + np.arange(N)

@@ -19,12 +19,12 @@ from attnembed.margins import kkt_residual, max_margin
 
 @claim(
     "attention/no-critical-point",
-    statement="-grad_p L has a positive component along the dual vector of every token that is top wherever it occurs",
+    statement="-grad_p L has a positive component along the dual vector of each token that is top wherever it occurs",
     tex=r"\langle -\nabla_p L, \hat p_s\rangle = \sum_{i:\,s_i^*=s} \tfrac{\sigma(-y_i f_i)}{n}\,a_{is}"
     r"\,(\gamma_i^* - y_i f_i) > 0",
     reference="[WSOM25], Section 4; F1, derived here",
     hypotheses=("independent embeddings", "a token that is strictly top wherever it occurs"),
-    control="a token that is top in one sequence and beaten in another: its component is negative at some p",
+    control="a token that is top in one sequence but not in another: its component is negative at some p",
     derivation="derivations/divergence.md",
 )
 def no_critical_point(rng: np.random.Generator) -> Evidence:
@@ -44,7 +44,7 @@ def no_critical_point(rng: np.random.Generator) -> Evidence:
         grads = model.loss_and_grads(data)[1]
         component = -grads.scaled_p
         predicted = np.exp(growth.log_inner_products - grads.log_scale)
-        # Positive, and as predicted to rounding, each relative to itself.
+        # Positive, and as predicted up to rounding, each relative to itself.
         positive = -float(component[strict].min() / np.abs(component).max())
         if agree:
             worst = largest(worst, positive, float(np.max(np.abs(component[strict] / predicted - 1))))
@@ -62,7 +62,7 @@ def no_critical_point(rng: np.random.Generator) -> Evidence:
 
 
 def _strictly_top(instance: Instance, values: np.ndarray) -> tuple[list[int], list[int]]:
-    """Tokens that are strictly top wherever they occur (once beside another type), and those that are so only once."""
+    """Tokens strictly top wherever they occur (at least once beside another type), and those only somewhere."""
     wins: dict[int, list[bool]] = {}
     beside: set[int] = set()
     for tokens, y in zip(instance.tokens, instance.labels):
@@ -146,7 +146,7 @@ def basin_selection(rng: np.random.Generator) -> Evidence:
     missing = 0.0
 
     def late_ratio(instance: Instance, until: float, factor: float = 1.0) -> float:
-        """The largest gap over its bound after the start, where the two are equal, with ``factor`` times kap."""
+        """The largest ratio of gap to bound after the start, where the two are equal, with ``factor`` times kap."""
         nonlocal missing
         start = basin_condition(instance.model, instance.data)
         flow = gradient_flow(instance.model, instance.data, until=until)
@@ -156,7 +156,7 @@ def basin_selection(rng: np.random.Generator) -> Evidence:
         return float((flow.loss_gap / bounds)[flow.log_time > 0].max())
 
     def slope_ratio(instance: Instance) -> float:
-        """gamma kap (L - L*) over ||grad L||, the inequality behind the bound, at the start."""
+        """gamma kap (L - L*) / ||grad L|| at the start, from the inequality behind the bound."""
         start = basin_condition(instance.model, instance.data)
         grads = instance.model.loss_and_grads(instance.data)[1]
         return start.margin * start.kap * start.loss_gap / float(np.linalg.norm(grads.p))
@@ -167,7 +167,7 @@ def basin_selection(rng: np.random.Generator) -> Evidence:
         g = start.model.token_values
         return float((g[0] - start.model.output(start.data)[0]) / (g[0] - g[2]))
 
-    # The largest share on the worst token for which the start counts as inside, by bisection.
+    # The largest share on the worst token for which the start is inside, by bisection.
     inside, outside = 0.01, 0.99
     for _ in range(12):
         start = one_unsaturated((inside + outside) / 2, types=3)
@@ -203,7 +203,7 @@ def max_margin_direction(rng: np.random.Generator) -> Evidence:
     margin = max_margin(constraints.differences)
 
     def growth_of_sine(direction: np.ndarray) -> float:
-        """How much log t times the sine of the angle grows from log t = 300 to 600; 1 means the sine stands still."""
+        """Growth of log t times the sine of the angle from log t = 300 to 600; 1 if the sine is like 1/log t."""
         late = [int(np.searchsorted(flow.log_time, x)) for x in (300.0, 599.9)]
         across = [np.linalg.norm(flow.path[k] - (flow.path[k] @ direction) * direction) for k in late]
         return float(across[1] / across[0]) - 1
@@ -271,7 +271,7 @@ def _wrong_solutions(
 
 
 def _residual(D: np.ndarray, p: np.ndarray, dual: np.ndarray) -> float:
-    """How far p and the multipliers are from the optimality conditions, in the units of docs/derivations."""
+    """The distance of p and the multipliers from the optimality conditions, in the units of docs/derivations."""
     lengths, slack, square = np.linalg.norm(D, axis=1), D @ p - 1, float(p @ p)
     s = float(np.abs(dual) @ lengths / np.abs(dual).sum())
     pushed = D.T @ dual

@@ -1,4 +1,4 @@
-"""Claims about other losses and norms: the constants that a loss changes, and the geometry of steepest descent."""
+"""Claims about other losses and norms: the constants that depend on the loss, and the geometry of steepest descent."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _drawn_loss(rng: np.random.Generator) -> Loss:
     tex=r"\nabla_p L = -E^\top B,\quad B_s = \sum_i c_i a_{is}(g_s - f_i),\quad c_i = -y_i\, l'(y_i f_i)/n",
     reference=_DERIVED,
     hypotheses=(_LOSS,),
-    control="the gradient of the logistic loss, moved to the same length",
+    control="the gradient of the logistic loss, scaled to the same norm",
     derivation=_LOSSES,
 )
 def any_loss_gradients(rng: np.random.Generator) -> Evidence:
@@ -96,7 +96,7 @@ def any_loss_one_step(rng: np.random.Generator) -> Evidence:
 
 @claim(
     "attention/any-loss-asymptote",
-    statement="for any loss, t (L - L*) tends to ||p_mm||^2 and the offset rho depends on it through C_k alone",
+    statement="for any loss, t (L - L*) tends to ||p_mm||^2, and the offset rho depends on the loss only through C_k",
     tex=r"C_k = \sum_i \tfrac{-l'(\gamma_i)}{n} D_{is}\frac{n_{is}}{n_{is_i}},\quad t(L-L^*)\to\|p_{mm}\|^2",
     reference="asymptotics of Section 5, derived here",
     hypotheses=("the prediction's hypotheses hold", "the support spans all constraints"),
@@ -174,7 +174,7 @@ _FALLS = r"L(p_r) - L^* \le (L_0 - L^*)\, e^{-\gamma\kappa r},\quad \gamma = \ma
 
 @claim(
     "attention/steepest-l2",
-    statement="inside the basin the loss gap falls at least like e^(-gamma kap r) along the gradient flow",
+    statement="inside the basin the loss gap falls at least like e^(-gamma kap r) along gradient flow",
     tex=_FALLS,
     reference=_METHOD,
     hypotheses=_BASIN,
@@ -187,7 +187,7 @@ def steepest_l2(rng: np.random.Generator) -> Evidence:
 
 @claim(
     "attention/steepest-linf",
-    statement="inside the basin the loss gap falls at least like e^(-gamma kap r) along the flow of signs",
+    statement="inside the basin the loss gap falls at least like e^(-gamma kap r) along sign descent",
     tex=_FALLS,
     reference=_METHOD,
     hypotheses=_BASIN,
@@ -200,7 +200,7 @@ def steepest_linf(rng: np.random.Generator) -> Evidence:
 
 @claim(
     "attention/steepest-l1",
-    statement="inside the basin the loss gap falls at least like e^(-gamma kap r) along the flow of coordinates",
+    statement="inside the basin the loss gap falls at least like e^(-gamma kap r) along coordinate descent",
     tex=_FALLS,
     reference=_METHOD,
     hypotheses=_BASIN,
@@ -213,11 +213,11 @@ def steepest_l1(rng: np.random.Generator) -> Evidence:
 
 @claim(
     "attention/steepest-margin",
-    statement="what the flow of signs adds to p has the largest margin in the norm linf",
+    statement="the displacement of p under sign descent has the largest margin in the linf norm",
     tex=r"\min_k d_k\cdot\frac{p_r - p_{r/2}}{\|p_r - p_{r/2}\|_\infty} \to \gamma_\infty",
     reference=_METHOD,
     hypotheses=("every top token has attention above 0.99",),
-    control="a margin larger by 10 %, and what gradient flow adds, which stays below",
+    control="a margin larger by 10 %, and the displacement under gradient flow, which stays below",
     derivation=_STEEPEST,
 )
 def steepest_margin(rng: np.random.Generator) -> Evidence:

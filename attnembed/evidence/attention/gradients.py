@@ -16,7 +16,7 @@ from attnembed.reference import attention_loss, precise_gradient_p
 
 @claim(
     "attention/gradients-exact",
-    statement="the gradients in E, p and v agree with complex-step derivatives of the definition to rounding",
+    statement="the gradients in E, p and v agree with complex-step derivatives of the definition up to rounding",
     tex=r"\nabla_{E_s} L = -(A_s v + B_s p),\quad \nabla_p L = -E^\top B,\quad \nabla_v L = -E^\top A",
     reference="[WSOM25], Section 2; derived here",
     control="the gradient in E without its second factor, B p^T",
@@ -63,7 +63,7 @@ def gradient_factors(rng: np.random.Generator) -> Evidence:
 
 @claim(
     "attention/gradient-saturation",
-    statement="the gradient in p is right to 1e-10 relative to its norm for ||p|| from 1e-3 to 1e3",
+    statement="the gradient in p is accurate to 1e-10 of its norm for ||p|| from 1e-3 to 1e3",
     tex=r"g_s - f_i = D_{is} - \delta_i,\ D_{is} = g_s - g_{m_i},\ \delta_i = \sum_r a_{ir} D_{ir}",
     reference="derived here",
     control="the textbook formula a (g - f) in float64",

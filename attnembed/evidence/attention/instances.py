@@ -14,7 +14,7 @@ from attnembed.reference import tokens_from_counts
 
 @dataclass(frozen=True)
 class Instance:
-    """A model and its data; ``tokens`` and ``labels`` are what the oracles of `reference` read."""
+    """A model and its data; ``tokens`` and ``labels`` are the input of the oracles in `reference`."""
 
     model: AttentionModel
     data: TokenDataset
@@ -40,14 +40,14 @@ def ragged_instance(rng: np.random.Generator, *, dim: int = 5, score_norm: float
 
 
 def selecting_instance(rng: np.random.Generator, *, step_size: float = 100.0, dim: int = 48) -> Instance:
-    """Balanced data and the embeddings after one genuine step, p = 0: top tokens are the important ones."""
+    """Balanced data and the embeddings after one actual step, p = 0: the top tokens are the important ones."""
     data = make_balanced_dataset(n_samples=40, length=5, n_irrelevant=12, rng=rng)
     start = AttentionModel.random(data.vocab_size, dim, cls_scale=0.0, rng=rng)
     return Instance(one_step(start, data, step_size).model, data)
 
 
 def orthogonal_instance(rng: np.random.Generator, *, step_size: float = 40.0) -> Instance:
-    """Balanced data, orthonormal E^0 orthogonal to v, and one genuine step from p = 0: E_s = e_s + kappa_s v."""
+    """Balanced data, orthonormal E^0 orthogonal to v, and one actual step from p = 0: E_s = e_s + kappa_s v."""
     data = make_balanced_dataset(n_samples=30, length=4, n_irrelevant=5, rng=rng)
     frame = np.linalg.qr(rng.standard_normal((data.vocab_size + 3, data.vocab_size + 3)))[0]
     start = AttentionModel(frame[: data.vocab_size], np.zeros(len(frame)), frame[-1])

@@ -1,4 +1,4 @@
-"""Claims of Section 5: how the flow on p runs to infinity, measured in log time."""
+"""Claims of Section 5: the divergence of the flow on p, measured in log time."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _PAGE = "derivations/asymptotics.md"
 
 @dataclass(frozen=True, eq=False)
 class LateFlow:
-    """A flow from a random p_0, beside what the theory says of it."""
+    """A flow from a random p_0, with its predicted asymptotics."""
 
     instance: Instance
     flow: FlowResult
@@ -40,14 +40,14 @@ class LateFlow:
 
     @classmethod
     def draw(cls, rng: np.random.Generator, log_time: float = 60.0) -> LateFlow:
-        """Orthonormal embeddings after one step: all constraints are active, and transients die within a few units."""
+        """Orthonormal embeddings after one step: all constraints are active, transients decay within a few units."""
         instance = orthogonal_instance(rng)
         model = instance.model.replace(p=0.3 * rng.standard_normal(instance.model.dim))
         return cls.run(Instance(model, instance.data), log_time)
 
     @classmethod
     def run(cls, instance: Instance, log_time: float) -> LateFlow:
-        """The flow from the model's p, and the asymptotics of what it selects."""
+        """The flow from the model's p, and the asymptotics of its selection."""
         flow = gradient_flow(instance.model, instance.data, until=log_time, rtol=1e-11, atol=1e-13)
         return cls(instance, flow, asymptotics(instance.model, instance.data, select(flow.model, instance.data)))
 
@@ -71,7 +71,7 @@ class LateFlow:
     tex=r"t\,(L(p_t) - L^*) \to \|p_{mm}\|^2 = 1/\gamma^2",
     reference=_SOURCE,
     hypotheses=_HYPOTHESES,
-    control="the margin itself in place of its square",
+    control="the margin itself instead of its square",
     derivation=_PAGE,
 )
 def loss_gap_limit(rng: np.random.Generator) -> Evidence:
@@ -133,7 +133,7 @@ def norm_constant(rng: np.random.Generator) -> Evidence:
     run = LateFlow.draw(rng, log_time=600.0)
     log_time = run.flow.log_time[-1]
     excess = float(np.linalg.norm(run.flow.p) - log_time / run.late.margin)
-    # The next term of the expansion, (||rho_perp||^2 / 2 ||p_mm||) / log t, is what may be left; twice that is allowed.
+    # The tolerance is twice the next term of the expansion, (||rho_perp||^2 / 2 ||p_mm||) / log t.
     rest = 2 * run.late.angle_constant / run.late.margin / log_time
     return run.evidence(measured=abs(excess - run.late.norm_constant), bound=rest, control=abs(excess))
 
@@ -187,7 +187,7 @@ def conserved_component(rng: np.random.Generator) -> Evidence:
     tex=r"\mu = \min\{\lambda_{\min}(\textstyle\sum_k\lambda_k d_k d_k^\top),\ \min_{k\notin S} d_k\cdot p_{mm} - 1\}",
     reference=_SOURCE,
     hypotheses=_HYPOTHESES,
-    control="the rate ten percent larger; and with the coefficients C_k in place of the multipliers",
+    control="the rate ten percent larger; and the coefficients C_k instead of the multipliers",
     derivation=_PAGE,
 )
 def transient_rate(rng: np.random.Generator) -> Evidence:
@@ -197,12 +197,12 @@ def transient_rate(rng: np.random.Generator) -> Evidence:
     rate, slowest = _fitted_rate(run), _fitted_rate(run, modes[:, :1])
     eigenvalues = np.linalg.eigvalsh(D.T @ (run.late.C[:, None] * D))
     wrong = eigenvalues[eigenvalues > 1e-10 * eigenvalues[-1]][0]
-    # Here an inactive row is the slowest, and not an eigenvalue.
+    # Here the slowest mode is an inactive row, not an eigenvalue.
     slow = LateFlow.run(slow_inactive_row(rng.uniform(0.25, 0.45)), 60.0)
     inactive = _fitted_rate(slow)
 
     def off(factor: float = 1.0) -> list[float]:
-        """How far the two slowest rates are from mu, and how much slower than mu the whole is, all relative."""
+        """The relative distances of the two slowest rates from mu, and the relative lag of the whole behind mu."""
         mu, other = factor * run.late.transient_rate, factor * slow.late.transient_rate
         return [abs(slowest / mu - 1), abs(inactive / other - 1), largest(0.0, 1 - rate / mu)]
 
@@ -220,7 +220,7 @@ def _fitted_rate(run: LateFlow, modes: np.ndarray | None = None) -> float:
     rest = run.flow.path[1:] - run.late.p(log_time)
     rest = rest - rest @ run.late.undetermined @ run.late.undetermined.T if modes is None else rest @ modes
     size = np.linalg.norm(rest, axis=1)
-    # Late enough for the slowest mode to rule, early enough to stay above the integrator's error.
+    # Late enough for the slowest mode to dominate, early enough to stay above the integrator's error.
     window = (log_time > 9 / run.late.transient_rate) & (size > 1e-8)
     return float(-np.polyfit(log_time[window], np.log(size[window]), 1)[0])
 

@@ -1,4 +1,4 @@
-"""Claims about the losses and the softmax that everything else is made of, against decimals and fractions."""
+"""Claims about the losses and the softmax on which everything else is built, against decimals and fractions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from attnembed.losses import (
 )
 
 _DIGITS = 80
-_SATURATED = 400  # e^{-600} beside 1, and some
+_SATURATED = 400  # digits for e^{-600} beside 1, and more
 _EPS = float(np.finfo(np.float64).eps)
 _PAGE = "derivations/losses.md"
 
@@ -50,7 +50,7 @@ def _exponential() -> tuple[Exact, Exact, Exact]:
 
 
 def _hinge(w: Decimal) -> tuple[Exact, Exact, Exact]:
-    """The twofold integral of l'' = min(1, max(0, 1 - z)/w), with value and slope 0 at z = 1."""
+    """The double integral of l'' = min(1, max(0, 1 - z)/w), with value and slope 0 at z = 1."""
 
     def value(z: Decimal) -> Decimal:
         x = max(1 - z, Decimal(0))
@@ -67,13 +67,13 @@ def _hinge(w: Decimal) -> tuple[Exact, Exact, Exact]:
 
 
 def _plain_logistic() -> Loss:
-    """The logistic loss as somebody would define one: a value and two derivatives, and nothing else."""
+    """The logistic loss as a user would define it: a value and two derivatives only."""
     return Loss(logistic.value, logistic.derivative, logistic.second_derivative)
 
 
 @claim(
     "attention/loss-functions",
-    statement="losses, their derivatives, differences, logarithms of slopes and inverses are right to rounding",
+    statement="losses, their derivatives, differences, log-slopes and inverses are correct up to rounding",
     tex=r"\ell(z),\ \ell'(z),\ \ell''(z),\ \ell(z-\Delta) - \ell(z),\ \log(-\ell'(z)),\ \ell''/(-\ell'),\ \ell^{-1}",
     reference="derived here; compared with decimals of 80 digits",
     control="the margin larger by ten percent",
@@ -105,7 +105,7 @@ def loss_functions(rng: np.random.Generator) -> Evidence:
 def _off(
     loss: Loss, z: float, drops: np.ndarray, value: Exact, first: Exact, second: Exact, at: float | None = None
 ) -> float:
-    """The largest relative error of a loss at a margin, over what its rounding costs; or ``at`` another margin."""
+    """The largest relative error of a loss at a margin, over its rounding; or ``at`` another margin."""
     x = Decimal(z if at is None else at)
     exact, slope, bend = value(x), first(x), second(x)
     unit = max(1.0, abs(z))
@@ -133,10 +133,10 @@ def _relative(found: float, truth: Decimal) -> float:
 
 @claim(
     "attention/softmax-functions",
-    statement="log-partition, probabilities, expectations and their derivatives are right, saturated or not",
+    statement="log-partition, probabilities, expectations and their derivatives are correct, saturated or not",
     tex=r"\log\sum_k m_ke^{u_k},\ a_k = m_ke^{u_k}/Z,\ f = \sum_k a_kg_k,\ w\,a_k(g_k - f)",
     reference="derived here; compared with decimals of 400 digits",
-    control="multiplicities left out; and the textbook a (g - f)",
+    control="multiplicities omitted; and the textbook a (g - f)",
     derivation="derivations/saturation.md",
 )
 def softmax_functions(rng: np.random.Generator) -> Evidence:
@@ -194,14 +194,14 @@ def _softmax(u: Any, g: Any, m: Any, log_w: Any, segments: gibbs.Segments) -> li
 
 
 def _largest(found: list[Decimal], truth: list[Decimal]) -> float:
-    """The largest difference relative to the largest entry, and of small probabilities relative to themselves."""
+    """The largest difference relative to the largest entry; for small probabilities, relative to themselves."""
     size = max((abs(x) for x in truth), default=Decimal(0))
     return float(max(abs(x - y) for x, y in zip(found, truth)) / size) if size else float(max(map(abs, found)))
 
 
 @claim(
     "attention/cross-entropy",
-    statement="the cross-entropy of K labels and its gradient keep their digits, however certain the label is",
+    statement="the cross-entropy of K labels and its gradient keep their digits however certain the label is",
     tex=r"\log(1 + \textstyle\sum_{k\ne y} e^{u_k-u_y}),\quad \operatorname{softmax}(u) - e_y",
     reference="derived here; compared with decimals of 80 digits",
     control="log-sum-exp minus the score of the label, in floats",

@@ -1,6 +1,6 @@
 """Claims beside the paper's: local optima, the regularisation path, late steps and windows.
 
-Each control is the same statement moved by 5 or 10 %, or its hypothesis broken.
+Each control is the same statement shifted by 5 or 10 %, or one with a broken hypothesis.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ def _across(vector: np.ndarray, late: Asymptotics) -> np.ndarray:
 
 @claim(
     "attention/local-optimum",
-    statement="a flow ends in a locally optimal selection that is not the top one, with that selection's own limits",
+    statement="a flow can end in a locally optimal selection other than the top one, with the limits of that selection",
     tex=r"t\,(L(p_t) - L_\sigma) \to \|p_{mm}(\sigma)\|^2,\quad L_\sigma > L^*",
     reference="[TLTO23] for the selection; the limit is derived here",
     hypotheses=(*_LATE, _NOT_TOP),
-    control="the limit ten percent larger; and L* in place of L_sigma",
+    control="the limit ten percent larger; and L* instead of L_sigma",
     derivation="derivations/limit-direction.md",
 )
 def local_optimum(rng: np.random.Generator) -> Evidence:
@@ -60,7 +60,7 @@ def local_optimum(rng: np.random.Generator) -> Evidence:
     model = AttentionModel(E, [0.0, 0.0], np.array([0.5, 1.5]))
     late = asymptotics(model, _TWO, [0, 3])
     flow = gradient_flow(model.replace(p=5 * late.p_mm), _TWO, until=40.0)
-    # L - L_sigma without cancellation: sequence 1 is constant, and f_0 falls short of g_0 by the others' shares.
+    # L - L_sigma without cancellation: sequence 1 is constant, and f_0 falls short of g_0 by the shares of the others.
     a, g = flow.model.attention(_TWO).toarray()[0], E @ model.v
     short = float(a[1] * (g[0] - g[1]) + a[2] * (g[0] - g[2]))
     gap = math.log1p(math.expm1(short) / (1 + math.exp(g[0]))) / 2
@@ -76,11 +76,11 @@ def local_optimum(rng: np.random.Generator) -> Evidence:
 
 @claim(
     "attention/active-row-pulls-away",
-    statement="a selection with an active row that pulls away is left by flows that start deep inside it",
+    statement="flows that start deep inside a selection with an active row that pulls away leave it",
     tex=r"C_k < 0\ \text{for an active } k \;\Rightarrow\; a_{i\sigma_i} \not\to 1",
     reference="derived here",
     hypotheses=("the active row pulls away",),
-    control="the same values, with that row moved out of the active ones",
+    control="the same values, with that row made inactive",
     derivation="derivations/limit-direction.md",
 )
 def active_row_pulls_away(rng: np.random.Generator) -> Evidence:
@@ -101,7 +101,7 @@ def active_row_pulls_away(rng: np.random.Generator) -> Evidence:
 
 @claim(
     "attention/regularisation-path",
-    statement="the minimisers of L in growing balls have the flow's own offset, and not only its direction",
+    statement="the minimisers of L in growing balls share the offset of the flow, not only its direction",
     tex=r"\arg\min_{\|p\|\le R} L = R\,p_{mm}/\|p_{mm}\| + \rho_\perp + O(1/R)",
     reference="direction [TLTO23]; offset derived here",
     hypotheses=(*_LATE, "the support spans all constraints", "the points are minimisers"),
@@ -119,7 +119,7 @@ def path_offset(rng: np.random.Generator) -> Evidence:
     reach = 100.0 / late.margin
     path = regularisation_path(instance.model, instance.data, [reach, 2 * reach, 4 * reach])
     rho = _across(late.rho, late)
-    # Of a sequence a + b/R + c/R^2 at R, 2 R, 4 R these differences leave a, up to 1/R^3.
+    # For a sequence a + b/R + c/R^2 at R, 2 R, 4 R these differences give a, up to 1/R^3.
     once = 2 * path.offset[1:] - path.offset[:-1]
     limit = (4 * once[1] - once[0]) / 3
     size = float(np.linalg.norm(rho))
@@ -161,7 +161,7 @@ def plain_descent_bound(rng: np.random.Generator) -> Evidence:
     beta = smoothness_bound(model, instance.data).beta
     eta, gap, n = 0.05 / beta, condition.loss_gap, 400
     rate = (condition.margin * condition.kap_sharp) ** 2 * eta * (1 - eta * beta / 2)
-    # Steps of p along one line: n of them with the gradient by its formula, each loss gap falling like 1/k.
+    # Steps of p along one line, with the gradient by its formula; each loss gap falls like 1/k.
     p, g = model.p.copy(), model.E @ model.v
     for _ in range(n):
         a = 1 / (1 + math.exp(-(p[0] - p[2])))
@@ -184,7 +184,7 @@ def plain_descent_bound(rng: np.random.Generator) -> Evidence:
 
 
 def _late_start(rng: np.random.Generator) -> tuple[Instance, Asymptotics]:
-    """Orthonormal embeddings after one step, from a start on the asymptote and a little beside it."""
+    """Orthonormal embeddings after one step, from a start close to the asymptote."""
     instance = orthogonal_instance(rng)
     late = asymptotics(instance.model, instance.data)
     p = 6 * late.p_mm + late.rho + 0.1 * rng.standard_normal(instance.model.dim)
@@ -232,7 +232,7 @@ def normalised_step_contraction(rng: np.random.Generator) -> Evidence:
 def polyak_contraction(rng: np.random.Generator) -> Evidence:
     stable = _pairs_with_one_loser(rng, 2)
     late = asymptotics(stable.model, stable.data)
-    while late.curvature > 1.5:  # about every fourth draw
+    while late.curvature > 1.5:  # about one draw in four
         stable = _pairs_with_one_loser(rng, 2)
         late = asymptotics(stable.model, stable.data)
     start = stable.model.replace(p=6 * late.p_mm + late.rho)
@@ -249,7 +249,7 @@ def polyak_contraction(rng: np.random.Generator) -> Evidence:
 
 @claim(
     "attention/gap-constant",
-    statement="the logarithm of the loss gap plus gamma ||p|| has one limit, for the flow and for descent alike",
+    statement="the log of the loss gap plus gamma ||p|| has the same limit for the flow and for descent",
     tex=r"\log(L - L^*) + \gamma\|p\| \to 2\log\|p_{mm}\| + \gamma c",
     reference="derived here",
     hypotheses=_LATE,
@@ -279,11 +279,11 @@ def gap_constant(rng: np.random.Generator) -> Evidence:
 
 @claim(
     "attention/random-step-window",
-    statement="step sizes inside the window lead from a random start into the basin, with the promised probability",
+    statement="step sizes inside the window lead from a random start into the basin with the promised probability",
     tex=r"P\bigl(n(L(p_0) - L^*) < \min_i[\ell(\gamma_i^{(2)}) - \ell(\gamma_i^*)]\bigr) \ge 1 - \delta",
     reference="derived here; a true window fails on one instance in 10^7",
     hypotheses=("the window is not empty",),
-    control="the lower end ten percent smaller, in so many dimensions that it is nearly the smallest step that will do",
+    control="the lower end ten percent smaller, in so many dimensions that it is nearly the smallest sufficient step",
     derivation="derivations/random-step-window.md",
 )
 def step_window(rng: np.random.Generator) -> Evidence:
@@ -318,7 +318,7 @@ def step_window(rng: np.random.Generator) -> Evidence:
         bound=1.0,
         control=ratio / 0.9,
         hypotheses={"the window is not empty": window.holds},
-        note=f"the condition of the page holds with equality at both ends, to {off:.1g}",
+        note=f"the derived condition holds with equality at both ends, to {off:.1g}",
     )
 
 

@@ -46,7 +46,7 @@ def step_in_span(rng: np.random.Generator) -> Evidence:
     tex=r"E^1_s = E^0_s + \tfrac{\eta}{2}\,\alpha_s v",
     reference="[WSOM25], Lemma 4.1",
     hypotheses=("p_0 is zero", "E_0 v is zero"),
-    control="the same from p_0 != 0",
+    control="the same step from p_0 != 0",
     derivation="derivations/one-step.md",
 )
 def one_step_exact(rng: np.random.Generator) -> Evidence:
@@ -74,7 +74,7 @@ def one_step_exact(rng: np.random.Generator) -> Evidence:
     tex=r"\|E^1_s - E^0_s - \tfrac{\eta}{2}\alpha_s v\| \le \eta\phi_s\{[(e^{2\rho}-1)\sigma(F) + F/4]\|v\|"
     r" + 2e^{2\rho}\sigma(F)G_0\|p_0\|\}",
     reference="[WSOM25], Lemma 4.1; constants derived here",
-    control="the same bound five percent smaller, on each family on which it is nearly attained",
+    control="the bound five percent smaller, on each family that nearly attains it",
     derivation="derivations/one-step.md",
 )
 def one_step_bound(rng: np.random.Generator) -> Evidence:
@@ -109,20 +109,20 @@ def one_step_bound(rng: np.random.Generator) -> Evidence:
 
 @claim(
     "attention/gaussian-bound",
-    statement="for Gaussian E^0 and p_0 the bound on the error, known before they are drawn, is exceeded as rarely as "
-    "delta says, and each of its three events has the probability delta/3 to rounding",
+    statement="for Gaussian E^0 and p_0 the bound on the error, known before they are drawn, is exceeded with "
+    "probability at most delta, and each of its three events has probability delta/3 up to rounding",
     tex=r"P\bigl(G_0 > \sigma_E\|v\|\Lambda\bigr) = P\bigl(\|p_0\| > \sigma_pX\bigr) = \delta/3",
     reference="[WSOM25], Lemma 4.1; constants derived here; a true bound fails on four instances in 10^7",
-    control="the same bounds ten percent smaller, on wide models without scores, where they are nearly attained",
+    control="the bounds ten percent smaller, on wide models with zero scores, which nearly attain them",
     derivation="derivations/one-step.md",
 )
 def gaussian_bound(rng: np.random.Generator) -> Evidence:
     delta, draws = 0.3, 120
-    # More than this exceed a bound of probability delta/3 on one instance in 10^7.
+    # On one instance in 10^7, more than this many exceed a bound of probability delta/3.
     beyond = int(binom.isf(_FALSE_ALARM, draws, delta / 3))
 
     def reached(ratios: list[list[float]]) -> Doubles:
-        """What all but so many of the ratios stay below: 1 or less, if the bound is right."""
+        """The value below which all but the allowed number of ratios stay: at most 1 if the bound is right."""
         ordered: Doubles = np.sort(np.array(ratios), axis=0)
         return np.atleast_1d(ordered[draws - 1 - beyond])
 
@@ -145,7 +145,7 @@ def gaussian_bound(rng: np.random.Generator) -> Evidence:
         in_values = np.abs((step.model.E - model.E) @ v - v @ v * alone.signed_frequency / 2)
         wide.append([float(np.max(step.error / bound.embedding)), float(np.max(in_values / bound.value))])
     # The three events behind it, in so many dimensions that ||p_0|| hardly varies. Only the components of E along v
-    # and p_0 count; turned so that p_0 is along the first axis, they are as Gaussian as before.
+    # and p_0 count; rotated so that p_0 is along the first axis, they remain Gaussian.
     dim, sE, sp = 100_000, rng.uniform(0.1, 2.0), rng.uniform(0.1, 2.0)
     v = np.full(dim, rng.uniform(0.5, 2.0) / np.sqrt(dim))
     bound = gaussian_one_step_bound(alone, v, 1.0, embedding_scale=sE, cls_scale=sp, delta=delta)
@@ -154,7 +154,7 @@ def gaussian_bound(rng: np.random.Generator) -> Evidence:
         length, (along_p, along_v) = np.sqrt(rng.chisquare(dim)), np.abs(rng.standard_normal((2, V))).max(axis=1)
         sizes = sE * np.linalg.norm(v) * along_v, sp * length, sE * sp * length * along_p
         events.append([float(a / b) for a, b in zip(sizes, (bound.G0, bound.cls_norm, bound.rho))])
-    # The same probabilities by the distribution functions.
+    # The same probabilities from the distribution functions.
     missed = -np.expm1(V * np.log1p(-2 * norm.sf(bound.G0 / (sE * np.linalg.norm(v)))))
     exact = largest(abs(missed / (delta / 3) - 1), abs(chi.sf(bound.cls_norm / sp, dim) / (delta / 3) - 1))
     extremal = np.concatenate([reached(wide), reached(events)])
@@ -194,7 +194,7 @@ def alignment_linear(rng: np.random.Generator) -> Evidence:
     statement="the signed frequency is the frequency times the posterior difference",
     tex=r"\alpha_s = \phi_s \Delta_s",
     reference="[WSOM25], Section 2",
-    control="frequencies by documents instead of by the share of each sequence",
+    control="document frequencies instead of shares of each sequence",
     derivation="notation.md",
 )
 def alpha_phi_delta(rng: np.random.Generator) -> Evidence:

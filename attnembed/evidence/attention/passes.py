@@ -1,4 +1,4 @@
-"""Claims that what is computed for large data, along another clock or by search is what small and plain forms give."""
+"""Claims that results for large data, along another clock or by search agree with small and plain forms."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from attnembed.reference import attention_gradients, attention_loss, precise_gra
 
 @claim(
     "attention/large-data",
-    statement="loss, gradients and their factors are those of the definition for vocabularies of thousands, too",
+    statement="loss, gradients and their factors agree with the definition for vocabularies of thousands, too",
     tex=r"\nabla_{E_s} L = -(A_s v + B_s p),\quad \nabla_p L = -E^\top B,\quad \nabla_v L = -E^\top A",
     reference="[WSOM25], Section 2; derived here",
     control="the labels exchanged; and B ten percent larger",
@@ -29,7 +29,7 @@ from attnembed.reference import attention_gradients, attention_loss, precise_gra
 )
 def large_data(rng: np.random.Generator) -> Evidence:
     worst, control = 0.0, np.inf
-    # The last one saturates every sequence: the sums of A are then found by the general form.
+    # The last one saturates every sequence: the sums of A then come from the general form.
     for scale in (0.3, 5.0, 2e3):
         V, n, dim = 3000, 8, 4
         kinds = rng.choice(V, 40, replace=False)
@@ -62,7 +62,7 @@ def large_data(rng: np.random.Generator) -> Evidence:
 
 @claim(
     "attention/clocks",
-    statement="the flow in time and the flow in arc length follow one path, and pass each point at the same time",
+    statement="the flows in time and in arc length follow the same path and pass each point at the same time",
     tex=r"\frac{dt}{dr} = \frac{1}{\|\nabla_pL(p)\|},\quad r = \int\|\dot p\|\,dt",
     reference="derived here",
     control="times ten percent later",
@@ -72,7 +72,7 @@ def clocks(rng: np.random.Generator) -> Evidence:
     instance = orthogonal_instance(rng)
     model = instance.model.replace(p=0.3 * rng.standard_normal(instance.model.dim))
     timed = gradient_flow(model, instance.data, until=20.0, rtol=1e-10, atol=1e-12)
-    # A little beyond the end of the other, so that each of its points is reached.
+    # Slightly beyond the end of the other, so that each of its points is reached.
     along = gradient_flow(
         model, instance.data, clock="arclength", until=1.01 * float(timed.arclength[-1]), rtol=1e-10, atol=1e-12
     )
@@ -80,7 +80,7 @@ def clocks(rng: np.random.Generator) -> Evidence:
     later = timed.log_time[timed.log_time > 2]
     times = np.interp(r, along.arclength, along.log_time)
     path = np.stack([np.interp(r, along.arclength, x) for x in along.path.T], axis=1)
-    # Between its points the other path is a polygon; that and the quadrature of the arc length are of second order.
+    # Between its points the other path is a polygon; this error and that of the arc length are of second order.
     step = float(np.diff(along.arclength).max())
     size = float(np.linalg.norm(timed.p - model.p))
     off = float(np.linalg.norm(path - timed.path[timed.log_time > 2], axis=1).max()) / size
@@ -120,10 +120,10 @@ def every_local_optimum(rng: np.random.Generator) -> Evidence:
 
 @claim(
     "attention/selected",
-    statement="what a flow is said to have selected is the token of most attention, and it has nearly all of it",
+    statement="the reported selection of a flow is the token with the most attention, which has nearly all of it",
     tex=r"s_i = \arg\max_s a_{is},\quad a_{is_i} \to 1",
     reference="definition",
-    control="the token of least attention",
+    control="the token with the least attention",
     derivation="notation.md",
 )
 def selected(rng: np.random.Generator) -> Evidence:

@@ -1,4 +1,4 @@
-"""Claims of Section 4 on when the flow selects: large steps, small steps, the window between them, and ties."""
+"""Claims of Section 4 about selection by the flow: large steps, small steps, the window between them, and ties."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def large_step(rng: np.random.Generator) -> Evidence:
         "max |kappa_s| ||v|| < 2 tau / sqrt(M)",
         "the condition holds at 0.99 of its limit and not at 1.1",
     ),
-    control="kappa ten percent above the condition, from a start along the wrong limit, where it is nearly attained",
+    control="kappa ten percent above the condition, from a start along the wrong limit, which nearly attains it",
     derivation="derivations/small-step.md",
 )
 def small_step(rng: np.random.Generator) -> Evidence:
@@ -80,7 +80,7 @@ def small_step(rng: np.random.Generator) -> Evidence:
     condition = small_step_condition(model, data)
     flow = gradient_flow(model.replace(p=rng.standard_normal(12)), data, until=40.0)
     missing = 1 - float(flow.top_attention[-1])
-    # Far along the wrong limit the smallest attention on a top token is e^-40; from there only the theorem helps.
+    # Far along the wrong limit the smallest attention on a top token is e^-40: only the theorem lets the flow recover.
     inside, outside = (_astray(factor) for factor in (0.99, 1.1))
     # The number of violations is that of tokens in both classes and of sequences without a token of one class.
     both = [list(range(k, 7)) * int(rng.integers(1, 3)) + [k] for k in (0, 1)]
@@ -99,7 +99,7 @@ def small_step(rng: np.random.Generator) -> Evidence:
 
 @cache  # the same on every instance
 def _astray(factor: float) -> tuple[float, bool]:
-    """1 - attention where kappa is ``factor`` times what the condition allows, from a bad start; and the condition."""
+    """1 - attention from a bad start, with kappa ``factor`` times the limit of the condition; and the condition."""
     full, _ = led_astray(15, 30, 1.0, along=30.0)
     limit = small_step_condition(full.model, full.data).right
     full, reduced = led_astray(15, 30, factor * limit, along=30.0)
@@ -112,7 +112,7 @@ def _astray(factor: float) -> tuple[float, bool]:
     statement="between small and large steps selection can fail: Family(20, 30) loses A for steps from 758 to 3,158",
     tex=r"\eta \in [758, 3158]: a_A \to 0,\ L_\infty > L^*;\qquad \eta \le 505 \text{ or } \eta \ge 3790: a_A \to 1",
     reference="F6, derived here",
-    control="the step 505, which selects A, taken for one inside the window",
+    control="the step 505, which selects A, treated as inside the window",
     derivation="derivations/failure-window.md",
 )
 def failure_window(rng: np.random.Generator) -> Evidence:
@@ -146,7 +146,7 @@ def failure_window(rng: np.random.Generator) -> Evidence:
 def family_reduction(rng: np.random.Generator) -> Evidence:
     family, other = Family(5, 3, step_size=150.0), Family(5, 4, step_size=150.0)
     data, model = family.dataset(), AttentionModel(*family.parameters())
-    # The step itself: E of the family is E^0 after one genuine gradient step.
+    # The step itself: E of the family is E^0 after one actual gradient step.
     E0 = model.E.copy()
     E0[:, -1] = 0.0
     stepped = one_step(model.replace(E=E0), data, family.step_size).model.E
@@ -170,16 +170,16 @@ def family_reduction(rng: np.random.Generator) -> Evidence:
 
 @claim(
     "attention/tie-invariant",
-    statement="of two tied tokens e^{-u_1}/n_1 - e^{-u_2}/n_2 is conserved: the larger n e^u stays the larger",
+    statement="for two tied tokens e^{-u_1}/n_1 - e^{-u_2}/n_2 is conserved: the larger n e^u stays larger",
     tex=r"\tfrac{d}{dt}\bigl(e^{-u_1}/n_1 - e^{-u_2}/n_2\bigr) = 0",
     reference="F7, derived here",
     hypotheses=("equal values", "fixed proportion", "orthogonal to each other and to the rest", "equal norms"),
-    control="the same with one of the two terms five percent larger, and without the counts",
+    control="the difference with one of the terms five percent larger, and without the counts",
     derivation="derivations/ties.md",
 )
 def tie(rng: np.random.Generator) -> Evidence:
     # Tokens 0 and 1 tie in the first sequence, with counts 1 and 2. Alone with token 2 they take everything; in the
-    # second case token 2 is driven up by another sequence and wins: the invariant does not care.
+    # second case another sequence drives token 2 up and it wins: the invariant holds either way.
     E = np.eye(6)[:5]
     third = np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0.5, 0], [0, 0, 0, 1]], dtype=np.float64)
     near, far = 0.3 * rng.standard_normal(6), np.append(-1.0 + 0.3 * rng.standard_normal(2), [0.0, 0.0])
@@ -201,7 +201,7 @@ def tie(rng: np.random.Generator) -> Evidence:
         control = min(control, *(float(np.ptp(x) / scale) for x in wrong))
         hypotheses |= {hypothesis.name: hypothesis.holds for hypothesis in before.hypotheses}
         worst = worst if leads.all() else np.inf
-    # Not orthogonal, in either sense: the hypothesis says so.
+    # Not orthogonal, in either sense: the hypothesis must fail.
     for product in (-0.5, 0.5):
         oblique = np.eye(6)[:5]
         oblique[2] = [0.0, product, np.sqrt(0.75), 0.0, 0.0, 0.0]

@@ -1,4 +1,4 @@
-"""Claims about what else may be trained: p and v together, and keys and queries instead of p."""
+"""Claims about training other parameters: p and v together, and keys and queries instead of p."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PAIR = TokenDataset.from_tokens([[0, 2], [1, 2]], [1, -1])
 
 @claim(
     "attention/joint-training-invariant",
-    statement="training p and v together, e^u + u grows with the square of the value: selection is like log log t",
+    statement="when p and v are trained together, e^u + u grows like the squared value: selection is like log log t",
     tex=r"e^{u} + u - \tfrac32 w^2 = \text{const},\quad u = p\cdot(E_{s^*} - E_s),\ w = |E_{s^*}\cdot v|",
     reference="derived here",
     hypotheses=(by_construction("one pair for each label, orthonormal rows", code="np.eye(3), [x, x, -2 * x]"),),
@@ -42,7 +42,7 @@ def joint_invariant(rng: np.random.Generator) -> Evidence:
 
 @claim(
     "attention/key-query-clock",
-    statement="training the keys alone, with W = K^T Q and a fixed query q, is the flow on p in another clock",
+    statement="training only the keys, with W = K^T Q and a fixed query q, is the flow on p in another clock",
     tex=r"p = K^\top Qq:\quad \dot p = -\|Qq\|^2\,\nabla_pL",
     reference="derived here",
     hypotheses=(by_construction("Q and q are fixed", code="w = Q @ q"),),

@@ -1,4 +1,4 @@
-"""Claims about structured prediction: chains and what scale does to them, inference against enumeration, grids."""
+"""Claims about structured prediction: chains and the effect of scale, inference against enumeration, and grids."""
 
 # The order of the registry.
 from attnembed.evidence.structured import chains, scales, populations, inference, lengths, certainty  # noqa: F401, I001

@@ -1,4 +1,4 @@
-"""Claims about labels that are nearly certain, whose losses and gradients have no digits left in 1 - P."""
+"""Claims about nearly certain labels, for which 1 - P has no digits left."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from attnembed.evidence.structured.inference import labelings
 from attnembed.structured.chain import chain_viterbi
 from attnembed.structured.objectives import chain_objective
 
-_DIGITS = 60  # and as many more as the potentials differ by
+_DIGITS = 60  # plus as many as the potentials differ by
 
 
 @claim(
     "structured/certain-labels",
-    statement="losses and gradients of the likelihoods keep their digits relative to themselves, down to e^{-600}",
+    statement="losses and gradients of the likelihoods keep their relative accuracy down to e^{-600}",
     tex=r"\log(1 + \textstyle\sum_{Y'\ne Y}e^{F(Y')-F(Y)}),\quad \nabla\log Z - \nabla F(Y)",
     reference="derived here; compared with decimals of 60 to 360 digits over all labelings",
     control="log Z - F(Y) as a difference of floats",
@@ -34,12 +34,12 @@ def certain_labels(rng: np.random.Generator) -> Evidence:
             unary = (spread * rng.standard_normal((3, k))).astype(kind)
             pairwise = (spread * rng.standard_normal((k, k))).astype(kind)
             labels = chain_viterbi(unary, pairwise)
-            # Of the terms of an exponent each has the rounding of its size.
+            # Each term of an exponent carries a rounding error of its own size.
             unit = 64 * float(np.finfo(kind).eps) * max(1.0, 4 * spread)
             for name in ("nll", "marginal", "pseudolikelihood"):
                 value, slopes, plain = _exact(name, unary, pairwise, labels)
                 if value < Decimal(float(np.finfo(kind).tiny)) * 10**8:
-                    continue  # gradients of single precision have no digits there
+                    continue  # single-precision gradients have no digits there
                 out = chain_objective(name, unary, pairwise, labels)
                 worst = largest(worst, float(abs(Decimal(out.value) / value - 1)) / unit)
                 # Relative to both: labelings with the same pairs leave next to nothing in W.
@@ -54,7 +54,7 @@ def certain_labels(rng: np.random.Generator) -> Evidence:
 def _exact(
     name: str, unary: Any, pair: Any, labels: NDArray[np.integer[Any]]
 ) -> tuple[Decimal, tuple[NDArray[Any], NDArray[Any]], float]:
-    """The value of an objective, its gradients in U and W, and what a difference of floats gives for log Z - F(Y)."""
+    """The value of an objective, its gradients in U and W, and log Z - F(Y) as a difference of floats."""
     length, k = unary.shape
     every = labelings(length, k)
     with localcontext() as context:
@@ -89,7 +89,7 @@ def _exact(
 
 
 def _statistics(y: NDArray[np.integer[Any]], k: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Which labels and how many pairs a labeling has, as decimals."""
+    """Indicators of the labels and counts of the pairs of a labeling, as decimals."""
     node, pair = np.full((len(y), k), Decimal(0)), np.full((k, k), Decimal(0))
     for t, label in enumerate(y):
         node[t, label] += 1

@@ -18,13 +18,13 @@ from attnembed.structured.chain import chain_log_partition, chain_marginals, cha
 from attnembed.structured.grid import grid_icm, grid_map, grid_score
 from attnembed.structured.objectives import chain_objective
 
-# Exp domain, one shift per row or logarithms by need, and wide potentials.
+# Exp domain, one shift per row or logarithms as needed, and wide potentials.
 _SPREADS = (0.1, 1.0, 30.0, 2000.0)
 
 
 @claim(
     "structured/log-partition-gradient",
-    statement="the gradient of log Z in U and W is the node marginals and the expected pair counts",
+    statement="the gradients of log Z in U and W are the node marginals and the expected pair counts",
     tex=r"\partial_{U_{ik}} \log Z = P(y_i=k),\quad \partial_{W_{kl}} \log Z = \sum_i P(y_i=k, y_{i+1}=l)",
     reference="derived here",
     control="the pair counts transposed",
@@ -58,7 +58,7 @@ def slope_error(
     step: float = 1e-3,
     directions: int = 2,
 ) -> float:
-    """The error of a gradient along random directions, relative to its norm, by differences of fourth order."""
+    """The error of a gradient along random directions, relative to its norm, by fourth-order differences."""
     worst, norm = 0.0, float(np.linalg.norm(gradient))
     for _ in range(directions):
         d = rng.standard_normal(x.shape)
@@ -70,7 +70,7 @@ def slope_error(
 
 @claim(
     "structured/chain-enumeration",
-    statement="log Z and all marginals equal those of the enumeration of every labeling, narrow or wide potentials",
+    statement="log Z and all marginals agree with enumeration of all labelings, for narrow and wide potentials",
     tex=r"Z = \sum_Y e^{F(Y)}",
     reference="derived here",
     control="the recursion with W transposed",
@@ -94,7 +94,7 @@ def chain_enumeration(rng: np.random.Generator) -> Evidence:
 
 @claim(
     "structured/viterbi-enumeration",
-    statement="Viterbi, plain and loss-augmented, finds the score of the best labeling of the enumeration",
+    statement="Viterbi, plain and loss-augmented, finds the best score of the enumeration",
     tex=r"\hat Y = \arg\max_Y F(Y)",
     reference="derived here",
     control="the best label at each position, without the pairwise part",
@@ -114,7 +114,7 @@ def viterbi_enumeration(rng: np.random.Generator) -> Evidence:
 
 @claim(
     "structured/padding",
-    statement="what stands beyond the length of a sequence, NaN included, changes no result of the batch",
+    statement="padding beyond the length of a sequence, even NaN, changes no result of the batch",
     tex=r"P(Y \mid U_{1:L}, \text{padding}) = P(Y \mid U_{1:L})",
     reference="derived here",
     control="the padded positions read as data",
@@ -158,7 +158,7 @@ def length_one(rng: np.random.Generator) -> Evidence:
     statement="with W = 0 a chain is a product of softmaxes, and all probabilistic objectives are the cross-entropy",
     tex=r"W = 0:\quad P(Y) = \prod_i \operatorname{softmax}(U_i)_{y_i}",
     reference="derived here",
-    control="the same with a W that is not zero",
+    control="the same with a nonzero W",
     derivation="derivations/temperature.md",
 )
 def zero_pairwise(rng: np.random.Generator) -> Evidence:
@@ -174,10 +174,10 @@ def zero_pairwise(rng: np.random.Generator) -> Evidence:
 
 @claim(
     "structured/temperature",
-    statement="a common factor c of all potentials is temperature 1/c, P_c(Y) ~ P(Y)^c, and leaves the best labeling",
+    statement="a common factor c of all potentials is temperature 1/c, P_c(Y) ~ P(Y)^c, and keeps the best labeling",
     tex=r"\log Z_c = c \log Z + \log \sum_Y P(Y)^c,\quad \arg\max_Y cF(Y) = \arg\max_Y F(Y)",
     reference="derived here",
-    control="the factor on the pairwise part only",
+    control="the factor only on the pairwise part",
     derivation="derivations/temperature.md",
 )
 def temperature(rng: np.random.Generator) -> Evidence:
@@ -201,10 +201,10 @@ def temperature(rng: np.random.Generator) -> Evidence:
 
 @claim(
     "structured/objective-gradients",
-    statement="the gradients of all objectives in U and W are right, for two labels or more, narrow potentials or wide",
+    statement="the gradients of all objectives in U and W are correct for any number of labels and width of potentials",
     tex=r"f(\theta + hd) - f(\theta - hd) = 2h\langle\nabla f, d\rangle + O(h^3)",
     reference="derived here",
-    control="each gradient in U wrong by one part in a thousand",
+    control="each gradient in U off by one part in a thousand",
     derivation="derivations/marginal-objective.md",
 )
 def objective_gradients(rng: np.random.Generator) -> Evidence:
@@ -254,7 +254,7 @@ def hinge_bounds_hamming(rng: np.random.Generator) -> Evidence:
 
 @claim(
     "structured/min-cut",
-    statement="minimum cuts find a best labeling of every binary grid, any W, beside potentials of any size",
+    statement="minimum cuts find a best labeling of every binary grid, for any W and potentials of any size",
     tex=r"F(\hat Y) = \max_Y F(Y)",
     reference="Greig, Porteous, Seheult 1989; signs and digits derived here",
     control="one cut of 30 bits; iterated conditional modes",

@@ -1,4 +1,4 @@
-"""Claims about grids that enumeration decides: mean field and the objectives."""
+"""Claims about grids, checked by enumeration: mean field and the objectives."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _edges(
 
 @claim(
     "structured/mean-field",
-    statement="mean field ends in a fixed point q, and its bound is E_q[F] + entropy(q) <= log Z, equal where W = 0",
+    statement="mean field ends in a fixed point q with bound E_q[F] + entropy(q) <= log Z, with equality for W = 0",
     tex=r"q_u = \mathrm{softmax}(U_u + \textstyle\sum_v c_{uv} W q_v),\quad E_q[F] + H(q) \le \log Z",
     reference="derived here",
     control="W ten percent larger in the fixed point and in the bound",
@@ -82,10 +82,10 @@ def _matrices(pairwise: Doubles, weights: tuple[Doubles, Doubles]) -> list[Doubl
 
 @claim(
     "structured/grid-objectives",
-    statement="objectives of grids have the values of their definitions over all labelings, with right gradients",
+    statement="objectives of grids agree with their definitions over all labelings, and their gradients are correct",
     tex=r"-\sum_u\log P(y_u\mid y_{-u}),\quad \max_{Y'}[\Delta(Y, Y') + F(Y')] - F(Y)",
     reference="derived here",
-    control="W ten percent larger; a gradient wrong by one part in a thousand",
+    control="W ten percent larger; a gradient off by one part in a thousand",
     derivation="derivations/min-cut.md",
 )
 def grid_objectives(rng: np.random.Generator) -> Evidence:
@@ -98,13 +98,13 @@ def grid_objectives(rng: np.random.Generator) -> Evidence:
             return grid_objective(at[0], u, w, at[1], at[2]).value
 
         truth = _defined(name, unary, pairwise, weights, labels)
-        # Sweeps of mean field end near their fixed point, the other objectives are finite sums.
+        # Mean field ends near its fixed point; the other objectives are finite sums.
         scale = 1e5 if name == "mean_field" else 1e7
         worst = largest(worst, scale * abs(value(unary, pairwise) - truth))
         if name != "unary":
             control = min(control, scale * abs(value(unary, 1.1 * pairwise) - truth))
         out = grid_objective(name, unary, pairwise, labels, weights)
-        # Of two images, the mean.
+        # The mean over two images.
         both, other = [np.concatenate([x, x[:, ::-1]]) for x in (unary, labels)], (name, unary[:, ::-1], pairwise)
         mean = (grid_objective(name, unary, pairwise, labels).value + grid_objective(*other, labels[:, ::-1]).value) / 2
         joint = grid_objective(name, both[0], pairwise, both[1])
@@ -129,7 +129,7 @@ def grid_objectives(rng: np.random.Generator) -> Evidence:
 
 
 def _defined(name: str, unary: Doubles, pairwise: Doubles, weights: tuple[Doubles, Doubles], labels: Any) -> float:
-    """An objective of one image by its definition; that of mean field from its bound."""
+    """An objective of one image by its definition; for mean field, from its bound."""
     k, y = unary.shape[-1], labels[0].ravel()
     edges = [(3 * a[0] + a[1], 3 * b[0] + b[1], cw) for a, b, cw in _edges(pairwise, weights)]
 
@@ -155,10 +155,10 @@ def _defined(name: str, unary: Doubles, pairwise: Doubles, weights: tuple[Double
 
 @claim(
     "structured/grid-icm",
-    statement="no single pixel improves what iterated conditional modes end in",
+    statement="changing a single pixel never improves the result of iterated conditional modes",
     tex=r"F(\hat Y) \ge F(\hat Y \text{ with one label changed})",
     reference="Besag 1986",
-    control="the best label of each pixel on its own",
+    control="the best label of each pixel separately",
     derivation="derivations/min-cut.md",
 )
 def icm(rng: np.random.Generator) -> Evidence:
@@ -239,7 +239,7 @@ def _exact_scores(
 
 @claim(
     "structured/contrast-weights",
-    statement="edges weigh exp(-||I_u - I_v||^2 / (2 width^2)), by default with the mean square of all",
+    statement="edge weights are exp(-||I_u - I_v||^2 / (2 width^2)), by default with the mean square difference",
     tex=r"c_{uv} = \exp(-\|I_u - I_v\|^2 / 2\sigma^2),\quad \sigma^2 = \operatorname{mean}_{uv}\|I_u - I_v\|^2",
     reference="Boykov, Jolly 2001",
     control="a width ten percent larger",

@@ -1,4 +1,4 @@
-"""Claims about chains that enumeration decides: objectives, samples, constraints, and the same in single precision."""
+"""Claims about chains, checked by enumeration: objectives, samples, constraints and single precision."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def scores(unary: Doubles, pairwise: Doubles, every: NDArray[np.intp]) -> Double
 
 @claim(
     "structured/objective-values",
-    statement="each objective of a chain has the value of its definition, summed over all labelings",
+    statement="each objective of a chain agrees with its definition, summed over all labelings",
     tex=r"\log Z - F(Y),\ \max_{Y'}[\Delta + F(Y')] - F(Y),\ -\sum_i\log P(y_i\mid y_{-i}),\ -\sum_i\log P(y_i)",
     reference="derived here",
     control="W ten percent larger",
@@ -88,7 +88,7 @@ def _defined(name: str, unary: Doubles, pairwise: Doubles, labels: NDArray[np.in
     statement="samples follow P(Y): Pearson's statistic over all labelings stays below its quantile",
     tex=r"\sum_Y (N_Y - N P(Y))^2 / (N P(Y)) \le \chi^2_{1-10^{-9}}",
     reference="Pearson 1900; a true statement fails on one instance in 10^9, in the limit of many samples",
-    control="against P with all potentials ten percent larger",
+    control="comparison with P for all potentials ten percent larger",
     derivation="derivations/chain-marginals.md",
 )
 def sampling(rng: np.random.Generator) -> Evidence:
@@ -100,7 +100,7 @@ def sampling(rng: np.random.Generator) -> Evidence:
     def statistic(factor: float) -> float:
         F = factor * scores(unary, pairwise, every)
         expected = n * np.exp(F - logsumexp(F))
-        # Cells of few expected samples are one cell, or the statistic would not be distributed as chi-square.
+        # Cells with few expected samples are merged, because the statistic would not be chi-square otherwise.
         few = expected < 20
         seen, due = (np.append(x[~few], x[few].sum()) for x in (counts, expected))
         value = float(np.sum((seen - due) ** 2 / np.maximum(due, 20)))
@@ -111,7 +111,7 @@ def sampling(rng: np.random.Generator) -> Evidence:
 
 @claim(
     "structured/constraints",
-    statement="what is forbidden has probability 0, is never drawn nor decoded; the rest is as if it were all there is",
+    statement="forbidden labelings have probability 0 and are never drawn or decoded; P is renormalised on the rest",
     tex=r"P(Y) \propto e^{F(Y)}\,[Y \text{ allowed}],\quad F(Y) = s_{y_1} + \sum_i U + \sum_i W + e_{y_L}",
     reference="derived here",
     control="a forbidden pair that costs 10 instead",
@@ -123,7 +123,7 @@ def constraints(rng: np.random.Generator) -> Evidence:
     free, k, length = rng.normal(size=(5, 5)), 5, 4
     unary, start, end = rng.normal(size=(length, k)), rng.normal(size=k), rng.normal(size=k)
     start[~first] = -np.inf
-    # By the rule in words: I-Z after B-Z and I-Z only, and never first.
+    # By the rule in words: I-Z only after B-Z and I-Z, and never first.
     every = [y for y in labelings(length, k) if _follows_bio([tags[label] for label in y])]
     legal = np.array(every)
     F = scores(unary, free, legal) + start[legal[:, 0]] + end[legal[:, -1]]
@@ -140,7 +140,7 @@ def constraints(rng: np.random.Generator) -> Evidence:
         drawn.append(chain_viterbi(unary, pairwise, **ends))
         broken = not np.array_equal(drawn[-1], legal[F.argmax()])
         broken |= any(not _follows_bio([tags[label] for label in y]) for y in drawn)
-        outside = float(found.edge[:, ~allowed].max())  # exactly zero, not only small
+        outside = float(found.edge[:, ~allowed].max())  # exactly zero, not just small
         log_Z = float(chain_log_partition(unary, pairwise, **ends)) - float(logsumexp(F))
         score = float(chain_score(unary, pairwise, legal[0], **ends)) - F[0]
         gaps = [np.abs(found.node - node).max(), np.abs(found.edge - edge).max(), abs(log_Z), abs(score)]
@@ -160,10 +160,10 @@ def _follows_bio(names: list[str]) -> bool:
 
 @claim(
     "structured/single-precision",
-    statement="in float32 log Z, marginals, best labelings and objectives are those of the same numbers in float64",
+    statement="in float32, log Z, marginals, best labelings and objectives agree with float64 on the same numbers",
     tex=r"|x_{32} - x_{64}| \le 10^{-5} \max(1, |x_{64}|)",
     reference="derived here",
-    control="potentials that are rounded once more, to float16",
+    control="potentials rounded to float16",
     derivation="derivations/chain-marginals.md",
 )
 def single_precision(rng: np.random.Generator) -> Evidence:

@@ -1,4 +1,4 @@
-"""Random potentials on which the claims about chains are measured."""
+"""Random potentials for the claims about chains."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Batch", "random_batch"]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Batch(Record):
-    """Random potentials of ragged chains with random labels."""
+    """Random potentials for chains of different lengths, with random labels."""
 
     unary: Doubles
     pairwise: Doubles

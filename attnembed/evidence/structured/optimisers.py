@@ -1,4 +1,4 @@
-"""Claims about the optimisers: their steps are those of the published recursions, in decimals."""
+"""Claims about the optimisers: their steps agree with the published recursions in decimals."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _CASES = (
 
 @claim(
     "structured/optimiser-steps",
-    statement="SGD and Adam take the steps of their recursions, in both precisions and for gradients of any size",
+    statement="SGD and Adam follow their recursions, in both precisions and for gradients of any size",
     tex=r"v \leftarrow \mu v + g,\ \theta \leftarrow (1-\eta\lambda)\theta - \eta v;\quad"
     r" \theta \leftarrow (1-\eta\lambda)\theta - \eta\,\hat m/(\sqrt{\hat s} + \epsilon)",
     reference="Kingma, Ba 2015; Loshchilov, Hutter 2019; compared with decimals of 50 digits",
@@ -46,9 +46,9 @@ def optimiser_steps(rng: np.random.Generator) -> Evidence:
         optimizers = [SGD(momentum=0.9, **options), Adam(beta1=beta1, beta2=beta2, epsilon=epsilon, **options)]
         for optimizer in optimizers:
             if isinstance(optimizer, SGD) and not 1e-8 <= size <= 1:
-                continue  # its steps are of the size of the gradients
+                continue  # its steps are as large as the gradients
             start = rng.uniform(0.5, 1.5, 3).astype(kind)
-            # One entry at rest, one whose gradient comes in one step only, and one that is large once.
+            # One entry at rest, one with a gradient in one step only, and one that is large once.
             gradients = (size * rng.standard_normal((_STEPS, 3))).astype(kind)
             gradients[:, 0], gradients[1:, 1] = 0, 0
             gradients[0, 2] *= 100
@@ -61,7 +61,7 @@ def optimiser_steps(rng: np.random.Generator) -> Evidence:
 
 @claim(
     "structured/optimiser-follows",
-    statement="after a parameter is multiplied, also by a negative factor, the state goes on as if always so",
+    statement="after a parameter is multiplied, even by a negative factor, the state continues as if always so",
     tex=r"\theta \to a\theta:\ v \to v/a,\ m \to m/a,\ s \to s/a^2",
     reference="derived here; compared with decimals of 50 digits",
     control="the state left as it was",
@@ -86,7 +86,7 @@ def optimiser_follows(rng: np.random.Generator) -> Evidence:
 def _trained(
     optimizer: Optimizer, start: Any, gradients: Any, *, factor: float | None = None, follow: bool = True
 ) -> Any:
-    """The parameter after all steps; with a ``factor``, the last step alone, once the state has followed."""
+    """The parameter after all steps; with a ``factor``, the last step alone, after the state has been adjusted."""
     params = {_NAME: start.copy()}
     state = optimizer.init(params)
     for k, gradient in enumerate(gradients):
@@ -100,7 +100,7 @@ def _trained(
 
 
 def _directions(optimizer: Optimizer, gradients: Any) -> Iterator[list[Decimal]]:
-    """What each step is multiplied by eta and subtracted, by the recursions as they are published."""
+    """The direction of each step, to be multiplied by eta and subtracted, by the published recursions."""
     size = len(gradients[0])
     velocity, mean, square = ([Decimal(0)] * size for _ in range(3))
     for k, row in enumerate(gradients, start=1):

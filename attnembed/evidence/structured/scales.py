@@ -1,4 +1,4 @@
-"""Claims about scale: two scales fitted, folded, chosen before training or during it."""
+"""Claims about scale: two scales that are fitted, folded, or chosen before or during training."""
 
 from __future__ import annotations
 
@@ -81,10 +81,10 @@ def _total_covariance(batch: Batch, scales: tuple[float, float]) -> Doubles:
 
 @claim(
     "structured/newton-scales",
-    statement="Newton's method with Hessian Cov_P(U, P) finds scales that no point of a grid improves on",
+    statement="Newton's method with Hessian Cov_P(U, P) finds scales on which no point of a grid improves",
     tex=r"\nabla = E_P[(U,P)] - (U,P)(Y),\quad H = \operatorname{Cov}_P(U,P)",
     reference="derived here",
-    control="the best pairwise scale with the unary scale left at 1",
+    control="the best pairwise scale with the unary scale fixed at 1",
     derivation="derivations/two-scales.md",
 )
 def newton_scales(rng: np.random.Generator) -> Evidence:
@@ -121,10 +121,10 @@ def _next_step(optimizer: Optimizer, gradients: list[Doubles], factor: float, *,
 
 @claim(
     "structured/folding",
-    statement="folding the scales a, b into the last layer and W is exact; the optimiser goes on as if always so",
+    statement="folding the scales a, b into the last layer and W is exact, and the optimiser continues as if unfolded",
     tex=r"F_{aU,bW} = aU + bW;\quad m \to m/b,\ v \to v/b^2",
     reference="derived here",
-    control="folding with the optimiser's state left as it was",
+    control="folding with the optimiser's state unchanged",
     derivation="derivations/folding.md",
 )
 def folding(rng: np.random.Generator) -> Evidence:
@@ -170,7 +170,7 @@ def effective_steps(rng: np.random.Generator) -> Evidence:
             model = ChainCRF(network, pairwise / c, pairwise_scale=c)
             params, optimizer = model.parameters(), optimizers[method]
             optimizer.update(params, model.loss_and_grads(data)[1].to_dict(), optimizer.init(params))
-            # W~ is of size 1/c: differences of it carry its rounding.
+            # W~ is of size 1/c, so that differences of it carry its rounding.
             moved = c * (params["pairwise"] - model.pairwise)
             direction = -gradient if method == "sgd" else -np.sign(gradient)
             for law in (method, other):
@@ -182,10 +182,10 @@ def effective_steps(rng: np.random.Generator) -> Evidence:
 
 @claim(
     "structured/offline-ratio",
-    statement="the offline parametrisation keeps the ratio of the norms to rounding, and its gradient is right",
+    statement="the offline parametrisation keeps the ratio of the norms up to rounding, and its gradient is correct",
     tex=r"W = (\bar n_U / \rho)\,(\tilde W - \operatorname{mean} \tilde W) / n(\tilde W),\quad n_U / n_W = \rho",
     reference="reconstructed from [SO19]; Salimans, Kingma 2016",
-    control="a constant multiplier with the same ratio at the start",
+    control="a constant multiplier with the same initial ratio",
     derivation="derivations/offline-scaling.md",
 )
 def offline_ratio(rng: np.random.Generator) -> Evidence:
@@ -237,9 +237,9 @@ def online_descends(rng: np.random.Generator) -> Evidence:
 
 @claim(
     "structured/scale-decides",
-    statement="the accuracy of joint training with F = U + c W~ depends on c, that of online scaling does not",
+    statement="the accuracy of joint training with F = U + c W~ depends on c; with online scaling it does not",
     tex=r"\max_c \mathrm{acc}(c) - \min_c \mathrm{acc}(c)",
-    reference="[SO19], its main finding, on data made here",
+    reference="the main finding of [SO19], on generated data",
     control="naive joint training with the same budget",
     derivation="derivations/online-scaling.md",
 )

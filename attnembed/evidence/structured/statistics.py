@@ -31,12 +31,12 @@ from attnembed.structured.theory import component_norms, fit_scales
 
 @claim(
     "structured/scale-statistics",
-    statement="norms, normalised potentials and bigram potentials are those of their definitions, forbidden pairs left "
-    "out of the means",
+    statement="norms, normalised potentials and bigram potentials agree with their definitions, with forbidden pairs "
+    "excluded from the means",
     tex=r"n_U^2 = \operatorname{mean}(U_i - \operatorname{mean}_yU_i)^2,\ n_W^2 = \operatorname{mean}"
     r"(W - \operatorname{mean}W)^2,\ \log\frac{P(l \mid k)}{P(l)}",
     reference="definitions",
-    control="means over the forbidden pairs too; and counts without smoothing",
+    control="means that include forbidden pairs; and counts without smoothing",
     derivation="derivations/offline-scaling.md",
 )
 def scale_statistics(rng: np.random.Generator) -> Evidence:
@@ -53,7 +53,7 @@ def scale_statistics(rng: np.random.Generator) -> Evidence:
     unit, n = normalised(W, allowed)
     gaps = [abs(found[0] / n_u - 1), abs(found[1] / n_w - 1), abs(n / n_w - 1)]
     gaps.append(float(np.abs(unit - np.where(allowed, (W - mean) / n_w, 0)).max()))
-    # All pairs: the same with every mean over the whole matrix.
+    # All pairs: every mean is over the whole matrix.
     whole = normalised(W)
     gaps.append(float(np.abs(whole[0] - (W - W.mean()) / W.std()).max()))
     # Gradients of a linear function of the normalised potentials.
@@ -65,7 +65,7 @@ def scale_statistics(rng: np.random.Generator) -> Evidence:
 
         gradient = normalised_gradient(g, *normalised(W, mask), mask)
         gaps.append(slope_error(linear, W, gradient, rng) / 1e4)
-    # What training uses: the same function of the raw array, with the norms of the batch.
+    # As in training: the same function of the raw array, with the norms of the batch.
     data = make_chain_dataset(8, 5, k, 4, rng=rng)
     model = ChainCRF(mlp(4, (), k, rng=rng), W)
     gaps.append(_parametrised(model, data, rng) / 1e4)
@@ -100,7 +100,7 @@ def _bigrams(data: Any, k: int, smoothing: Fraction) -> Doubles:
 
 @claim(
     "structured/scale-diagnosis",
-    statement="the diagnosis of a model names its norms, its best pairwise scale and what that would gain",
+    statement="the diagnosis of a model gives its norms, its best pairwise scale and the gain from that scale",
     tex=r"\min_s L(U, sW),\quad n_U / n_W",
     reference="derived here",
     hypotheses=(
@@ -110,7 +110,7 @@ def _bigrams(data: Any, k: int, smoothing: Fraction) -> Doubles:
     derivation="derivations/two-scales.md",
 )
 def diagnosed(rng: np.random.Generator) -> Evidence:
-    while True:  # until the data want a scale that is neither 0 nor infinite
+    while True:  # until the best scale for the data is neither 0 nor infinite
         data = make_chain_dataset(20, 5, 3, 4, rng=rng)
         model = ChainCRF(mlp(4, (), 3, rng=rng), bigram_potentials(data, 3), 1.3, float(rng.uniform(0.1, 3.0)))
         found = scale_diagnosis(model, data)
@@ -135,7 +135,7 @@ def diagnosed(rng: np.random.Generator) -> Evidence:
 
 @claim(
     "structured/fitted-scales",
-    statement="the fitted scales are where the mean of the two totals under the model is that of the labels",
+    statement="at the fitted scales the mean of the two totals under the model equals that of the labels",
     tex=r"E_P[(U, P)] = (U, P)(Y)",
     reference="derived here",
     control="scales ten percent larger",

@@ -1,4 +1,4 @@
-"""The layers that networks are made of, each with a forward and a backward pass written by hand."""
+"""The layers of networks, each with a hand-written forward and backward pass."""
 
 from attnembed.structured.layers.core import (
     Array,

@@ -1,4 +1,4 @@
-"""Layers with hand-written passes: every one has a forward and a backward pass, and no more.
+"""Layers with hand-written forward and backward passes.
 
 The protocol of a layer (parameters are dicts of arrays, held by the caller):
 
@@ -6,11 +6,11 @@ The protocol of a layer (parameters are dicts of arrays, held by the caller):
     forward(params, x, packing) -> output, cache
     backward(cache, upstream, inputs=True) -> grads, gradient with respect to x (or None if ``inputs`` is false)
 
-``x`` has one row per position or image; ``packing`` says which rows form sequences and is read by recurrent layers
-only (None: the rows are one sequence). ``upstream`` is the gradient of the loss in the output. A layer of your own
-needs these three methods, and can be checked with `attnembed.gradcheck`.
+``x`` has one row per position or image; ``packing`` tells which rows form sequences and is read only by recurrent
+layers (None: the rows are one sequence). ``upstream`` is the gradient of the loss in the output. A custom layer needs
+these three methods, and can be checked with `attnembed.gradcheck`.
 
-Here are the layers for rows of any kind, and those made of other layers.
+This module has the layers for rows of any kind, and those composed of other layers.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ PASSES = ("init", "forward", "backward")
 
 
 class Layer(Protocol):
-    """The parts that `Sequential` and `Network` are built from."""
+    """The building block of `Sequential` and `Network`."""
 
     def init(self, rng: np.random.Generator) -> Params:
         """Random initial parameters."""
 
     def forward(self, params: Params, x: Array, packing: Packing | None = None) -> tuple[Array, Any]:
-        """Output and whatever the backward pass needs."""
+        """The output, and a cache for the backward pass."""
 
     def backward(self, cache: Any, upstream: Array, *, inputs: bool = True) -> tuple[Params, Array | None]:
         """Gradients in the parameters and, if ``inputs``, in the input."""
@@ -144,7 +144,7 @@ class Reshape:
 
 @dataclass(frozen=True)
 class LayerNorm:
-    """y = gain * (x - mean) / sqrt(var + 1e-5) + bias over the last axis (Ba et al. 2016); gain 1, bias 0 at first."""
+    """y = gain * (x - mean) / sqrt(var + 1e-5) + bias over the last axis (Ba et al. 2016); initial gain 1, bias 0."""
 
     size: int
 
@@ -210,7 +210,7 @@ class _Caches:
 
 @dataclass(frozen=True)
 class Branches:
-    """Layers next to each other: all read the same input, and their outputs are concatenated over the last axis.
+    """Parallel layers: all read the same input, and their outputs are concatenated along the last axis.
 
     The parameters of branch i are named "i.name". Outputs must agree in all other axes.
     """
@@ -254,7 +254,7 @@ def _part(params: Params, i: int) -> Params:
     return {name[len(prefix) :]: value for name, value in params.items() if name.startswith(prefix)}
 
 
-# --- checks of what comes in --------------------------------------------------------------------------------------
+# --- input checks -------------------------------------------------------------------------------------------------
 
 
 def check_sizes(layer: Any, *names: str) -> None:

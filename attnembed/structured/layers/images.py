@@ -62,7 +62,7 @@ class Conv2D:
 class MaxPool2D:
     """Maximum over blocks of 2 x 2; (n, H, W, C) -> (n, H // 2, W // 2, C), an odd last row or column dropped.
 
-    Of equal entries the first takes the gradient.
+    Among equal entries the first receives the gradient.
     """
 
     def init(self, rng: np.random.Generator) -> Params:
@@ -79,7 +79,7 @@ class MaxPool2D:
         x, y = cache
         out = np.zeros_like(x, dtype=upstream.dtype)
         *others, last = zip(self._corners(x), self._corners(out))
-        rest = upstream  # what no corner has taken yet
+        rest = upstream  # gradient not yet assigned to a corner
         for corner, gradient in others:
             np.multiply(rest, corner == y, out=gradient)
             rest = rest - gradient
@@ -115,8 +115,8 @@ class Upsample2D:
 class Coordinates:
     """Two more channels, row and column from -1 to 1; (n, H, W, C) -> (n, H, W, C + 2).
 
-    A convolution does the same everywhere; with these it can learn where in the image things tend to be. H and W must
-    be multiples of ``multiple``, for layers behind that halve them and double them again.
+    A convolution acts the same everywhere; with these channels it can learn where in the image things tend to be. H and
+    W must be multiples of ``multiple``, for later layers that halve and double them.
     """
 
     multiple: int = 1

@@ -1,4 +1,4 @@
-"""Layers for sequences: ids that become vectors, and recurrence along the positions."""
+"""Layers for sequences: embeddings of ids, and recurrence along the positions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["BiRecurrent", "Embedding", "EmbeddingSum"]
 
 @dataclass(frozen=True)
 class Embedding:
-    """Rows of a table, laid side by side; int (N, m) -> (N, m * dim). Several vocabularies share it by offset ids."""
+    """Rows of a table, side by side; int (N, m) -> (N, m * dim). Several vocabularies share it through offset ids."""
 
     vocab_size: int
     dim: int
@@ -44,8 +44,8 @@ class Embedding:
 class EmbeddingSum:
     """y = b + sum_j E[x_j], the first layer of a network on m indicator features; int (N, m) -> (N, dim).
 
-    E ~ N(0, scale^2), b = 0. Most features are rare, and what they are not trained for stays as noise: a small scale,
-    or 0 before a layer whose derivative at 0 is not 0, such as `Tanh`.
+    E ~ N(0, scale^2), b = 0. Most features are rare, and their untrained weights remain as noise: use a small scale, or
+    0 before a layer whose derivative at 0 is not 0, such as `Tanh`.
     """
 
     vocab_size: int
@@ -109,7 +109,7 @@ class BiRecurrent:
         params, x, packing, h = cache
         grads: Params = {}
         dx = np.zeros(x.shape, dtype=h.dtype)
-        g = upstream.astype(h.dtype)  # a copy: the gradient in h_t collects what comes back from h_{t+1}
+        g = upstream.astype(h.dtype)  # a copy: the gradient in h_t accumulates that from h_{t+1}
         for (way, out), (_, dh) in zip(self._ways(h), self._ways(g)):
             wh = params[f"{way}_Wh"]
             dwh = np.zeros_like(wh)
@@ -127,12 +127,12 @@ class BiRecurrent:
 
     @staticmethod
     def _order(way: str, packing: Packing) -> list[tuple[slice, slice, slice]]:
-        """Per step: rows to compute, the rows that they follow, and the rows that start a sequence."""
+        """Per step: the rows to compute, their predecessors, and the rows that start a sequence."""
         o, steps = packing.offsets, packing.steps()
         nothing = slice(0, 0)
         if way == "forward":
             return [(nothing, nothing, slice(0, o[1])), *((here, left, nothing) for here, left in steps)]
-        # Backwards, a sequence starts at its last row: the rows of time t beyond those that go on at t + 1.
+        # Backwards, a sequence starts at its last row: the rows of time t beyond those that continue at t + 1.
         last = slice(o[-2], o[-1])
         return [
             (nothing, nothing, last),

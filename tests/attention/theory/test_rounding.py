@@ -1,4 +1,4 @@
-"""What counts as equal, zero or independent is measured per row, over the tokens that occur, and in one way."""
+"""Equality, zeros and independence are measured per row, over the tokens that occur, and in one way."""
 
 from __future__ import annotations
 
