@@ -51,7 +51,7 @@ def formula_svg(tex: str, *, size: float = 17.0) -> str:
     from matplotlib.textpath import TextPath
 
     try:
-        path = TextPath((0, 0), f"${_rewritten(tex)}$", size=size, prop=FontProperties(math_fontfamily="stix"))
+        path: Any = TextPath((0, 0), f"${_rewritten(tex)}$", size=size, prop=FontProperties(math_fontfamily="stix"))
     except ValueError:
         return f"<code>{html.escape(tex)}</code>"
     flat = path.cleaned(simplify=False)  # curves as short lines: their extrema one by one take longer than the parser
