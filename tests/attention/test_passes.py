@@ -116,7 +116,7 @@ def test_gradient_in_p_of_any_problem_in_many_digits(problem: AttentionProblem, 
 
 
 @pytest.mark.parametrize("values", [1e-3, 1.0, 100.0])
-@pytest.mark.parametrize("norm", [1e-3, 1e-2, 0.1, 1.0, 3.0, 10.0, 18.0, 30.0, 100.0, 300.0, 1e3])
+@pytest.mark.parametrize("norm", [1e-3, 0.1, 1.0, 3.0, 10.0, 18.0, 30.0, 100.0, 1e3])
 def test_gradient_in_p_is_right_to_ten_digits(norm: float, values: float) -> None:
     errors, textbook = [], []
     for seed in range(2):

@@ -222,7 +222,7 @@ def test_online_scaling_finds_the_scale_in_one_epoch():
 
 
 @pytest.mark.parametrize("objective", ["mean_field", "pseudolikelihood"])
-@pytest.mark.parametrize("strength", [0.01, 1.0, 100.0])
+@pytest.mark.parametrize("strength", [0.01, 100.0])
 def test_online_scaling_does_not_starve_an_untrained_network(strength, objective):
     """Neighbours that always agree want a large W; before, between and after the fits it is held to the bound."""
     data = GridDataset(np.random.default_rng(0).normal(size=(4, 4, 4, 1)), np.repeat([0, 1], 32).reshape(4, 4, 4))
