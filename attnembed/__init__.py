@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from attnembed.attention.text import Tokenizer
     from attnembed.attention.training import train
     from attnembed.attention.two_layer import TwoLayerModel
+    from attnembed.auditing import audit
     from attnembed.compare import compare_arms
     from attnembed.errors import NotSeparableError
     from attnembed.evidence import Evidence, by_construction, claim, claims, verify
@@ -70,6 +71,7 @@ __all__ = [
     "TokenDataset",
     "Tokenizer",
     "TwoLayerModel",
+    "audit",
     "bio_constraints",
     "birnn",
     "by_construction",
@@ -137,6 +139,7 @@ attach(
         "attnembed.attention.text": ("Tokenizer",),
         "attnembed.attention.training": ("train",),
         "attnembed.attention.two_layer": ("TwoLayerModel",),
+        "attnembed.auditing": ("audit",),
         "attnembed.compare": ("compare_arms",),
         "attnembed.errors": ("NotSeparableError",),
         "attnembed.gradcheck": ("check_gradient",),

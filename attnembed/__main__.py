@@ -1,4 +1,4 @@
-"""The command line: `attnembed list | verify | reproduce | sweep` (or `python -m attnembed`), with all printing."""
+"""The command line: `attnembed list | verify | reproduce | audit | ...` (or `python -m attnembed`); all that prints."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")  # a file name may contain what the terminal cannot show
     arguments = sys.argv[1:] if argv is None else list(argv)
-    options = command_parser(_COMMANDS, readers="reproduce" in arguments).parse_args(arguments)
+    options = command_parser(_COMMANDS, readers=bool({"reproduce", "audit"} & set(arguments))).parse_args(arguments)
     try:
         with interrupted_by("SIGTERM", "SIGHUP"):
             code: int = options.run(options)
@@ -193,8 +193,21 @@ def _reproduce(options: argparse.Namespace) -> int:
         reader=reader_options(options),
         rng=options.seed,
         data_name=options.data_name,
+        workers=options.workers,
+        split=options.split,
     )
     print(outcome)
+    return 0
+
+
+def _audit(options: argparse.Namespace) -> int:
+    from attnembed.auditing.files import audit_files
+    from attnembed.experiments.reading import reader_options
+
+    for written in audit_files(
+        options.data, test=options.test, kind=options.kind, out=options.out, reader=reader_options(options)
+    ):
+        print(written)
     return 0
 
 
@@ -248,6 +261,7 @@ _COMMANDS = {
     "reproduce": _reproduce,
     "report": _report,
     "sweep": _sweep,
+    "audit": _audit,
 }
 
 

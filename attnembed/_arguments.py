@@ -122,7 +122,7 @@ def command_parser(
 ) -> argparse.ArgumentParser:
     """The parser of all commands; each sets ``run`` to its function.
 
-    ``readers`` says whether to include the options of `reproduce` that need the readers.
+    ``readers`` says whether the options of `reproduce` and `audit` are wanted that need the readers.
     """
     parser = _Parser(prog="attnembed", description="Theorems about learning as executable code.")
     parser.add_argument("--version", action="version", version=f"attnembed {__version__}")
@@ -136,6 +136,7 @@ def command_parser(
         ("reproduce", _add_reproduce(added, readers)),
         ("report", _add_report(added)),
         ("sweep", _add_sweep(added)),
+        ("audit", _add_audit(added, readers)),
     ):
         command.set_defaults(run=commands[name])
     return parser
@@ -235,6 +236,12 @@ def _add_reproduce(commands: _Commands, readers: bool) -> argparse.ArgumentParse
     parser.add_argument(
         "--name", dest="data_name", metavar="WORD", default="", help="name of the reviews in titles and files"
     )
+    parser.add_argument(
+        "--split", metavar="NAME", default="", help="of ocr: folds (default), or words, which holds out word types"
+    )
+    parser.add_argument(
+        "--workers", type=_integer(1), metavar="N", help="processes of the structured tasks (default: one per core)"
+    )
     if readers:
         from attnembed.experiments.reading import add_reader_options
 
@@ -277,4 +284,25 @@ def _add_sweep(commands: _Commands) -> argparse.ArgumentParser:
     _add_repetitions(parser, "--repeats", 1, "repetitions of each cell (default 1)")
     parser.add_argument("--quick", action="store_true", help="smaller data, for a first look")
     parser.add_argument("--seed", type=_integer(0), default=0, metavar="N", help="seed (default 0)")
+    return parser
+
+
+def _add_audit(commands: _Commands, readers: bool) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        "audit", help="what is in a data set before anything is learned: duplicates, contradictions, baselines"
+    )
+    parser.add_argument(
+        "data", type=_path, metavar="DATA", help="file or folder of letters, sentences, masks or reviews"
+    )
+    parser.add_argument("--test", type=_path, metavar="PATH", help="the test part, where it is a file of its own")
+    parser.add_argument(
+        "--kind",
+        choices=("letters", "sentences", "masks", "reviews"),
+        help="only these, of a folder that holds several kinds (default: all of them)",
+    )
+    parser.add_argument("--out", type=_path, metavar="DIR", default="results", help="where to write (default: results)")
+    if readers:
+        from attnembed.experiments.reading import add_reader_options
+
+        add_reader_options(parser)
     return parser

@@ -11,6 +11,8 @@ import re
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
+
 __all__ = ["formula_svg"]
 
 _SAME = {
@@ -49,14 +51,16 @@ def formula_svg(tex: str, *, size: float = 17.0) -> str:
     from matplotlib.textpath import TextPath
 
     try:
-        path = TextPath((0, 0), f"${_rewritten(tex)}$", size=size, prop=FontProperties(math_fontfamily="stix"))
+        path: Any = TextPath((0, 0), f"${_rewritten(tex)}$", size=size, prop=FontProperties(math_fontfamily="stix"))
     except ValueError:
         return f"<code>{html.escape(tex)}</code>"
-    box = path.get_extents()
-    left, top, width, height = box.x0 - 1, -box.y1 - 1, box.width + 2, box.height + 2
+    flat = path.cleaned(simplify=False)  # curves as short lines: their extrema one by one take longer than the parser
+    drawn = flat.vertices[np.isin(flat.codes, (path.MOVETO, path.LINETO))]
+    (x0, y0), (x1, y1) = drawn.min(axis=0), drawn.max(axis=0)
+    left, top, width, height = x0 - 1, -y1 - 1, x1 - x0 + 2, y1 - y0 + 2
     return (
         f'<svg role="img" aria-label="{html.escape(tex)}" width="{width:.1f}" height="{height:.1f}" '
-        f'viewBox="{left:.1f} {top:.1f} {width:.1f} {height:.1f}" style="vertical-align: {box.y0 - 1:.1f}px">'
+        f'viewBox="{left:.1f} {top:.1f} {width:.1f} {height:.1f}" style="vertical-align: {y0 - 1:.1f}px">'
         f'<path fill="currentColor" d="{_data(path)}"/></svg>'
     )
 

@@ -35,6 +35,7 @@ __all__ = [
     "plot_margins",
     "plot_path",
     "plot_radii",
+    "plot_shares",
     "plot_tags",
     "plot_tokens",
     "plot_word",
@@ -241,7 +242,7 @@ def plot_tokens(
         ax.figure.colorbar(points, ax=ax, label=r"$\log_{10}$ token frequency", pad=0.01)
     if curve is not None:
         grid = np.linspace(x.min(), x.max(), 200)
-        name = {2: "linear fit", 3: "quadratic fit"}.get(len(curve), "fit")
+        name = "quadratic fit" if len(curve) == 3 else "fit"
         ax.plot(grid, np.polyval(curve, grid), color=COLOURS[1], label=name)
         ax.legend(loc="lower left" if len(curve) == 3 else "upper left")
     high = y.min() + 0.8 * np.ptp(y)
@@ -298,7 +299,7 @@ def plot_arms(
     for index, arm in enumerate(arms):
         x = centres + 0.7 * ((index + 0.5) / len(arms) - 0.5)
         ax.errorbar(
-            x, values[index], yerr=spread[index] if known else None, fmt="os^DvPX"[index % 7],
+            x, values[index], yerr=spread[index] if known else None, fmt="os^DvPX*h"[index % 9],
             color=COLOURS[index % len(COLOURS)], markersize=6, capsize=3, linewidth=1.5, label=arm,
         )  # fmt: skip
     ax.set_xticks(centres, groups)
@@ -357,3 +358,23 @@ def plot_image(ax: Axes, picture: ArrayLike) -> Axes:
     ax.set_yticks([])
     ax.grid(visible=False)
     return ax
+
+
+def plot_shares(
+    names: Sequence[str], shares: Sequence[float], groups: Sequence[int], *, ax: Axes | None = None
+) -> Axes:
+    """Percentages as bars, from top to bottom, the colour by group, each with its number; on new axes if none given."""
+    axes: Axes = new_figure(panel=(9.0, 5.0))[1][0, 0] if ax is None else ax
+    places = np.arange(len(names))
+    axes.barh(places, shares, color=[COLOURS[group % len(COLOURS)] for group in groups], height=0.7)
+    for place, share in zip(places.tolist(), shares):
+        axes.text(
+            share + 1, place, f"{share:.1f}" if share >= 0.05 or share == 0 else f"{share:.2g}", va="center", fontsize=9
+        )
+    axes.set_yticks(places, names, fontsize=9)
+    axes.invert_yaxis()
+    axes.set_xlim(0, 112)
+    axes.set_xlabel("percent")
+    axes.set_axisbelow(True)
+    axes.grid(visible=False, axis="y")
+    return axes

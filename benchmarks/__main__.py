@@ -73,17 +73,17 @@ def scaling(rows: list[Row], figure: Path | None) -> str:
         name = "nonzero counts (n)" if axis == "n" else f"V d (by {axis})"
         lines.append(f"| {name} | {x[0]:.3g} | {x[-1]:.3g} | {1e3 * y[0]:.3g} | {1e3 * y[-1]:.3g} | {slope:.2f} |")
     if figure is not None:
-        import matplotlib
+        from attnembed.plotting import new_figure, plot_line, style
 
-        matplotlib.use("agg")
-        import matplotlib.pyplot as plt
-
-        canvas, ax = plt.subplots(figsize=(5, 3.6), layout="constrained")
-        for axis, (x, y) in series.items():
-            ax.loglog(x, 1e3 * y, "o-", label="nonzero counts, n varied" if axis == "n" else f"V d, {axis} varied")
-        ax.set(xlabel="size", ylabel="ms")
-        ax.legend()
-        canvas.savefig(figure, dpi=150)
+        with style():
+            canvas, axes = new_figure(panel=(5.6, 4.0))
+            ax = axes[0, 0]
+            for k, (axis, (x, y)) in enumerate(series.items()):
+                label = "nonzero counts, n varied" if axis == "n" else f"V d, {axis} varied"
+                plot_line(ax, x, 1e3 * y, label, index=k, marker="o")
+            ax.set(xscale="log", yscale="log", xlabel="size (log)", ylabel="median of the repetitions, ms (log)")
+            ax.legend()
+            canvas.savefig(figure, dpi=150)
         lines.append(f"\n![Time against size, both axes logarithmic](figures/{figure.name})")
     return "\n".join(lines) + "\n"
 

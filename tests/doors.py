@@ -59,22 +59,22 @@ def check_door(
     function, good = calls[name]
     default = inspect.signature(function).parameters[parameter].default
     problems = []
-    for wrong, make in WRONG.items():
-        if wrong == "None" and default is None:
-            continue
-        try:
-            with TemporaryDirectory() as folder, chdir(folder):  # "text" is a good name for a file to write
+    with TemporaryDirectory() as folder, chdir(folder):  # "text" is a good name for a file to write
+        for wrong, make in WRONG.items():
+            if wrong == "None" and default is None:
+                continue
+            try:
                 function(**{**good, parameter: make()})
-        except InputError as error:
-            message, named = str(error), error.name.split(".")[0].split("[")[0]
-            if "\n" in message or len(message) >= 400 or named not in {parameter, *good, *also}:
-                problems.append(f"{wrong}: {message}")
-        except DataFileError as error:
-            if wrong != "text" or parameter not in ("path", "vocab"):
-                problems.append(f"{wrong}: {error}")
-        except Exception as error:
-            problems.append(f"{wrong}: {type(error).__name__}: {error}")
-        else:
-            if wrong not in NUMBERS and (parameter, wrong) not in fine:
-                problems.append(f"{wrong} was taken")
+            except InputError as error:
+                message, named = str(error), error.name.split(".")[0].split("[")[0]
+                if "\n" in message or len(message) >= 400 or named not in {parameter, *good, *also}:
+                    problems.append(f"{wrong}: {message}")
+            except DataFileError as error:
+                if wrong != "text" or parameter not in ("path", "vocab"):
+                    problems.append(f"{wrong}: {error}")
+            except Exception as error:
+                problems.append(f"{wrong}: {type(error).__name__}: {error}")
+            else:
+                if wrong not in NUMBERS and (parameter, wrong) not in fine:
+                    problems.append(f"{wrong} was taken")
     assert not problems, "\n".join(problems)

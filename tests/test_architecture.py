@@ -33,7 +33,7 @@ LAYERS = (
     ),
     ("fit", "_checkpoint"),
     ("attention", "structured"),
-    ("compare", "testing", "evidence", "explore", "sweeping", "api_page"),
+    ("auditing", "compare", "testing", "evidence", "explore", "sweeping", "api_page"),
     ("experiments",),
     ("report", "_report_page"),
     ("__main__", "_arguments"),

@@ -8,6 +8,7 @@ import inspect
 import pkgutil
 import re
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,15 @@ def test_public_names_have_an_example(name: str) -> None:
 NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d*)?(?:e[-+]?\d+)?(?!\w)")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+# Pages that measure claims of their own, or train several models.
+HEAVY = {ROOT / "docs" / "your-own-lemma.md", ROOT / "docs" / "tutorial.md"}
+
+
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, marks=[pytest.mark.slow] * (page in HEAVY)) for page in PAGES],
+    ids=lambda page: str(page.relative_to(ROOT)),
+)
 def test_python_blocks_run_and_print_what_they_say(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     claims()  # those of the package; what a page declares goes with the test
     monkeypatch.setattr(registry, "_registry", dict(registry._registry))
@@ -255,14 +264,19 @@ def test_the_page_of_claims_is_up_to_date() -> None:
     assert all(text.startswith("passed: ") for text in verdicts.values())
 
 
-def test_the_page_of_public_names_is_up_to_date() -> None:
-    assert (ROOT / "docs" / "api.md").read_text(encoding="utf-8") == api_page(), (
+@pytest.fixture(scope="module")
+def public_names() -> str:
+    return api_page()
+
+
+def test_the_page_of_public_names_is_up_to_date(public_names: str) -> None:
+    assert (ROOT / "docs" / "api.md").read_text(encoding="utf-8") == public_names, (
         "docs/api.md is stale: attnembed list --api > docs/api.md"
     )
 
 
-def test_the_page_of_public_names_is_whole() -> None:
-    page = api_page()
+def test_the_page_of_public_names_is_whole(public_names: str) -> None:
+    page = public_names
     heads = re.findall(r"^### (.+)$", page, flags=re.MULTILINE)
     expected = {*attnembed.__all__, *(f"theory.{name}" for name in attnembed.theory.__all__)}
     expected = (expected | {"losses.Loss", "losses.softplus", "losses.smoothed_squared_hinge"}) - {"theory", "losses"}
@@ -274,7 +288,8 @@ def test_the_page_of_public_names_is_whole() -> None:
         assert name not in page, "a section of a docstring is not rendered"
 
 
-def anchors(page: str) -> set[str]:
+@cache
+def anchors(page: str) -> frozenset[str]:
     """The anchors that GitHub gives to the headings of a page."""
     slugs: list[str] = []
     for title in re.findall(
@@ -282,7 +297,7 @@ def anchors(page: str) -> set[str]:
     ):
         slug = re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
         slugs.append(f"{slug}-{slugs.count(slug)}" if slug in slugs else slug)
-    return set(slugs)
+    return frozenset(slugs)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

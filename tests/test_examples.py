@@ -111,7 +111,12 @@ def test_every_example_is_tested() -> None:
     assert {path.stem for path in FOLDER.glob("*.py")} == set(EXPECTED)
 
 
-@pytest.mark.parametrize("name", EXPECTED)
+# These take a second or more even so.
+HEAVY = {"02_bound_against_error", "03_selection_in_motion", "07_closed_forms_against_width", "10_relative_scale"}
+HEAVY |= {"11_your_own_lemma"}
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in HEAVY)) for n in EXPECTED])
 def test_example(name: str, tmp_path: Path) -> None:
     check(name, load(name).main(tmp_path / "new", quick=True, rng=0), tmp_path / "new")
 

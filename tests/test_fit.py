@@ -71,7 +71,7 @@ SUBJECTS = {
         attention_parameters,
     ),
     "structured": Subject(
-        functools.partial(ae.train_structured, batch_size=10),
+        functools.partial(ae.train_structured, batch_size=20),
         crf(1),
         CHAINS,
         ae.make_chain_dataset(20, 4, 3, 3, rng=5),
@@ -303,7 +303,7 @@ def test_another_schedule_is_refused(subject: Subject, file: Path, make: Callabl
         (lambda s: {"metric": "loss"}, "metric"),
         (lambda s: {"metric": lambda model, held: 2 * model.accuracy(held)}, "metric"),
         (lambda s: {"optimizer": Adam(step_size=0.02)}, "optimizer"),
-        (lambda s: {"batch_size": 20}, "batch_size"),
+        (lambda s: {"batch_size": 10}, "batch_size"),
         (lambda s: {"rng": 1}, "rng"),
         (lambda s: {"rng": np.random.Generator(np.random.MT19937(0))}, "rng"),
         (lambda s: {"data": s.other_data, "rng": 1}, "data, rng"),

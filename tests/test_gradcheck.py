@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
@@ -84,6 +84,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("name", WRONG)
+@settings(max_examples=settings().max_examples // 2)  # for each of the seven
 @given(problem=analytic_functions(), rng=generators())
 def test_wrong_gradients_fail(name, problem, rng):
     function, gradient, x = problem

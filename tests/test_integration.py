@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import attnembed as ae
 from attnembed import integration
-from attnembed.clocks import CLOCKS, Clock, log_time_of
+from attnembed.clocks import CLOCKS, SYSTEMS, Clock, log_time_of
 from attnembed.errors import InputError
 from attnembed.integration import FlowPoint, Trajectory, follow
 from attnembed.results import Status
@@ -395,3 +395,20 @@ def test_the_old_module_warns() -> None:
     assert integrate is follow
     with pytest.raises(ImportError):
         from attnembed.flow import nothing  # noqa: F401
+
+
+@pytest.mark.parametrize("log_scale", [-1.0, 150.0, 300.0])
+def test_the_rate_of_a_clock_does_not_overflow_where_its_value_does_not(log_scale: float) -> None:
+    """e^s F with e^s beyond the floats, and F far below 1."""
+
+    class Faint:
+        def force(self, x):
+            return 1e-90 * np.array([3.0, 4.0]), log_scale
+
+        def jacobian(self, x):
+            raise NotImplementedError
+
+    system = SYSTEMS["log_time"](Faint(), np.zeros(2))
+    for s in (0.0, 250.0, 400.0, 560.0):
+        expected = np.exp(s + log_scale - 90 * np.log(10) + np.log([3.0, 4.0, 5.0]))
+        assert_allclose(system.rate(s, np.zeros(3)), expected, rtol=1e-12)

@@ -75,12 +75,12 @@ def test_far_out_nothing_overflows() -> None:
     assert_allclose(logistic_inverse([1e308, 1e-300]), [-1e308, 300 * math.log(10)], rtol=1e-15)
 
 
-@pytest.mark.parametrize("k", [1, 2, 3, 7])
-@pytest.mark.parametrize("lead", [700.0, 300.0, 40.0, 5.0, 0.0, -40.0, -700.0])
+@pytest.mark.parametrize("k", [1, 2, 7])
+@pytest.mark.parametrize("lead", [700.0, 40.0, 5.0, 0.0, -40.0, -700.0])
 def test_cross_entropy_in_many_digits(k: int, lead: float) -> None:
     rng = np.random.default_rng(k)
-    logits, labels = rng.normal(size=(4, k)), rng.integers(0, k, size=4)
-    logits[np.arange(4), labels] += lead
+    logits, labels = rng.normal(size=(2, k)), rng.integers(0, k, size=2)
+    logits[np.arange(2), labels] += lead
     found, gradient = cross_entropy(logits, labels)
     with localcontext(Context(prec=700, Emax=MAX_EMAX, Emin=MIN_EMIN)):
         for i, y in enumerate(labels):

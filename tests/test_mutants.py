@@ -11,7 +11,7 @@ import pytest
 from tools.mutants import Check, Outcome, Sandbox, checks_of, examine, failing, main, table
 from tools.mutation_reach import Reach, first_lines
 from tools.mutation_rules import Mutant, chosen, mutants_of
-from tools.mutation_targets import EQUIVALENT, TARGETS, Target
+from tools.mutation_targets import EQUIVALENT, INTERNAL, TARGETS, Target
 
 PACKAGE = Path(__file__).parents[1] / "attnembed"
 
@@ -119,7 +119,7 @@ def test_caught_and_survived(tmp_path: Path) -> None:
     assert (copy / "toy" / "toy.py").read_text() == TOY
     assert (root / "toy" / "toy.py").read_text() == TOY
     rows = table([product, extreme, strict]).splitlines()
-    assert rows[-1] == "| all | 3 | 1 | 1 | 0 | 1 |"
+    assert rows[-1] == "| all | 3 | 0 | 0 | 1 | 1 | 1 |"
 
 
 def test_a_check_that_does_not_end_has_failed(tmp_path: Path) -> None:
@@ -132,15 +132,16 @@ def test_the_list_fits_the_package() -> None:
     """Every function that is named exists, so do the claims and tests beside it, and what is excused is a mutant."""
     from attnembed.evidence import claims
 
-    ids, names, count = {entry.id for entry in claims()}, set(), 0
+    ids, every, count = {entry.id for entry in claims()}, [], 0
     for target in TARGETS:
         found = mutants_of((PACKAGE / target.module).read_text(encoding="utf-8"), target.module, target.functions)
         count += len(chosen(found, 2))
-        names |= {mutant.name for mutant in found}
+        every += found
         assert {f"{target.subject}/{name}" for name in target.claims} <= ids, target
         assert all((PACKAGE.parent / path).is_file() for path in target.tests), target
     assert count >= 150
-    assert set(EQUIVALENT) <= names
+    assert set(EQUIVALENT) <= {mutant.name for mutant in every}
+    assert set(INTERNAL) <= {f"{mutant.module}:{mutant.function}: {mutant.line}" for mutant in every}
     with pytest.raises(ValueError, match="has no function 'nothing'"):
         mutants_of(TOY, "toy.py", ("nothing",))
 
@@ -180,11 +181,14 @@ def test_a_file_of_a_run_makes_the_table(tmp_path: Path, capsys: pytest.CaptureF
         Outcome("toy.py:area: y [sign: a -> b]", "toy.py", "tests", "FAILED", 4.0),
         Outcome(next(iter(EQUIVALENT)), "toy.py", "", "", 3.0),
         Outcome("toy.py:area: z [sign: a -> b]", "toy.py", "", "", 3.0),
+        # Not excused by having been caught.
+        Outcome(f"{next(iter(INTERNAL))} [sign: a -> b]", "toy.py", "claims", "toy/area", 3.0),
     ]
     file = tmp_path / "run.json"
     file.write_text(json.dumps({"outcomes": [row.to_dict() for row in rows]}))
     assert main(["--table", str(file)]) == 0
     printed = capsys.readouterr().out
-    assert "| all | 4 | 1 | 1 | 1 | 1 |" in printed
-    assert "Of 3 mutants that do not mean the same the claims alone catch 1 (33 %)." in printed
+    assert "| all | 5 | 1 | 1 | 1 | 1 | 1 |" in printed
+    assert "Of 3 mutants that change a public result the claims alone catch 1 (33 %)." in printed
+    assert "Of 1 that change none the claims catch 1 and the tests 0 more." in printed
     assert "Survived:\n- `toy.py:area: z [sign: a -> b]`" in printed

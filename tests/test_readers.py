@@ -13,6 +13,7 @@ import tarfile
 import tempfile
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -178,7 +179,9 @@ def damaged(draw: st.DrawFn) -> bytes:
             )
             | st.binary(max_size=4)
         )
-    content = draw(st.sampled_from([bytes, bytes, gzip.compress, bz2.compress, lzma.compress]))(bytes(out))
+    content = draw(st.sampled_from([bytes, bytes, gzip.compress, bz2.compress, partial(lzma.compress, preset=0)]))(
+        bytes(out)
+    )
     return content[: draw(st.integers(0, len(content)))] if draw(st.booleans()) else content
 
 

@@ -56,8 +56,8 @@ def risks(source: str) -> list[str]:
         elif isinstance(node, ast.ImportFrom) and str(node.module).split(".")[0] in RISKY:
             found.append(str(node.module))
         elif isinstance(node, ast.Call):
-            name = ast.unparse(node.func)
-            keywords = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+            name = ast.unparse(node.func) if isinstance(node.func, (ast.Name, ast.Attribute)) else ""
+            keywords = {one.arg: ast.unparse(one.value) for one in node.keywords if one.arg == "allow_pickle"}
             if name in ("eval", "exec", "os.system", "os.popen"):
                 found.append(name)
             if name == "np.load" and keywords.get("allow_pickle") != "False":

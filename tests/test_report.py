@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Callable
+from functools import cached_property
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ class Page(HTMLParser):
         super().__init__(convert_charrefs=True)
         self.elements: list[tuple[str, dict[str, str]]] = []
         self.problems: list[str] = []
-        self.text = ""
+        self._texts: list[str] = []
         self._open: list[str] = []
         self.feed(text)
         self.close()
@@ -49,7 +50,11 @@ class Page(HTMLParser):
             self.problems.append(f"</{tag}> closes nothing at {self.getpos()}")
 
     def handle_data(self, data: str) -> None:
-        self.text += data
+        self._texts.append(data)
+
+    @cached_property
+    def text(self) -> str:
+        return "".join(self._texts)
 
     def all(self, tag: str) -> list[dict[str, str]]:
         return [attributes for name, attributes in self.elements if name == tag]
@@ -139,9 +144,8 @@ def incomplete(request: Request) -> Outcome:
     raise RunFailedError("a run of letters", "ValueError: bad fold")
 
 
-@pytest.fixture
-def small(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Replace the claims and the experiments by a few that take no time."""
+def replacing(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """What replaces the claims and the experiments by a few that take no time."""
     monkeypatch.delenv("ATTNEMBED_DATA", raising=False)
 
     def replace(entries: tuple[Claim, ...], files: tuple[str, ...] = (), **runs: Callable[[Request], Outcome]) -> None:
@@ -163,9 +167,15 @@ def small(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 
 @pytest.fixture
-def written(small: Callable[..., None], tmp_path: Path) -> tuple[WrittenReport, str]:
-    small(CLAIMS, good=good, broken=broken, needy=needy)
-    result = write_report(tmp_path / "a folder", quick=True, rng=7)
+def small(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    return replacing(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[WrittenReport, str]:
+    with pytest.MonkeyPatch.context() as patch:
+        replacing(patch)(CLAIMS, good=good, broken=broken, needy=needy)
+        result = write_report(tmp_path_factory.mktemp("report") / "a folder", quick=True, rng=7)
     return result, result.path.read_text(encoding="utf-8")
 
 

@@ -15,7 +15,7 @@ from attnembed._validation import check_items
 from attnembed.attention.theory.hypotheses import Hypothesis
 from attnembed.errors import InputError, InputTypeError
 
-__all__ = ["Evidence", "Hypotheses", "by_construction"]
+__all__ = ["Evidence", "Hypotheses", "by_construction", "largest"]
 
 Hypotheses = Mapping[str, "bool | Hypothesis"] | Iterable[Hypothesis]
 
@@ -80,6 +80,16 @@ class Evidence:
         """Whether each hypothesis, by its text, holds on the instance."""
         assert isinstance(self.hypotheses, Mapping)
         return {name: bool(holds) for name, holds in self.hypotheses.items()}
+
+
+def largest(*values: Any) -> float:
+    """The largest of some numbers, or of those of an iterable; NaN if one is NaN, which ``max`` would lose.
+
+    >>> max(0.0, math.nan), largest(0.0, math.nan)
+    (0.0, nan)
+    """
+    numbers = [float(value) for value in (values if len(values) > 1 else values[0])]
+    return math.nan if any(map(math.isnan, numbers)) else max(numbers)
 
 
 def _number(name: str, value: Any) -> float:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
 
+from attnembed.auditing.baselines import most_frequent_tags
 from attnembed.experiments.tasks import CHAIN_OBJECTIVES, FLOAT, Split, Task
 from attnembed.structured.corpora import Sentence, load_conll2000
 from attnembed.structured.data import ChainDataset
@@ -57,4 +60,37 @@ def _chunk_model(split: Split, rng: np.random.Generator) -> ChainCRF:
     return ChainCRF(Network.create(layers, dtype=FLOAT, rng=rng), rng.normal(size=(k, k)).astype(FLOAT))
 
 
-CHUNKS = (Task("chunking", _chunks, _chunk_model, _chunk_scores, CHAIN_OBJECTIVES, 40, stage_rate=10.0),)
+def _tag_of_each(column: int) -> Callable[[ChainCRF, ChainDataset, Split, str], dict[str, float]]:
+    """The most frequent tag of each word (column 0) or part of speech (1) in all training sentences."""
+
+    def scores(model: ChainCRF, data: ChainDataset, split: Split, path: str) -> dict[str, float]:
+        train, test = load_conll2000(path)
+        table = most_frequent_tags((one[column] for one in train), (one.chunks for one in train))
+        ((most, _),) = Counter(tag for one in train for tag in one.chunks).most_common(1)
+        found, true = (
+            [[table.get(key, most) for key in one[column]] for one in test],
+            [list(one.chunks) for one in test],
+        )
+        right = [tag == other for tags, others in zip(found, true) for tag, other in zip(tags, others)]
+        return {"chunk F1": chunk_f1(true, found).f1, "tags": float(np.mean(right))}
+
+    return scores
+
+
+_BASELINES = {
+    "most frequent tag of each part of speech": _tag_of_each(1),
+    "most frequent tag of each word": _tag_of_each(0),
+}
+
+CHUNKS = (
+    Task(
+        "chunking",
+        _chunks,
+        _chunk_model,
+        _chunk_scores,
+        CHAIN_OBJECTIVES,
+        40,
+        stage_rate=10.0,
+        baselines=_BASELINES,
+    ),
+)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from attnembed.auditing.baselines import constant_mask, near_pairs
 from attnembed.experiments.tasks import FLOAT, Split, Task
 from attnembed.structured.corpora import load_horses
 from attnembed.structured.data import GridDataset
@@ -23,10 +24,12 @@ _HELD_OUT_IMAGES, _CONTRAST_WIDTH = 50, 0.3
 def _horses(path: str, split: int) -> Split:
     """The data, with 50 training images, drawn by ``split``, set aside for selection; the others are also mirrored."""
     known, test = load_horses(path)
+    pairs = near_pairs(np.concatenate([known.images, test.images]))
+    seen = tuple(second - len(known) for first, second in pairs if first < len(known) <= second)
     order = np.random.default_rng(split).permutation(len(known))
     held_out = min(_HELD_OUT_IMAGES, len(known) // 5)
     known, test = (_centred(part, known.images) for part in (known, test))
-    return Split(_and_mirrored(known.subset(order[held_out:])), known.subset(order[:held_out]), test)
+    return Split(_and_mirrored(known.subset(order[held_out:])), known.subset(order[:held_out]), test, seen=seen)
 
 
 def _and_mirrored(data: GridDataset) -> GridDataset:
@@ -41,11 +44,37 @@ def _centred(data: GridDataset, reference: NDArray[Any]) -> GridDataset:
 
 
 def _mask_scores(model: GridCRF, data: GridDataset, split: Split) -> dict[str, float]:
-    predicted = model.predict(data)
+    scores = _scores_of(predicted := model.predict(data), data)
+    if data is split.test and split.seen:
+        new = np.setdiff1d(np.arange(len(data)), split.seen)
+        scores["IoU of new photographs"] = foreground_iou(data.known_labels[new], predicted[new]).overall
+    return scores
+
+
+def _scores_of(predicted: NDArray[Any], data: GridDataset) -> dict[str, float]:
     return {
         "foreground IoU": foreground_iou(data.known_labels, predicted).overall,
         "pixels": float(np.mean(predicted == data.known_labels)),
     }
+
+
+def _one_mask(model: GridCRF, data: GridDataset, split: Split, path: str) -> dict[str, float]:
+    """The best constant mask of the training images, for every test image."""
+    return _scores_of(np.broadcast_to(constant_mask(load_horses(path)[0].known_labels), data.known_labels.shape), data)
+
+
+def _annotations(model: GridCRF, data: GridDataset, split: Split, path: str) -> dict[str, float]:
+    """How far two annotations of one photograph agree: the second of each pair scored against the first."""
+    parts = load_horses(path)
+    images, masks = (np.concatenate([getattr(part, name) for part in parts]) for name in ("images", "labels"))
+    pairs = near_pairs(images)
+    if not pairs:
+        return {}
+    first, second = (masks[list(side)] for side in zip(*pairs))
+    return _scores_of(second, GridDataset(np.zeros((*first.shape, 1)), first))
+
+
+_BASELINES = {"one mask for all images": _one_mask, "two annotations of one photograph": _annotations}
 
 
 def _mask_model(split: Split, rng: np.random.Generator) -> GridCRF:
@@ -70,5 +99,6 @@ HORSES = (
         ratio=1.5,
         shares=(0.4, 0.1),
         stage_rate=1.0,
+        baselines=_BASELINES,
     ),
 )

@@ -20,7 +20,7 @@ from attnembed.experiments.tasks import selecting
 from attnembed.results import Status
 from attnembed.sweeping import sweep
 
-__all__ = ["MULTIPLIERS", "Entry", "Repetition", "ScaleSweep", "Study", "compute"]
+__all__ = ["MULTIPLIERS", "Entry", "Records", "Repetition", "ScaleSweep", "Study", "compute"]
 
 MULTIPLIERS = (0.01, 0.1, 1.0, 10.0, 100.0)
 
@@ -39,7 +39,8 @@ Records = Mapping[Run, Mapping[str, Any]]  # what `run_cell` gave, by objective
 class Study:
     """One table: every arm with every objective, repeated over splits and seeds, on equal budgets.
 
-    Each arm with each objective takes the step size that is best on the validation data of the first repetition.
+    Each arm with each objective takes the step size that is best on the validation data of the first repetition. Where
+    the task has two populations, these and the epoch are selected on the words of one, ``selection``.
     """
 
     task: str
@@ -48,6 +49,7 @@ class Study:
     epochs: int
     objectives: tuple[str, ...]
     joint: tuple[str, ...] = JOINT
+    selection: str = ""
 
     def rows(self) -> tuple[Row, ...]:
         """Rows of the table."""
@@ -83,18 +85,42 @@ class Study:
     def chosen(self, path: str, records: Records) -> dict[Row, tuple[Trial[Row, Repetition], ...]]:
         """The trials of every row at its step size, from the records of `tuning`."""
         runs = self.tuning(path)
-        return self.budget.choose(lambda trial: _validation_score(records[runs[trial]][trial.arm.objective]))
+
+        def score(trial: Trial[Row, Repetition]) -> float:
+            return _validation_score(self.view(records[runs[trial]][trial.arm.objective], self.selection))
+
+        return self.budget.choose(score)
 
     def others(self, path: str, records: Records) -> dict[Trial[Row, Repetition], Run]:
         """The runs of the other repetitions, at the step sizes chosen for the rows."""
         return self.runs(path, self.budget.others(self.chosen(path, records)))
 
-    def entries(self, path: str, records: Records) -> dict[Row, Entry]:
+    def view(self, record: Mapping[str, Any], population: str, *, rescaled: bool = False) -> Mapping[str, Any]:
+        """A record with the scores of one population, of the model that ``selection`` selects.
+
+        ``rescaled``: with W times the factor that the validation data of the population prefer, where it has one.
+        """
+        if not self.selection:
+            return record
+        found = record["populations"][self.selection]
+        test = found["rescaled"].get(population) if rescaled else None
+        plain = {name: found[name][population] for name in ("validation", "test")}
+        factor = found["factor"].get(population)
+        return {**record, **plain, **({"test": test} if test else {}), "factor": factor, "found": found}
+
+    def entries(self, path: str, records: Records, population: str = "", *, rescaled: bool = False) -> dict[Row, Entry]:
         """The table, from the records of `tuning` and `others`."""
         runs = self.tuning(path) | self.others(path, records)
         splits = tuple(pair.split for pair in self.repetitions)
         return {
-            row: Entry(trials[0].step_size, tuple(records[runs[trial]][row.objective] for trial in trials), splits)
+            row: Entry(
+                trials[0].step_size,
+                tuple(
+                    self.view(records[runs[trial]][row.objective], population or self.selection, rescaled=rescaled)
+                    for trial in trials
+                ),
+                splits,
+            )
             for row, trials in self.chosen(path, records).items()
         }
 
@@ -167,7 +193,8 @@ def _records(request: Request, name: str, runs: Iterable[Run]) -> Records:
         return {}
     store = request.out / f"{name}-runs.jsonl"
     cells = [run.cell() for run in wanted]
-    result = sweep(run_cell, cells, executor=request.executor, store=store, rng=request.seed)
+    workers = request.workers
+    result = sweep(run_cell, cells, executor=request.executor, workers=workers, store=store, rng=request.seed)
     if result.status is Status.INTERRUPTED:
         raise KeyboardInterrupt
     if len(result.cells) < len(wanted) or result.errors:

@@ -39,9 +39,10 @@ QUICK_REMARK = "**Quick run**: smaller data or fewer epochs and repetitions, for
 class Request:
     """The options of a run: a data path (or None), a quick version, a seed, and a folder for partial work.
 
-    ``repetitions`` (folds or seeds; None: the experiment's own number) and ``executor`` are used by experiments that
-    consist of many runs; ``data_name`` (a name for the data; empty: the experiment's name) and ``reader`` (the options
-    of `load_reviews`) by those that read reviews.
+    ``repetitions`` (folds or seeds; None: the experiment's own number), ``executor`` and ``workers`` are read by those
+    that consist of many runs; ``split`` (how the data are split; empty: the experiment's own way) by those that know
+    several; ``data_name`` (what to call the data; empty: the experiment's own name) and ``reader`` (the options of
+    `load_reviews`) by those that read reviews.
     """
 
     data: Path | None
@@ -52,6 +53,8 @@ class Request:
     executor: Executor | None = None
     data_name: str = ""
     reader: ReaderOptions = field(default_factory=ReaderOptions)
+    workers: int | None = None
+    split: str = ""
 
 
 @dataclass(frozen=True)
@@ -82,11 +85,12 @@ class Experiment:
 
     Attributes
     ----------
-    long : it takes more than a few minutes at full size
-    files : groups of names; a folder that holds all of one group has the data of the experiment. Empty if it needs none
-    ignores : the parts of its `Request` that it does not use: "data", "repetitions"
-    reads_reviews : it accepts any reviews, a name for them, and the options of `load_reviews`
-    any_file : a report runs it on a file whose name no experiment recognises
+    long : it takes more than minutes at full size
+    files : groups of names; a folder that holds all of one group has the data of the experiment. Empty: it needs none
+    ignores : what it does not read of its `Request`: "data", "repetitions"
+    reads_reviews : it takes any reviews, a name for them, and the options of `load_reviews`
+    any_file : a report runs it on a file whose name no experiment knows
+    splits : the ways to split its data that can be asked for
     """
 
     name: str
@@ -97,6 +101,7 @@ class Experiment:
     files: tuple[tuple[str, ...], ...] = ()
     reads_reviews: bool = False
     any_file: bool = False
+    splits: tuple[str, ...] = ()
 
     def knows(self, path: Path) -> bool:
         """Whether a folder holds the data of the experiment, or a file's name is the only one needed."""
@@ -134,11 +139,12 @@ def experiment(
     files: tuple[tuple[str, ...], ...] = (),
     reads_reviews: bool = False,
     any_file: bool = False,
+    splits: tuple[str, ...] = (),
 ) -> Callable[[Callable[[Request], Outcome]], Callable[[Request], Outcome]]:
     """Register a function as the experiment ``name``; `Experiment` describes the options."""
 
     def register(run: Callable[[Request], Outcome]) -> Callable[[Request], Outcome]:
-        _registry[name] = Experiment(name, summary, run, long, ignores, files, reads_reviews, any_file)
+        _registry[name] = Experiment(name, summary, run, long, ignores, files, reads_reviews, any_file, splits)
         return run
 
     return register
@@ -162,6 +168,8 @@ def reproduce(
     reader: ReaderOptions | None = None,
     rng: int = 0,
     data_name: str = "",
+    workers: int | None = None,
+    split: str = "",
 ) -> Written:
     """Run an experiment and write OUT/NAME.png (or NAME-*.png) and OUT/NAME.json, and OUT/NAME.md if it has tables.
 
@@ -180,7 +188,11 @@ def reproduce(
     executor : any `concurrent.futures.Executor` for the runs of the structured tasks
     reader : options of `load_reviews` for the experiments on reviews, such as ``{"where": {"source": "imdb"}}``
     rng : the seed, an int
-    data_name : name of the reviews in titles and file names
+    data_name : what to call the reviews in titles and file names
+    workers : number of processes in which the structured tasks make their runs, where no executor is given (default:
+        one per core)
+    split : of "ocr", "folds" (the default) or "words", which holds out a part of the word types; its files are called
+        ocr-words
 
     Returns
     -------
@@ -214,11 +226,13 @@ def reproduce(
     if executor is not None:
         check_executor(executor)
     entry = _registry[name]
+    _check_runs(entry, executor, workers, split)
     _check_data_name(entry, data_name)
     _check_reader(entry, reader)
     folder = writable_folder(out)
     start = time.perf_counter()
-    request = Request(_data_path(data), bool(quick), seed, folder, repetitions, executor, data_name, reader or {})
+    path, reader = _data_path(data), reader or {}
+    request = Request(path, bool(quick), seed, folder, repetitions, executor, data_name, reader, workers, split)
     outcome = entry.run(request)
     ending = QUICK_ENDING if quick else ""
     base, text = outcome.name or name, outcome.text
@@ -247,6 +261,24 @@ def reproduce(
         },
     )
     return Written(name, outcome.numbers, (*files, path), seconds, text, bool(quick))
+
+
+def _check_runs(entry: Experiment, executor: Any, workers: Any, split: Any) -> None:
+    """How the runs are made, and how the data are split."""
+    if workers is not None:
+        check_integer("workers", workers, minimum=1)
+        if executor is not None:
+            raise InputError("workers", "and `executor` exclude each other", hint="give one of them")
+        if not entry.long:
+            takers = ", ".join(other.name for other in experiments() if other.long)
+            raise InputError("workers", f"belongs to {takers}", got=f"{workers} for {entry.name}")
+    if not isinstance(split, str):
+        raise InputTypeError("split", "must be text", got=type(split).__name__)
+    if split and not entry.splits:
+        takers = ", ".join(other.name for other in experiments() if other.splits)
+        raise InputError("split", f"belongs to {takers}", got=f"{split!r} for {entry.name}")
+    if split:
+        check_choice("split", split, entry.splits)
 
 
 _DATA_NAME = re.compile(r"\w[\w.+-]*")

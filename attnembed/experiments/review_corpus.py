@@ -19,7 +19,9 @@ from attnembed.attention.text import Tokenizer, count_reviews, drop_empty
 from attnembed.attention.training import split_dataset
 from attnembed.errors import DataFileError
 
-__all__ = ["Corpus", "ExampleReview", "balanced", "example_reviews", "load_corpus"]
+__all__ = ["Corpus", "ExampleReview", "balanced", "example_reviews", "has_ratings", "load_corpus", "without_ratings"]
+
+_RATINGS = frozenset(map(str, range(11)))  # what "7/10" becomes: 7 and 10
 
 # Of either class, so that each has reviews for training, for validation and for the test.
 _FEWEST_REVIEWS = {True: 2, False: 3}  # with a test part of its own, and without
@@ -136,3 +138,21 @@ def balanced(data: TokenDataset, rng: np.random.Generator) -> TokenDataset:
     classes = sorted((np.flatnonzero(data.labels == sign) for sign in (-1, 1)), key=len)
     rows = np.sort(np.concatenate([np.resize(rng.permutation(classes[0]), classes[1].size), classes[1]]))
     return TokenDataset.from_counts(data.counts[rows], data.labels[rows], vocab=data.vocab)
+
+
+def has_ratings(data: TokenDataset) -> bool:
+    """Whether a word of the data is a rating."""
+    return not _RATINGS.isdisjoint(data.vocab or ())
+
+
+def without_ratings(data: TokenDataset) -> TokenDataset:
+    """The data without the words 0 to 10, in which reviews state their rating; reviews of nothing else are left out.
+
+    >>> data = TokenDataset.from_counts([[1, 1], [0, 1], [2, 0], [0, 1]], [1, 1, 1, -1], vocab=["10", "good"])
+    >>> without_ratings(data).counts.toarray().ravel().tolist(), without_ratings(data).vocab
+    ([1.0, 1.0, 1.0], ('good',))
+    """
+    vocab = data.vocab or ()
+    kept = np.array([k for k in range(data.vocab_size) if k >= len(vocab) or vocab[k] not in _RATINGS])
+    counts, labels, _ = drop_empty(data.counts[:, kept], data.labels)
+    return TokenDataset.from_counts(counts, labels, vocab=tuple(vocab[k] for k in kept) if vocab else None)

@@ -42,18 +42,18 @@ class Picture(Record):
     scores: Floats
     words: tuple[str, ...]
     numbers: dict[str, float]
-    line: Floats
     parabola: Floats
 
     @classmethod
     def of(cls, model: AttentionModel, data: TokenDataset, min_documents: int = MIN_DOCUMENTS) -> Picture:
-        """Fit a line to E_s.v and a parabola to E_s.p by least squares; correlations are Spearman's.
+        """Fit a parabola to E_s.p by least squares; correlations are Spearman's.
+
+        E_s.v has no fit: after training it bends away from any line at both ends.
 
         Tokens in fewer than ``min_documents`` reviews are left out.
         """
         shown = _shown(data, min_documents)
         delta, values, scores = data.posterior_difference[shown], model.token_values[shown], model.token_scores[shown]
-        line = np.polyfit(delta, values, 1)
         numbers = {
             "spearman_values_signed_frequency": spearman(values, data.signed_frequency[shown]),
             "spearman_scores_absolute_difference": spearman(scores, np.abs(delta)),
@@ -66,7 +66,7 @@ class Picture(Record):
             numbers["quadratic_standard_error"] = float(np.sqrt(covariance[0, 0]))
             numbers["quadratic_in_standard_errors"] = float(parabola[0] / np.sqrt(covariance[0, 0]))
         words = tuple(data.vocab[s] for s in shown) if data.vocab else ()
-        return cls(delta, data.frequency[shown], values, scores, words, numbers, line, parabola)
+        return cls(delta, data.frequency[shown], values, scores, words, numbers, parabola)
 
     def most_attended(self, sign: int, count: int = 10) -> list[str]:
         """The words with the largest E_s.p among those with Delta_s of one sign."""
@@ -138,7 +138,7 @@ def review_figures(
     return figures | _side_by_side(request, name, stepped, trained)
 
 
-_PICTURE = ("delta", "frequency", "values", "scores", "line", "parabola", "words")
+_PICTURE = ("delta", "frequency", "values", "scores", "parabola", "words")
 _PAIR = ("imdb", "yelp")
 
 
@@ -179,7 +179,7 @@ def _draw_panels(axes: Any, stepped: Picture, trained: Picture, name: str) -> No
 
     panels = (
         (stepped, stepped.values, None, r"$E_s \cdot v$", "after one step"),
-        (trained, trained.values, trained.line, r"$E_s \cdot v$", "after training"),
+        (trained, trained.values, None, r"$E_s \cdot v$", "after training"),
         (trained, trained.scores, trained.parabola, r"$E_s \cdot p$", "after training"),
     )
     for ax, (picture, values, curve, ylabel, title) in zip(axes, panels):
@@ -194,7 +194,7 @@ def _draw_panels(axes: Any, stepped: Picture, trained: Picture, name: str) -> No
             words=picture.words,
             labelled=picture.extremes() if values is trained.scores else (),
         )
-        ax.set_title(f"{name}, {title}")
+        ax.set_title(f"{name}, {title}" + (f", n = {picture.delta.size:,}" if ax is axes[0] else ""))
     linear = float(np.quantile(np.abs(stepped.values), 0.75))
     if linear > 0:
         axes[0].set_yscale("symlog", linthresh=linear)

@@ -19,12 +19,22 @@ from attnembed.attention.model import AttentionModel
 from attnembed.attention.training import TrainResult, split_dataset, train
 from attnembed.experiments.bag_of_words import BagOfWords, balanced_accuracy
 from attnembed.experiments.registry import Outcome, Request, experiment, holds, require_data
-from attnembed.experiments.review_corpus import Corpus, balanced, example_reviews, load_corpus
+from attnembed.experiments.review_corpus import (
+    Corpus,
+    balanced,
+    example_reviews,
+    has_ratings,
+    load_corpus,
+    without_ratings,
+)
 from attnembed.experiments.review_pictures import Picture, choose_min_documents, review_figures, spearman
 from attnembed.optim import Adam, Cosine
 from attnembed.results import uninterrupted
 
 __all__ = ["ReviewOptions", "balanced", "imdb", "reviews", "spread", "study", "yelp"]
+
+
+Pieces = tuple[TokenDataset, TokenDataset, TokenDataset]  # training without validation, validation, all training
 
 
 @dataclass(frozen=True)
@@ -52,6 +62,7 @@ class ReviewOptions:
     flow_words: int = 2000
     flow_relative_step: float = 2.0
     flow_arclength: float = 5.0
+    also_without_ratings: bool = True  # train once more without the words 0 to 10, in which reviews state their rating
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,9 +90,6 @@ class Run:
         scale = options.embedding_scale / np.sqrt(dim)
         start = AttentionModel.random(data.vocab_size, dim, embedding_scale=scale, rng=rng)
 
-        def step(piece: TokenDataset) -> AttentionModel:
-            return one_step(start, piece, step_size(piece, options.relative_step)).model
-
         def fit(
             piece: TokenDataset, model: AttentionModel, epochs: int, attends: bool, held_out: TokenDataset | None = None
         ) -> TrainResult:
@@ -102,14 +110,20 @@ class Run:
             )
             return uninterrupted(result)
 
-        def best(attends: bool) -> tuple[AttentionModel, int]:
+        def best(pieces: Pieces, start: AttentionModel, attends: bool) -> tuple[AttentionModel, int]:
             """The model of all training reviews, for the number of epochs that is best on the validation part."""
+            part, validation, data = pieces
+
+            def step(piece: TokenDataset) -> AttentionModel:
+                return one_step(start, piece, step_size(piece, options.relative_step)).model
+
             chosen = max(fit(part, step(part), epochs, attends, validation).best_epoch, 1)
             return fit(data, step(data), chosen, attends).model, chosen
 
-        stepped = step(data)
-        trained, best_epoch = best(attends=True)
-        pooling, _ = best(attends=False)
+        pieces = part, validation, data
+        stepped = one_step(start, data, step_size(data, options.relative_step)).model
+        trained, best_epoch = best(pieces, start, attends=True)
+        pooling, _ = best(pieces, start, attends=False)
         numbers = {f"one_step.{name}": value for name, value in Picture.of(stepped, data, least).numbers.items()}
         numbers |= {f"trained.{name}": value for name, value in Picture.of(trained, data, least).numbers.items()}
         for name, model in (("attention", trained), ("uniform_pooling", pooling)):
@@ -120,6 +134,16 @@ class Run:
         numbers["test_accuracy.bag_of_words"] = float(np.mean(test.labels * baseline > 0))
         numbers["test_balanced_accuracy.bag_of_words"] = balanced_accuracy(test, baseline)
         numbers["best_epoch"] = float(best_epoch)
+        if options.also_without_ratings and has_ratings(data):
+            reduced = without_ratings(part), without_ratings(validation), without_ratings(data)
+            held_out = without_ratings(test)
+            other = AttentionModel.random(reduced[2].vocab_size, dim, embedding_scale=scale, rng=rng)
+            model, _ = best(reduced, other, attends=True)
+            for name, output in (
+                ("attention", model.output(held_out)),
+                ("bag_of_words", BagOfWords.fit(*reduced[:2]).output(held_out)),
+            ):
+                numbers[f"test_balanced_accuracy.{name}_without_ratings"] = balanced_accuracy(held_out, output)
         return cls(data, test, stepped, trained, least, numbers)
 
 
@@ -167,7 +191,11 @@ def study(
     ``name`` is the name of the data if they are ``known``; others are named by the request, or "reviews".
     """
     repetitions = request.repetitions or (1 if request.quick else ReviewOptions.repetitions)
-    options = replace(options or ReviewOptions(), repetitions=repetitions)
+    options = replace(
+        options or ReviewOptions(),
+        repetitions=repetitions,
+        also_without_ratings=bool(known) and not request.quick,
+    )
     path = require_data(request, f"the {name} reviews" if known else "a file or folder of reviews")
     named = request.data_name or (name if holds(path, known) else "reviews")
     vocabulary, cache = options.vocabulary, request.out / "cache"

@@ -12,6 +12,7 @@ from attnembed.experiments.plan import MULTIPLIERS, Repetition, ScaleSweep, Stud
 from attnembed.experiments.registry import Outcome, Request, experiment, require_data
 from attnembed.experiments.task_figures import draw_arms, draw_masks, draw_sweep, draw_tags, draw_training, draw_words
 from attnembed.experiments.verdicts import Entries, markdown, numbers_of, sweep_markdown
+from attnembed.experiments.words import held_out_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,9 +79,20 @@ _CONLL = tuple(
 _HORSES = (("weizmann32.npz",), ("horse", "mask"), ("rgb", "figure_ground"))
 
 
-@experiment("ocr", "stage, joint and scaled training of chains on handwritten words (--data)", long=True, files=_OCR)
+@experiment(
+    "ocr",
+    "stage, joint and scaled training of chains on handwritten words (--data, --split words)",
+    long=True,
+    files=_OCR,
+    splits=("folds", "words"),
+)
 def ocr(request: Request) -> Outcome:
-    """Taskar's letters: the large split over folds with a convolutional network, the small one with an MLP."""
+    """Taskar's letters: the large split with a convolutional network over folds, the small one with an MLP.
+
+    With ``split="words"`` a part of the word types is held out, see `attnembed.experiments.words`.
+    """
+    if request.split == "words":
+        return held_out_words(request)
     n = _repetitions(request, 10, 2 if request.quick else 10)
     folds = tuple(Repetition(split, 0) for split in range(n))
     if request.quick:

@@ -18,7 +18,16 @@ if TYPE_CHECKING:
 
     from matplotlib.figure import Figure
 
-__all__ = ["draw_arms", "draw_masks", "draw_sweep", "draw_tags", "draw_training", "draw_words"]
+__all__ = [
+    "draw_arms",
+    "draw_masks",
+    "draw_populations",
+    "draw_sweep",
+    "draw_sweep_populations",
+    "draw_tags",
+    "draw_training",
+    "draw_words",
+]
 
 
 def _index(arm: str) -> int:
@@ -43,6 +52,59 @@ def draw_arms(study: Study, entries: Entries, label: str) -> Callable[[], Figure
         splits = len(set(entries[Row("unary", "unary")].splits))
         bars = f"mean of {splits} splits, bars: one standard error" if splits > 1 else "one split"
         axes[0, 0].set_title(bars, fontsize=11)
+        return figure
+
+    return draw
+
+
+def draw_populations(study: Study, entries: Mapping[str, Entries], label: str) -> Callable[[], Figure]:
+    """The arms by objective, a panel for each population on one scale."""
+
+    def draw() -> Figure:
+        from attnembed.plotting import new_figure, plot_arms
+
+        figure, axes = new_figure(1, len(entries), panel=(5.4, 4.4))
+        arms = ("stage", *study.joint)
+        groups = [name.replace("pseudo", "pseudo-\n") for name in study.objectives]
+        for ax, (population, found) in zip(axes[0], entries.items()):
+            means, errors = (
+                [[100 * found[Row(arm, name)].summary()[part] for name in study.objectives] for arm in arms]
+                for part in ("mean", "standard_error")
+            )
+            alone = 100 * found[Row("unary", "unary")].summary()["mean"]
+            ax.axhline(alone, color="black", linewidth=1, linestyle=":", label=ARMS["unary"].title)
+            plot_arms(ax, groups, [ARMS[arm].title for arm in arms], means, errors, ylabel=label)
+            ax.get_legend().remove()
+            splits = len(set(found[Row("unary", "unary")].splits))
+            bars = f", mean of {splits} splits, bars: one standard error" if splits > 1 else ""
+            ax.set_title(f"{population} words{bars}", fontsize=11)
+        low, high = (f(ax.get_ylim()[k] for ax in axes[0]) for k, f in enumerate((min, max)))
+        for ax in axes[0]:
+            ax.set_ylim(low, high)
+        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9)
+        return figure
+
+    return draw
+
+
+def draw_sweep_populations(scores: Mapping[str, Mapping[str, Sequence[float]]], label: str) -> Callable[[], Figure]:
+    """Scores over c by population and "OBJECTIVE.ARM": a panel for each objective, a dash for each population."""
+
+    def draw() -> Figure:
+        from attnembed.plotting import new_figure, plot_line
+
+        rows = [key.split(".") for key in next(iter(scores.values()))]
+        objectives = list(dict.fromkeys(objective for objective, _ in rows))
+        figure, axes = new_figure(1, len(objectives), panel=(6.4 if len(objectives) == 1 else 5.0, 4.2))
+        for ax, objective in zip(axes[0], objectives):
+            for (population, found), dash, marker in zip(scores.items(), ("-", "--"), "os"):
+                for arm in (arm for name, arm in rows if name == objective):
+                    points = 100 * np.array(found[f"{objective}.{arm}"])
+                    name = f"{ARMS[arm].title}, {population} words"
+                    plot_line(ax, MULTIPLIERS, points, name, index=_index(arm), linestyle=dash, marker=marker)
+            ax.set(xscale="log", xlabel="multiplier c of the pairwise part", ylabel=label, title=objective)
+        handles = axes[0, 0].get_legend_handles_labels()
+        figure.legend(*handles, loc="outside lower center", ncols=2, fontsize=9, handlelength=3.5)
         return figure
 
     return draw

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,12 +17,22 @@ CHAIN_OBJECTIVES = ("nll", "ssvm", "pseudolikelihood", "marginal")
 
 @dataclass(frozen=True)
 class Split:
-    """Data for training, for selection and for the reported score, and material for figures of examples."""
+    """Data for training, for selection and for the reported score, and what a figure needs to show examples.
+
+    Where a task has two populations, `validation` and `test` are of the new one, which training never shows, and
+    `known` holds the validation and the test data of the other.
+    """
 
     train: Any
     validation: Any
     test: Any
     names: tuple[str, ...] = ()
+    known: tuple[Any, Any] | None = None
+    seen: tuple[int, ...] = ()  # examples of the test that training has, too, in another annotation
+
+    def populations(self) -> dict[str, tuple[Any, Any]]:
+        """Validation and test data by population; empty where there is only one."""
+        return {} if self.known is None else {"known": self.known, "new": (self.validation, self.test)}
 
 
 @dataclass(frozen=True)
@@ -34,6 +44,8 @@ class Task:
     load : ``load(path, split)``; a split is a fold for letters, and otherwise the seed that draws the validation part
     make_model : ``make_model(split, rng)``, from random numbers alone
     measure : ``measure(model, data, split)`` -> scores by name, the first of which selects
+    baselines : by title, ``baseline(network alone, data, split, path)`` -> what takes no chain or grid to reach, or
+        what the data allow at most; under the names of ``measure``
     """
 
     name: str
@@ -47,6 +59,7 @@ class Task:
     shares: tuple[float, float] = (0.7, 0.15)  # of all epochs, for stages 1 and 2
     # Ratio of the step of W to that of the network in stages: a matrix of K^2 numbers takes larger steps.
     stage_rate: float = 20.0
+    baselines: Mapping[str, Callable[[Any, Any, Split, str], dict[str, float]]] = field(default_factory=dict)
 
     def score(self, model: Any, data: Any, split: Split) -> float:
         """The score that selects epochs, step sizes and arms."""

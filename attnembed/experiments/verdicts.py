@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from attnembed._typing import Floats
 from attnembed.compare import standard_error
 from attnembed.experiments.arms import ARMS, SCALED, Row, row_of
 from attnembed.experiments.plan import MULTIPLIERS, Entry, Study
 from attnembed.experiments.registry import is_number
 from attnembed.results import Status
 
-__all__ = ["Entries", "Verdict", "markdown", "numbers_of", "sweep_markdown", "verdict"]
+__all__ = [
+    "Entries",
+    "Verdict",
+    "answer_of",
+    "baselines_markdown",
+    "baselines_of",
+    "best_arm",
+    "markdown",
+    "numbers_of",
+    "sweep_markdown",
+    "verdict",
+]
 
 FEWEST_SPLITS = 3  # needed for a verdict
 
@@ -49,20 +61,28 @@ class Verdict:
 
 def verdict(entries: Entries, objective: str, *, quick: bool = False) -> Verdict:
     """The verdict on the scaled arm that is better on validation data."""
-    arm = max(SCALED, key=lambda name: entries[Row(name, objective)].scores("validation").mean())
+    arm = best_arm(entries, SCALED, objective)
     staged = entries[Row("stage", objective)].scores()
     difference = 100 * (entries[Row(arm, objective)].scores() - staged)
     naive = float(100 * (entries[Row("joint", objective)].scores() - staged).mean())
-    n, mean = difference.size, float(difference.mean())
-    error = standard_error(difference)
+    answer, reason = answer_of(difference, quick=quick)
+    return Verdict(answer, arm, float(difference.mean()), standard_error(difference), naive, reason)
+
+
+def best_arm(entries: Entries, arms: Sequence[str], objective: str) -> str:
+    """Of some arms, the one that is best on validation data."""
+    return max(arms, key=lambda name: entries[row_of(name, objective)].scores("validation").mean())
+
+
+def answer_of(difference: Floats, *, quick: bool = False) -> tuple[str, str]:
+    """Whether a difference over the splits is no loss, and where nothing can be said the reason, as in `Verdict`."""
+    n, mean, error = difference.size, float(difference.mean()), standard_error(difference)
     reason = "quick run" if quick else f"{_counted(n)}, fewer than {FEWEST_SPLITS}" if n < FEWEST_SPLITS else ""
     if reason:
-        answer = "no verdict"
-    elif mean >= -error:
-        answer = "yes"
-    else:
-        answer = "no" if mean < -2 * error else "not decidable"
-    return Verdict(answer, arm, mean, error, naive, reason)
+        return "no verdict", reason
+    if mean >= -error:
+        return "yes", ""
+    return "no" if mean < -2 * error else "not decidable", ""
 
 
 def _counted(n: int) -> str:
@@ -89,10 +109,35 @@ def markdown(title: str, study: Study, entries: Entries, *, quick: bool = False)
     if all(name in study.joint for name in SCALED):
         rows.append("")
         rows += [f"- {objective}: {verdict(entries, objective, quick=quick)}" for objective in study.objectives]
+    if baselines := baselines_markdown(baselines_of(entries)):
+        rows += ["", baselines.rstrip()]
     failed = [text for row, entry in entries.items() for text in _failures(row, entry)]
     if failed:
         rows += ["", *failed]
     return "\n".join(rows) + "\n"
+
+
+def baselines_of(entries: Entries) -> dict[str, dict[str, dict[str, float]]]:
+    """By title: mean and standard error over the splits of what takes no chain or grid, or bounds every result."""
+    entry = entries[Row("unary", "unary")]
+    return {
+        title: {
+            score: replace(
+                entry, records=tuple({"test": record["baselines"][title]} for record in entry.records)
+            ).summary(score)
+            for score in scores
+        }
+        for title, scores in entry.records[0].get("baselines", {}).items()
+    }
+
+
+def baselines_markdown(found: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
+    """One line for each baseline or ceiling, to stand below its table."""
+    lines = [
+        f"- {title}: {', '.join(f'{score} {_points(summary)}' for score, summary in scores.items())}"
+        for title, scores in found.items()
+    ]
+    return "\n".join(lines) + "\n" if lines else ""
 
 
 def _failures(row: Row, entry: Entry) -> Iterator[str]:
@@ -124,6 +169,8 @@ def numbers_of(study: Study, entries: Entries, *, quick: bool) -> dict[str, Any]
         out[name] = {score: _plain(entry.summary(score)) for score in entry.records[0]["test"]}
         out[name]["step_size"] = entry.step_size
         out[name]["test_scores"] = entry.scores().tolist()
+    if baselines := baselines_of(entries):
+        out["baselines"] = {title: {s: _plain(v) for s, v in scores.items()} for title, scores in baselines.items()}
     if all(name in study.joint for name in SCALED):
         out["verdict"] = {objective: str(verdict(entries, objective, quick=quick)) for objective in study.objectives}
     return out

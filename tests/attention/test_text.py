@@ -496,12 +496,12 @@ def test_cache_that_cannot_be_written(reviews: Path) -> None:
 
 
 def test_memory_is_the_counts_not_the_text(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Eight MB of text in batches of 0.1 MB, of which only 0.15 MB of counts stay."""
-    monkeypatch.setattr(text_module, "_BATCH_WORDS", 1 << 14)
+    """Two MB of text in batches of 0.03 MB, of which only 0.04 MB of counts stay."""
+    monkeypatch.setattr(text_module, "_BATCH_WORDS", 1 << 12)
     content = " ".join(f"word{k}" for k in range(20))
 
     def documents() -> Iterator[str]:
-        for number in range(600):
+        for number in range(150):
             yield f"{number} {content} " * 100
 
     tracemalloc.start()
@@ -510,7 +510,7 @@ def test_memory_is_the_counts_not_the_text(monkeypatch: pytest.MonkeyPatch) -> N
     texts = list(documents())
     held = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert counts.sum() == 600 * 100 * 21
+    assert counts.sum() == 150 * 100 * 21
     assert streamed < held / 5, f"{streamed / 1e6:.1f} MB streamed, {held / 1e6:.1f} MB with {len(texts)} texts held"
 
 

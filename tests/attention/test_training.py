@@ -328,17 +328,17 @@ def test_resumed_run_is_the_same_run(
     model: AttentionModel, data: TokenDataset, tmp_path: Path, options: dict[str, Any], stop: int
 ) -> None:
     file = tmp_path / "run.npz"
-    whole = train(model, data, n_epochs=20, **options)
-    half = train(model, data, n_epochs=20, checkpoint=file, callback=stop_after(stop), **options)
+    whole = train(model, data, n_epochs=10, **options)
+    half = train(model, data, n_epochs=10, checkpoint=file, callback=stop_after(stop), **options)
     assert len(half.history) == stop + 1
-    resumed = train(model, data, n_epochs=20, checkpoint=file, **options)
+    resumed = train(model, data, n_epochs=10, checkpoint=file, **options)
     assert_same_run(resumed, whole)
     assert (np.diff(resumed.history.seconds) >= 0).all()
-    again = train(model, data, n_epochs=20, checkpoint=file, callback=stop_after(0), **options)
+    again = train(model, data, n_epochs=10, checkpoint=file, callback=stop_after(0), **options)
     assert_same_run(again, whole)
     assert again.status is Status.REACHED_END, "a finished run is read, not repeated"
-    longer = train(model, data, n_epochs=25, checkpoint=file, **options)
-    assert_same_run(longer, train(model, data, n_epochs=25, **options))
+    longer = train(model, data, n_epochs=13, checkpoint=file, **options)
+    assert_same_run(longer, train(model, data, n_epochs=13, **options))
 
 
 def test_a_different_course_is_noticed(model: AttentionModel, data: TokenDataset) -> None:

@@ -120,7 +120,9 @@ def test_taylor_and_complex_step_tell_right_from_wrong(wrong: str | None) -> Non
         grads |= WRONG[wrong](model, data, grads)
     start = flat(arrays_of(model))
     reports = [
-        check_gradient(lambda x: TwoLayerModel(**unflat(x)).loss(data), flat(grads), start, rng=0),
+        check_gradient(
+            lambda x: TwoLayerModel(**unflat(x)).loss(data), flat(grads), start, directions=4, coordinates=9, rng=0
+        ),
         check_gradient_complex_step(lambda x: slow_loss(**unflat(x), data=data), flat(grads), start),
     ]
     for report in reports:
@@ -270,10 +272,9 @@ def fitted(model: Any, data: TokenDataset, names: tuple[str, ...]) -> Any:
     return model
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_parity_needs_the_gate(seed: int) -> None:
+def test_parity_needs_the_gate() -> None:
     seen, fresh = parity_data(16, 0), parity_data(16, 1)
-    start = TwoLayerModel.random(16, 16, rng=seed)
+    start = TwoLayerModel.random(16, 16, rng=0)
     one_layer = fitted(AttentionModel(start.E, start.p, start.v), seen, ("E", "p", "v"))
     gated = fitted(start, seen, NAMES)
     closed = fitted(start.replace(W=np.zeros((16, 16))), seen, ("E", "p", "v"))  # the same code, no context

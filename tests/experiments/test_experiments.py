@@ -15,15 +15,22 @@ from attnembed import plotting
 from attnembed.errors import DataFileError, DataNotGivenError, InputError
 from attnembed.experiments import experiments, registry, reproduce
 from attnembed.experiments.bag_of_words import BagOfWords, balanced_accuracy
-from attnembed.experiments.registry import Experiment, Outcome, Request, _registry, number_rows
-from attnembed.experiments.review_corpus import balanced
+from attnembed.experiments.registry import Experiment, Outcome, Request, Written, _registry, number_rows
+from attnembed.experiments.review_corpus import balanced, load_corpus
 from attnembed.experiments.review_pictures import Picture, choose_min_documents
-from attnembed.experiments.reviews import spread
+from attnembed.experiments.reviews import ReviewOptions, Run, spread
 
 
-def test_selection_agrees_with_its_predictions(tmp_path: Path) -> None:
-    written = reproduce("selection", out=tmp_path, quick=True, rng=1)
-    content = json.loads((tmp_path / "selection-quick.json").read_text())
+@pytest.fixture(scope="module")
+def selection(tmp_path_factory: pytest.TempPathFactory) -> tuple[Written, Path]:
+    """A run with seed 1, and its folder."""
+    folder = tmp_path_factory.mktemp("selection")
+    return reproduce("selection", out=folder, quick=True, rng=1), folder
+
+
+def test_selection_agrees_with_its_predictions(selection: tuple[Written, Path]) -> None:
+    written, folder = selection
+    content = json.loads((folder / "selection-quick.json").read_text())
     assert {"parameters", "seed", "versions", "numbers"} <= set(content)
     assert content["seed"] == 1
     numbers = content["numbers"]
@@ -32,7 +39,7 @@ def test_selection_agrees_with_its_predictions(tmp_path: Path) -> None:
     assert abs(numbers["scaled_loss_gap"] - 1) < 1e-6
     assert numbers["distance_to_asymptote"] < 1e-3 < numbers["norm_of_p"]
     assert "selection, quick run: " in str(written)
-    assert (tmp_path / "selection-quick.png").read_bytes().startswith(b"\x89PNG")
+    assert (folder / "selection-quick.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_alignment_has_the_predicted_slope_and_exponent(tmp_path: Path) -> None:
@@ -51,10 +58,13 @@ def test_phase_diagram_has_its_window(tmp_path: Path) -> None:
     assert numbers["smallest_attention_outside"] > 1 - 1e-6
 
 
-def test_the_same_seed_gives_the_same_numbers(tmp_path: Path) -> None:
-    first, second, third = (
-        dict(reproduce("selection", out=tmp_path / str(k), quick=True, rng=seed).numbers)
-        for k, seed in enumerate((3, 3, 4))
+def test_the_same_seed_gives_the_same_numbers(
+    selection: tuple[Written, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda self, path, **options: Path(path).touch())
+    first = dict(selection[0].numbers)
+    second, third = (
+        dict(reproduce("selection", out=tmp_path / str(seed), quick=True, rng=seed).numbers) for seed in (1, 4)
     )
     assert first == second
     assert first["norm_of_p"] != third["norm_of_p"]
@@ -275,7 +285,9 @@ def test_shuffled_labels_give_no_picture(tmp_path: Path) -> None:
     assert abs(numbers["test_accuracy.attention"]["mean"] - 0.5) < 0.2
 
 
-@pytest.mark.parametrize("layout", ["folder", "archive", "pair"])
+@pytest.mark.parametrize(
+    "layout", ["archive", pytest.param("folder", marks=pytest.mark.slow), pytest.param("pair", marks=pytest.mark.slow)]
+)
 def test_reviews_in_training_and_test_parts(tmp_path: Path, layout: str) -> None:
     for k, part in enumerate(("train", "test")):
         write_reviews(tmp_path / f"imdb_{part}.tsv", n=300, seed=k)
@@ -361,3 +373,20 @@ def test_yelp_shows_the_same_picture(data_folder: Path, tmp_path: Path) -> None:
     assert numbers["trained.spearman_scores_absolute_difference"]["mean"] >= 0.9
     # One split of 3,495 reviews: the balanced accuracy has a standard error of 0.006 about its mean of 0.92.
     assert numbers["test_balanced_accuracy.attention"]["mean"] >= 0.905
+
+
+@pytest.mark.slow
+def test_ratings_are_left_out_of_a_second_training(tmp_path: Path) -> None:
+    """Here the rating alone decides: without it chance is left."""
+    rng = np.random.default_rng(0)
+    signs = rng.integers(0, 2, size=300)
+    words = [" ".join(rng.choice(["alpha", "beta", "gamma", "delta", "eta", "zeta"], 6)) for _ in signs]
+    text = "".join(f"{sign}\t{word} {9 if sign else 2} 10\n" for sign, word in zip(signs, words))
+    (tmp_path / "reviews.tsv").write_text(text)
+    corpus = load_corpus(tmp_path / "reviews.tsv", (), vocabulary=100, cache=tmp_path)
+    run = Run.draw(corpus, ReviewOptions(epochs=5), np.random.default_rng(0))
+    for name in ("attention", "bag_of_words"):
+        assert run.numbers[f"test_balanced_accuracy.{name}"] > 0.9
+        assert run.numbers[f"test_balanced_accuracy.{name}_without_ratings"] < 0.75
+    plain = Run.draw(corpus, ReviewOptions(epochs=5, also_without_ratings=False), np.random.default_rng(0))
+    assert plain.numbers.items() < run.numbers.items()

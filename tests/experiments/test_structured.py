@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import attnembed as ae
 from attnembed import plotting
 from attnembed.errors import DataFileError, InputError, RunFailedError
 from attnembed.experiments import arms, chunks, reproduce, structured, task_figures, verdicts
@@ -40,32 +44,49 @@ def _scores(model: ChainCRF, data: Any, split: Split) -> dict[str, float]:
     return {"letters": model.accuracy(data), "words": model.sequence_accuracy(data)}
 
 
-@pytest.fixture
-def request_(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A request whose runs share this process, in which the task "small" exists."""
-    small = Task("small", _load, _model, _scores, OBJECTIVES, 10)
-    monkeypatch.setattr(arms, "TASKS", {"small": small})
-    monkeypatch.setattr(structured, "TASKS", {"small": small})
-    arms.task_data.cache_clear()
-    with ThreadPoolExecutor(1) as executor:
-        yield Request(tmp_path, True, 0, tmp_path, executor=executor)
-    arms.task_data.cache_clear()
-
-
 STUDY = Study("small", (Repetition(0, 0), Repetition(1, 1)), (0.01, 0.03), 3, OBJECTIVES)
 SCALE = ScaleSweep("small", 0.03, 3, ("nll",))
+PATH = "here"  # the task is made up: nothing is read from it
+
+
+@contextmanager
+def small_task() -> Iterator[ThreadPoolExecutor]:
+    """The task "small" exists, and runs share this process."""
+    small = Task("small", _load, _model, _scores, OBJECTIVES, 10)
+    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(1) as executor:
+        patch.setattr(arms, "TASKS", {"small": small})
+        patch.setattr(structured, "TASKS", {"small": small})
+        arms.task_data.cache_clear()
+        yield executor
+    arms.task_data.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The runs of `STUDY` and `SCALE`, made once for all tests."""
+    folder = tmp_path_factory.mktemp("runs")
+    with small_task() as executor:
+        _results(Request(folder, True, 0, folder, executor=executor))
+    return (folder / "made-up-runs.jsonl").read_bytes()
+
+
+@pytest.fixture
+def request_(tmp_path: Path, store: bytes) -> Iterator[Request]:
+    """A request that finds the runs of `store`; what else is needed is run in this process."""
+    (tmp_path / "made-up-runs.jsonl").write_bytes(store)
+    with small_task() as executor:
+        yield Request(tmp_path, True, 0, tmp_path, executor=executor)
 
 
 def _results(request: Request, study: Study = STUDY) -> tuple[Any, Any]:
     """The table and the sweep."""
-    path = str(request.out)
-    records = compute(request, "made-up", path, [study], SCALE)
-    return study.entries(path, records), SCALE.scores(path, records)
+    records = compute(request, "made-up", PATH, [study], SCALE)
+    return study.entries(PATH, records), SCALE.scores(PATH, records)
 
 
 def test_every_arm_has_the_same_budget(request_: Request, tmp_path: Path) -> None:
     entries, _ = _results(request_)
-    assert set(entries) == {("unary", "unary"), *((a, o) for a in ARMS if a != "unary" for o in OBJECTIVES)}
+    assert set(entries) == {("unary", "unary"), *((a, o) for a in ("stage", *arms.JOINT) for o in OBJECTIVES)}
     for (arm, _), entry in entries.items():
         epochs = {len(record["history"]["loss"]) for record in entry.records}
         # Stage 1 is trained once for all objectives: 0.6 of the epochs, rounded.
@@ -153,13 +174,14 @@ def test_failed_runs_are_reported(request_: Request, tmp_path: Path, monkeypatch
 
     broken_task = replace(arms.TASKS["small"], measure=broken)
     monkeypatch.setattr(arms, "TASKS", {"small": broken_task})
+    (tmp_path / "made-up-runs.jsonl").unlink()
     failed = r"34 of 34 runs of made-up failed: ZeroDivisionError: no such score; see made-up-runs\.jsonl"
     with pytest.raises(RunFailedError, match=failed):
         _results(request_)
 
 
 def test_a_run_that_did_not_stay_finite_is_not_chosen(request_: Request) -> None:
-    path = str(request_.out)
+    path = PATH
     records = compute(request_, "made-up", path, [STUDY], SCALE)
     row = Row("joint", "nll")
     first = STUDY.entries(path, records)[row].step_size
@@ -265,7 +287,7 @@ def test_a_single_run_has_no_spread(request_: Request, tmp_path: Path) -> None:
     assert not any("+-" in text or "nan" in text.lower() for _, text in number_rows(numbers))
     (ax,) = task_figures.draw_arms(study, entries, "letters")().axes
     assert ax.get_title() == "one split"
-    assert len(ax.containers) == len(ARMS) - 1
+    assert len(ax.containers) == 1 + len(study.joint)
     assert not any(container.has_yerr for container in ax.containers)  # type: ignore[attr-defined]
     (ax,) = task_figures.draw_arms(STUDY, _results(request_)[0], "letters")().axes
     assert ax.get_title() == "mean of 2 splits, bars: one standard error"
@@ -297,12 +319,32 @@ def test_horses_are_trained_mirrored_and_tested_as_they_are(tmp_path: Path) -> N
 # --- the command, on real data ---------------------------------------------------------------------------------------
 
 
+def write_part(name: str, folder: Path, out: Path) -> None:
+    """A part of the real data: a third of the words, 600 sentences, 60 horses."""
+    if name == "ocr":
+        with np.load(folder / "ocr_letters.npz") as words:
+            kept = np.arange(len(words["lengths"])) % 3 == 0
+            letters = np.repeat(kept, words["lengths"])
+            part = {key: words[key][letters if key in ("pixels", "labels") else kept] for key in words}
+        np.savez(out / "ocr_letters.npz", **part)
+    elif name == "segmentation":
+        with np.load(folder / "weizmann32.npz") as horses:
+            np.savez(out / "weizmann32.npz", **{key: horses[key][:60] for key in horses})
+    else:
+        for file, n in (("train.txt", 600), ("test.txt", 200)):
+            with gzip.open(folder / "conll2000" / f"{file}.gz", "rt", encoding="utf-8") as stream:
+                sentences = stream.read().split("\n\n")[:n]
+            (out / file).write_text("\n\n".join(sentences) + "\n", encoding="utf-8")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "row"), [("ocr", "letters"), ("chunking", "chunk F1"), ("segmentation", "foreground IoU")]
 )
 def test_quick_reproduction(name: str, row: str, tmp_path: Path, data_folder: Path) -> None:
-    written = reproduce(name, data=data_folder, out=tmp_path, quick=True, repetitions=1)
+    (tmp_path / "data").mkdir()
+    write_part(name, data_folder, tmp_path / "data")
+    written = reproduce(name, data=tmp_path / "data", out=tmp_path, quick=True, repetitions=1)
     names = {path.name for path in written.files}
     figures = {f"{name}{part}-quick.png" for part in ("", "-training", "-scale", "-examples")}
     assert names == {*figures, f"{name}-quick.md", f"{name}-quick.json"}
@@ -327,7 +369,7 @@ def test_figures_show_every_arm(request_: Request, tmp_path: Path) -> None:
     arms = task_figures.draw_arms(STUDY, entries, "letters")()
     training = task_figures.draw_training(STUDY, entries, "letters")()
     scale = task_figures.draw_sweep(scores, "letters")()
-    titles = [arm.title for name, arm in ARMS.items() if name != "unary"]
+    titles = [arm.title for name, arm in ARMS.items() if name != "unary" and not arm.on_new]
     assert arms.axes[0].get_legend_handles_labels()[1] == [ARMS["unary"].title, *titles]
     assert training.axes[0].get_legend_handles_labels()[1] == titles[1:]
     assert [line.get_label() for line in scale.axes[0].get_lines()] == [ARMS[a].title for a, _ in scores]
@@ -346,3 +388,44 @@ def test_errors_stand_out() -> None:
     shown = axes[0, 2].images[0].get_array()
     assert np.isfinite(shown).all()
     figure.canvas.draw()
+
+
+# --- baselines and ceilings -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_baselines_stand_below_the_table(request_: Request, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of each split, on its test data; the mean and its error are those of any score."""
+
+    def find(model: ChainCRF, data: Any, split: Split, path: str) -> dict[str, float]:
+        assert data is split.test
+        return {"letters": float(split.train.inputs[0, 0]), "words": 0.5}
+
+    small = replace(arms.TASKS["small"], baselines={"a list": find})
+    monkeypatch.setattr(arms, "TASKS", {"small": small})
+    study = replace(STUDY, objectives=("nll",), step_sizes=(0.03,), joint=())
+    entries, _ = _results(request_, study)
+    values = [float(_load("", split).train.inputs[0, 0]) for split in (0, 1)]
+    found = verdicts.baselines_of(entries)["a list"]
+    assert found["letters"]["mean"] == pytest.approx(np.mean(values))
+    assert found["letters"]["standard_error"] == pytest.approx(abs(values[1] - values[0]) / 2)
+    assert f"- a list: letters {100 * np.mean(values):.2f} +- " in markdown("made up", study, entries)
+    assert numbers_of(study, entries, quick=False)["baselines"]["a list"]["words"]["mean"] == 0.5
+
+
+@pytest.mark.slow
+def test_the_baselines_of_the_real_tasks(data_folder: Path) -> None:
+    tasks = {**arms.TASKS}
+    found = {}
+    for name in ("chunking", "segmentation"):
+        data = tasks[name].load(str(data_folder), 0)
+        found[name] = {
+            title: score(None, data.test, data, str(data_folder)) for title, score in tasks[name].baselines.items()
+        }
+    assert round(100 * found["chunking"]["most frequent tag of each part of speech"]["chunk F1"], 2) == 77.07
+    facts = ae.audit(data_folder, kind="masks")
+    mask, annotations = found["segmentation"].values()
+    assert mask["foreground IoU"] == facts["foreground IoU, one mask for all"]
+    least, most = (facts[f"IoU of two annotations of one photograph, {end}"] for end in ("least", "most"))
+    assert least < annotations["foreground IoU"] < most
+    assert len(data.seen) == 1

@@ -101,7 +101,7 @@ def test_images_with_overwhelming_seeds():
 def test_capacities_of_very_different_size(sizes, dtype):
     if dtype == np.float32 and sizes[1] > 100:
         sizes = (-40, 30)
-    for seed in range(25):
+    for seed in range(10):
         rng = np.random.default_rng(seed)
         unary, pairwise = spread(rng, (1, 3, 4, 2), *sizes).astype(dtype), spread(rng, (2, 2, 2), *sizes).astype(dtype)
         assert shortfall(unary, pairwise) == 0
@@ -122,7 +122,7 @@ def test_two_large_numbers_that_differ_by_little_leave_the_decision_to_the_small
 @pytest.mark.parametrize("smaller", [0.0, 1.0])
 def test_large_parts_that_cancel_leave_the_decision_to_what_rounding_swallows(size, smaller):
     """W prefers label 1 at the first end of an edge by ``size``, U label 0 by as much: the sum rounds, F does not."""
-    for seed in range(30):
+    for seed in range(12):
         rng = np.random.default_rng(seed)
         unary, pairwise = rng.normal(size=(1, 2, 3, 2)), smaller * rng.normal(size=(2, 2, 2))
         for d, w in enumerate(pairwise):

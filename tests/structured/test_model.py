@@ -58,8 +58,8 @@ def assert_gradients(model, data, objective):
             gradient,
             params[name],
             rng=0,
-            coordinates=4,
-            directions=2,
+            coordinates=2,
+            directions=1,
         )
         assert report.passed, f"{name}: {report.message}"
 

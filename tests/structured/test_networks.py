@@ -24,7 +24,7 @@ from attnembed.structured.layers import (
 from attnembed.structured.networks import Network, birnn, conv_net, identity, lenet, mlp, two_scale_net
 from attnembed.structured.packing import Packing
 
-FEW = {"directions": 4, "coordinates": 6}
+FEW = {"directions": 2, "coordinates": 3}
 PACKING = Packing(np.array([3, 1, 4, 2]))
 IDS = np.random.default_rng(0).integers(0, 7, size=(10, 2))
 

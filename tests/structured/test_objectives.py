@@ -15,7 +15,7 @@ from attnembed.structured.objectives import CHAIN_OBJECTIVES, chain_objective, l
 from attnembed.structured.packing import Packing
 
 LENGTHS = np.array([3, 1, 4, 2])
-FEW = {"directions": 4, "coordinates": 8}
+FEW = {"directions": 2, "coordinates": 5}
 
 
 def batch(spread: float, seed: int = 0):
@@ -28,7 +28,7 @@ def batch(spread: float, seed: int = 0):
 
 
 # The widest spread reaches the log domain; the objectives are then piecewise linear up to rounding.
-@pytest.mark.parametrize("spread", [0.1, 1.0, 10.0, 400.0])
+@pytest.mark.parametrize("spread", [1.0, 10.0, 400.0])
 @pytest.mark.parametrize("name", CHAIN_OBJECTIVES)
 def test_gradients(name, spread):
     unary, pairwise, labels = batch(spread)

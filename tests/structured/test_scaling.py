@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from attnembed.errors import InputError
+from attnembed.errors import InputError, InputTypeError
 from attnembed.gradcheck import check_gradient
 from attnembed.optim import SGD, Adam
 from attnembed.structured.chain import chain_sample
@@ -27,6 +27,7 @@ from attnembed.structured.scaling import (
     suggest_ratio,
 )
 from attnembed.structured.theory import component_norms, effective_step_size
+from attnembed.structured.training import train_structured
 
 DATA = make_chain_dataset(60, 6, 4, 5, rng=0)
 
@@ -190,3 +191,64 @@ def test_bad_intervals_are_named(options, message):
 def test_unknown_objectives_are_named():
     with pytest.raises(InputError, match="`objective` must be one of 'nll'"):
         scale_diagnosis(model(), DATA, "likelihood")
+
+
+# --- the population that a scale is fitted on ---------------------------------------------------------------------
+
+
+OTHER = make_chain_dataset(50, 6, 4, 5, transition=0.0, rng=1)
+
+
+def test_online_scaling_is_fitted_on_the_population_that_is_given():
+    """After the last fit no other factor is better on it; on the training data one is."""
+    result = train_structured(model(), DATA, scaling=OnlineScaling(subset=OTHER), n_epochs=2, rng=0)
+    on_other, on_training = (best_pairwise_factor(result.last_model, data).factor for data in (OTHER, DATA))
+    assert abs(np.log2(on_other)) < 0.01
+    assert on_training > 1.5
+    n_u, n_w = result.last_model.component_norms(result.last_model.unary(OTHER))
+    assert_allclose(result.history.ratio[-1], n_u / n_w, rtol=1e-12)
+
+
+def test_a_number_of_sequences_means_what_it_did():
+    runs = [
+        train_structured(model(), DATA, scaling=OnlineScaling(subset=size), n_epochs=2, rng=0) for size in (60, 500)
+    ]
+    whole = train_structured(model(), DATA, scaling=OnlineScaling(subset=DATA), n_epochs=2, rng=0)
+    for run in runs:
+        assert_array_equal(run.last_model.pairwise, whole.last_model.pairwise)
+
+
+def test_a_population_must_fit_the_model():
+    for subset, message in (
+        (
+            None,
+            "must be a number of training sequences, or the labelled data set that the scale is fitted on; got None",
+        ),
+        ("new", "got 'new'"),
+    ):
+        with pytest.raises(InputTypeError, match=message):
+            OnlineScaling(subset=subset)
+    with pytest.raises(InputError, match="`subset` must be at least 1"):
+        OnlineScaling(subset=0)
+    unlabelled = ChainDataset([np.zeros((2, 5))])
+    with pytest.raises(InputError, match="`subset` must have labels"):
+        train_structured(model(), DATA, scaling=OnlineScaling(subset=unlabelled), n_epochs=1)
+    with pytest.raises(InputTypeError, match="`data` must be a ChainDataset; got NoneType"):
+        scale_diagnosis(model(), None)
+    with pytest.raises(InputTypeError, match="`training` must be a ChainDataset"):
+        OfflineScaling.fitted(model(), DATA, [1])
+
+
+def test_a_ratio_of_another_population_trusts_the_bigrams_less():
+    """U from the network, W from the bigrams of training: where the pairs are of another law, W counts less."""
+    trained = train_structured(model(), DATA, objective="unary", n_epochs=5, rng=0).model
+    same, other = (OfflineScaling.fitted(trained, data, DATA).ratio for data in (DATA, OTHER))
+    assert other > 2 * same
+    assert OfflineScaling.fitted(trained, DATA).ratio == same == suggest_ratio(trained, DATA)[0]
+
+
+def test_a_search_far_out_in_single_precision_stays_silent():
+    single = model().with_parameters({k: v.astype(np.float32) for k, v in model(1e30).parameters().items()})
+    found = best_pairwise_factor(single, DATA, low=-10, high=100)
+    assert np.isfinite(found.after)
+    assert found.after <= found.before

@@ -222,10 +222,10 @@ def test_online_scaling_finds_the_scale_in_one_epoch():
 
 
 @pytest.mark.parametrize("objective", ["mean_field", "pseudolikelihood"])
-@pytest.mark.parametrize("strength", [0.01, 1.0, 100.0])
+@pytest.mark.parametrize("strength", [0.01, 100.0])
 def test_online_scaling_does_not_starve_an_untrained_network(strength, objective):
     """Neighbours that always agree want a large W; before, between and after the fits it is held to the bound."""
-    data = GridDataset(np.random.default_rng(0).normal(size=(6, 5, 5, 1)), np.repeat([0, 1], 75).reshape(6, 5, 5))
+    data = GridDataset(np.random.default_rng(0).normal(size=(4, 4, 4, 1)), np.repeat([0, 1], 32).reshape(4, 4, 4))
     model = GridCRF(conv_net(1, (), 2, size=3, rng=1), strength * np.eye(2))
     frozen = {"rates": {"network": 1e-9, "pairwise": 1e-9}, "n_epochs": 2}
     for ratio in (1.0, 2.0):

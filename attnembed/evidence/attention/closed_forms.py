@@ -12,6 +12,7 @@ from attnembed.attention.theory.orthogonal import (
     single_margin,
     unequal_pair_margin,
 )
+from attnembed.evidence.measurement import largest
 from attnembed.evidence.registry import Evidence, by_construction, claim
 from attnembed.margins import MarginResult, max_margin
 
@@ -44,7 +45,7 @@ def deviation(closed: OrthogonalMargin, numerical: MarginResult, W: float = 1.0,
     if len(irrelevant) == N:
         parts.append(np.abs(np.abs(irrelevant) - np.abs(coordinates[M:])).max() / np.abs(coordinates).max())
     gaps = abs(closed.squared_norm * numerical.margin**2 - 1), abs(closed.margin / numerical.margin - 1)
-    return float(max(along, *gaps, *parts))
+    return float(largest(along, *gaps, *parts))
 
 
 @claim(
@@ -67,7 +68,7 @@ def general(rng: np.random.Generator) -> Evidence:
             kappa /= 2
             closed = orthogonal_margin(kappa, N, tau=tau, W=W)
         holds &= closed.holds
-        worst = max(worst, deviation(closed, solved(kappa, N, tau, W), W, tau))
+        worst = largest(worst, deviation(closed, solved(kappa, N, tau, W), W, tau))
     kappa = np.array([8.0, 1.0, 1.0])
     beyond = orthogonal_margin(kappa, 3)
     control = deviation(beyond, solved(kappa, 3, 1.0, 1.0)) if not beyond.holds else 0.0
@@ -108,7 +109,7 @@ def balanced_pair(rng: np.random.Generator) -> Evidence:
     worst, N = 0.0, int(rng.integers(1, 10))
     for kappa in (0.1, 1.0, 10.0):
         numerical = solved(np.array([kappa, -kappa]), N, 1.0, 1.0)
-        worst = max(worst, deviation(balanced_pair_margin(kappa, N), numerical), abs(float(numerical.p[-1])))
+        worst = largest(worst, deviation(balanced_pair_margin(kappa, N), numerical), abs(float(numerical.p[-1])))
     return Evidence(
         measured=worst,
         tolerance=1e-12,

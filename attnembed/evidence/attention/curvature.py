@@ -14,6 +14,7 @@ from attnembed.attention.theory.rates import asymptotics
 from attnembed.attention.theory.smoothness import smoothness_bound
 from attnembed.evidence.attention.extremal import curved
 from attnembed.evidence.attention.instances import Instance, ragged_instance
+from attnembed.evidence.measurement import largest
 from attnembed.evidence.registry import Evidence, claim
 from attnembed.reference import attention_hessian_p
 
@@ -42,7 +43,7 @@ def hessian_exact(rng: np.random.Generator) -> Evidence:
             return float(np.linalg.norm(H - exact, 2)) / size
 
         product = model.hessian_vector_p(data, x)
-        worst = max(worst, off(found), float(np.linalg.norm(product - exact @ x) / np.linalg.norm(exact @ x)))
+        worst = largest(worst, off(found), float(np.linalg.norm(product - exact @ x) / np.linalg.norm(exact @ x)))
         control = min(control, off(1.1 * found), off(_without_cumulants(instance)))
     return Evidence(measured=worst, tolerance=1e-12, control=control)
 
@@ -70,9 +71,9 @@ def hessian_bound(rng: np.random.Generator) -> Evidence:
         return float(np.linalg.norm(model.hessian_p(data), 2)) / smoothness_bound(model, data).beta
 
     # G = ||v|| there: Hess_p L = G^2 R^2 / 64, which is beta / (1 + 16/G).
-    near = max(ratio(curved(value)) for value in (16.0, 1e3 * rng.uniform(1.0, 10.0)))
+    near = largest(ratio(curved(value)) for value in (16.0, 1e3 * rng.uniform(1.0, 10.0)))
     free = [ratio(ragged_instance(rng, score_norm=score_norm)) for score_norm in (0.1, 1.0, 10.0) for _ in range(3)]
-    worst = max(near, *free)
+    worst = largest(near, *free)
     return Evidence(measured=worst, bound=1.0, control=worst / 0.9, note=f"at most {max(free):.2g} on random models")
 
 
@@ -114,7 +115,7 @@ def other_than_top(rng: np.random.Generator) -> Evidence:
     hypotheses = {hypothesis.name: hypothesis.holds for hypothesis in late.hypotheses}
     hypotheses["the selected token is not the top one"] = bool((choice.tokens != choice.top).any())
     return Evidence(
-        measured=max(off(late.loss_limit, late.loss_gap_constant), abs(late.loss_limit - paid) * t, along),
+        measured=largest(off(late.loss_limit, late.loss_gap_constant), abs(late.loss_limit - paid) * t, along),
         tolerance=1e-4,
         control=min(off(late.loss_limit, 1.1 * late.loss_gap_constant), off(top.loss_limit, top.loss_gap_constant)),
         hypotheses=hypotheses,
@@ -160,7 +161,7 @@ def angle_lower_bound(rng: np.random.Generator) -> Evidence:
     near, hypotheses = ratio(rng.uniform(-0.05, 0.05))
     far, _ = ratio(rng.uniform(1.0, 2.0))
     return Evidence(
-        measured=max(near, far), bound=1.0, control=1.1 * near, hypotheses=hypotheses, note=f"{far:.2g} afar"
+        measured=largest(near, far), bound=1.0, control=1.1 * near, hypotheses=hypotheses, note=f"{far:.2g} afar"
     )
 
 
@@ -192,6 +193,12 @@ def ties_counted(rng: np.random.Generator) -> Evidence:
             by_multiplicity += int(choice.top_ties[i]) != len(tied)
         holds, important = _assumption(tokens, labels)
         wrong += report.holds != holds or (holds and report.important.tolist() != important)
+        # How many violations are named, and that more are said to be left only where they are.
+        mixed = sum(kind == "mixed" for kind in _kinds(tokens, labels).values())
+        odd = sum(k == -1 for k in important)
+        for limit in (0, 1, mixed, odd, 10):
+            named = sum(min(n, limit) + (n > limit) for n in (mixed, odd))
+            wrong += len(data.check_assumption(limit=limit).violations) != named
         by_documents += report.holds != _assumption([sorted(set(row)) for row in tokens], labels)[0]
         by_documents += _kinds(tokens, labels) != _kinds([sorted(set(row)) for row in tokens], labels)
     return Evidence(measured=float(wrong), tolerance=0.0, control=float(min(by_multiplicity, by_documents)))

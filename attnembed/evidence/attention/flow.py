@@ -12,6 +12,7 @@ from attnembed.attention.theory.stationarity import divergence
 from attnembed.errors import NotSeparableError
 from attnembed.evidence.attention.extremal import curved, one_pair_each, one_unsaturated
 from attnembed.evidence.attention.instances import Instance, ragged_instance, selecting_instance
+from attnembed.evidence.measurement import largest
 from attnembed.evidence.registry import Evidence, claim
 from attnembed.margins import kkt_residual, max_margin
 
@@ -46,7 +47,7 @@ def no_critical_point(rng: np.random.Generator) -> Evidence:
         # Positive, and as predicted up to rounding, each relative to itself.
         positive = -float(component[strict].min() / np.abs(component).max())
         if agree:
-            worst = max(worst, positive, float(np.max(np.abs(component[strict] / predicted - 1))))
+            worst = largest(worst, positive, float(np.max(np.abs(component[strict] / predicted - 1))))
         control = max(control, -float(component[beaten].min() / np.abs(component).max()))
     return Evidence(
         measured=worst,
@@ -90,12 +91,12 @@ def loss_monotone(rng: np.random.Generator) -> Evidence:
     instance = ragged_instance(rng)
     gap = gradient_flow(instance.model, instance.data, until=30.0).loss_gap
     beta = smoothness_bound(instance.model, instance.data).beta
-    worst = max(float(np.max(np.diff(gap) / gap[:-1])), _largest_increase(instance, 1.99 / beta))
+    worst = largest(float(np.max(np.diff(gap) / gap[:-1])), _largest_increase(instance, 1.99 / beta))
     extremal = curved(1000.0)
     beta = smoothness_bound(extremal.model, extremal.data).beta
     norm = float(np.linalg.norm(extremal.model.hessian_p(extremal.data), 2))
     return Evidence(
-        measured=max(worst, _largest_increase(extremal, 1.99 / beta)),
+        measured=largest(worst, _largest_increase(extremal, 1.99 / beta)),
         tolerance=1e-12,
         control=_largest_increase(extremal, 2.1 / beta),
         note=f"the Hessian reaches {norm / beta:.3f} beta",
@@ -149,7 +150,7 @@ def basin_selection(rng: np.random.Generator) -> Evidence:
         nonlocal missing
         start = basin_condition(instance.model, instance.data)
         flow = gradient_flow(instance.model, instance.data, until=until)
-        missing = max(missing, 1 - float(flow.top_attention[-1]))
+        missing = largest(missing, 1 - float(flow.top_attention[-1]))
         bounds = basin_bound(instance.model, instance.data, np.exp(flow.log_time)).bound
         bounds = 1 / (1 / start.loss_gap + (1 / bounds - 1 / start.loss_gap) * factor**2)
         return float((flow.loss_gap / bounds)[flow.log_time > 0].max())
@@ -178,7 +179,7 @@ def basin_selection(rng: np.random.Generator) -> Evidence:
     late, slope, output = late_ratio(pairs, 60.0), slope_ratio(one_unsaturated(0.5)), lowest_output(inside)
     ratio = late_ratio(instance, 40.0)
     return Evidence(
-        measured=max(ratio, late, slope, output, missing / 1e-9),
+        measured=largest(ratio, late, slope, output, missing / 1e-9),
         bound=1.0 + 1e-9,
         control=min(late_ratio(pairs, 60.0, 1.05), 1.05 * slope, lowest_output(1.05 * inside)),
         hypotheses=condition.hypotheses,
@@ -230,7 +231,9 @@ def kkt_certificate(rng: np.random.Generator) -> Evidence:
     D = margin_constraints(instance.model, instance.data, select(instance.model, instance.data).top).differences
     margin = max_margin(D)
     moved = margin.p * (1 + 1e-3 * rng.standard_normal(margin.p.size))
-    # Corners of a triangle around the origin, of any size: an infeasible program, and one combination that is zero.
+    # In other units of the rows, the same point.
+    units = [largest(np.abs(max_margin(c * D).p * c / margin.p - 1)) for c in (2.0**-300, 2.0**300)]
+    # Points of a triangle around the origin, of any size: no program, and one combination of them that is zero.
     angles = rng.uniform(0, 2 * np.pi) + np.array([0.0, 2.0, 4.0]) + rng.uniform(-0.3, 0.3, 3)
     corners = rng.uniform(0.1, 10.0, 3)[:, None] * np.stack([np.cos(angles), np.sin(angles)], axis=1)
     try:
@@ -239,15 +242,32 @@ def kkt_certificate(rng: np.random.Generator) -> Evidence:
     except NotSeparableError as error:
         w = error.certificate
         residual = float(np.linalg.norm(corners.T @ w) / np.abs(corners).max())
-        residual = max(residual, abs(float(w.sum()) - 1), -float(w.min()))
-    # Each of the five parts of the residual by its definition, for a point and multipliers of any sign.
-    p, dual = margin.p + 0.1 * rng.standard_normal(margin.p.size), margin.dual + 0.1 * rng.standard_normal(len(D))
-    defined = _residual(D, p, dual)
+        residual = largest(residual, abs(float(w.sum()) - 1), -float(w.min()))
+    off = largest(
+        abs(kkt_residual(*case) / _residual(*case) - 1) for case in _wrong_solutions(D, margin.p, margin.dual, rng)
+    )
     return Evidence(
-        measured=max(kkt_residual(D, margin.p, margin.dual), residual, abs(kkt_residual(D, p, dual) / defined - 1)),
+        measured=largest(kkt_residual(D, margin.p, margin.dual), residual, off, *units),
         tolerance=1e-10,
         control=kkt_residual(D, moved, margin.dual),
     )
+
+
+def _wrong_solutions(
+    D: np.ndarray, p: np.ndarray, dual: np.ndarray, rng: np.random.Generator
+) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Rows, points and multipliers of either sign: one by chance, and one for each part of the residual but the gap."""
+    top, slack = int(dual.argmax()), np.vstack([D, 2.5 * D[:1], 2.5 * D[:1]])
+    signs = 1e-3 * rng.choice([-1.0, 1.0], len(D)) * rng.uniform(0.1, 1.0, len(D))
+    twice = np.append(dual, -0.6 * dual[top])  # a row and its double, which pulls back
+    twice[top] *= 1.6
+    return [
+        (D, p + 0.1 * rng.standard_normal(p.size), dual + 0.1 * rng.standard_normal(len(D))),
+        (D * rng.uniform(0.5, 2.0, (len(D), 1)), -5 * p, signs),  # feasibility
+        (D, p, 1.3 * dual),  # stationarity and the gap
+        (np.vstack([D, D[top]]), p, twice),  # signs
+        (slack, p, np.append(dual, [3.0 * dual.sum(), -3.0 * dual.sum()])),  # complementarity
+    ]
 
 
 def _residual(D: np.ndarray, p: np.ndarray, dual: np.ndarray) -> float:
@@ -262,4 +282,4 @@ def _residual(D: np.ndarray, p: np.ndarray, dual: np.ndarray) -> float:
         float(np.abs(dual * slack).sum()) / square,
         abs(square - (2 * float(dual.sum()) - float(pushed @ pushed))) / square,
     )
-    return max(parts)
+    return largest(parts)

@@ -15,6 +15,7 @@ from attnembed.attention.theory.rates import asymptotics
 from attnembed.attention.theory.steepest import steepest_bound
 from attnembed.errors import NotSeparableError
 from attnembed.evidence.attention.instances import Instance, orthogonal_instance, ragged_instance
+from attnembed.evidence.measurement import largest
 from attnembed.evidence.registry import Evidence, claim
 from attnembed.gradcheck import check_gradient_complex_step
 from attnembed.losses import Loss, exponential, softplus
@@ -113,7 +114,7 @@ def any_loss_asymptote(rng: np.random.Generator) -> Evidence:
     # With C_k -> 1.1 C_k, rho moves by log(1.1) p_mm.
     moved = float(np.linalg.norm(rest - np.log(1.1) * late.p_mm)) / size
     return Evidence(
-        measured=max(abs(scaled - 1), float(np.linalg.norm(rest)) / size),
+        measured=largest(abs(scaled - 1), float(np.linalg.norm(rest)) / size),
         tolerance=1e-5,
         control=min(abs(scaled / 1.1 - 1), moved),
         hypotheses={
@@ -156,11 +157,12 @@ def _bound_evidence(rng: np.random.Generator, kind: Norm) -> Evidence:
     flow = _steepest(Instance(model, data), kind, until, 0.1)
     gap = np.maximum(flow.loss_gap, np.finfo(float).tiny)
     limit = steepest_bound(model, data, flow.arclength, norm=kind)
+    as_said = np.abs(limit.gap / (bound.gap * np.exp(-bound.rate * flow.arclength)) - 1).max() < 1e-12
     last = int(np.argmax(gap / limit.gap * (flow.arclength > until / 2)))
     rate = -np.log(gap[last] / bound.gap) / flow.arclength[last]
     hypotheses = {hypothesis.name: hypothesis.holds for hypothesis in bound.hypotheses}
     return Evidence(
-        measured=float(bound.rate / rate),
+        measured=float(bound.rate / rate) if as_said else np.inf,
         bound=1.0 + 1e-6,
         control=float(1.1 * bound.rate / rate),
         hypotheses=hypotheses,

@@ -8,6 +8,7 @@ import numpy as np
 from scipy.special import expit
 
 from attnembed.evidence.attention.instances import ragged_instance
+from attnembed.evidence.measurement import largest
 from attnembed.evidence.registry import Evidence, claim
 from attnembed.gradcheck import check_gradient_complex_step
 from attnembed.reference import attention_loss, precise_gradient_p
@@ -41,7 +42,7 @@ def gradients_exact(rng: np.random.Generator) -> Evidence:
 
             return check_gradient_complex_step(loss, lambda _: gradient, parameters[name]).relative_error
 
-        worst = max(worst, error("E", grads.E), error("p", grads.p), error("v", grads.v))
+        worst = largest(worst, error("E", grads.E), error("p", grads.p), error("v", grads.v))
         control = max(control, error("E", -np.outer(grads.E_factors[0], model.v)))
     return Evidence(measured=worst, tolerance=1e-13, control=control)
 
@@ -78,7 +79,7 @@ def gradient_saturation(rng: np.random.Generator) -> Evidence:
         model = instance.model.replace(E=E, p=score_norm * (E.T @ scores) / np.linalg.norm(scores))
         truth = precise_gradient_p(model.E, model.p, model.v, instance.tokens, instance.labels)
         grads = model.loss_and_grads(data)[1]
-        worst = max(worst, truth.relative_error(grads.scaled_p, grads.log_scale))
+        worst = largest(worst, truth.relative_error(grads.scaled_p, grads.log_scale))
         a, f = model.attention(data).toarray(), model.output(data)
         c = data.labels / data.n_samples * expit(-data.labels * f)
         textbook = -(c @ (a * (model.token_values - f[:, None]))) @ model.E

@@ -7,11 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from attnembed.attention.data import TokenDataset
 from attnembed.attention.flow import FlowResult, gradient_flow
+from attnembed.attention.model import AttentionModel
 from attnembed.attention.selection import margin_constraints, select
 from attnembed.attention.theory.rates import Asymptotics, asymptotics
 from attnembed.evidence.attention.extremal import slow_inactive_row
 from attnembed.evidence.attention.instances import Instance, orthogonal_instance
+from attnembed.evidence.measurement import largest
 from attnembed.evidence.registry import Evidence, claim
 from attnembed.margins import kkt_residual
 
@@ -201,10 +204,10 @@ def transient_rate(rng: np.random.Generator) -> Evidence:
     def off(factor: float = 1.0) -> list[float]:
         """The relative distances of the two slowest rates from mu, and the relative lag of the whole behind mu."""
         mu, other = factor * run.late.transient_rate, factor * slow.late.transient_rate
-        return [abs(slowest / mu - 1), abs(inactive / other - 1), max(0.0, 1 - rate / mu)]
+        return [abs(slowest / mu - 1), abs(inactive / other - 1), largest(0.0, 1 - rate / mu)]
 
     return run.evidence(
-        measured=max(off()),
+        measured=largest(off()),
         tolerance=0.02,
         control=min(*off(1.1)[:2], abs(slowest / wrong - 1)),
         note=f"mu = {run.late.transient_rate:.3f} and {slow.late.transient_rate:.3f}",
@@ -243,6 +246,80 @@ def attention_decay(rng: np.random.Generator) -> Evidence:
             if s != winner:
                 limit = constants[int(winner), int(s)]
                 scaled = np.exp(run.flow.log_time[-1]) * attention[i, s]
-                worst = max(worst, abs(scaled / (limit * counts[i, s] / counts[i, winner]) - 1))
+                worst = largest(worst, abs(scaled / (limit * counts[i, s] / counts[i, winner]) - 1))
                 control = max(control, abs(scaled / limit - 1))
     return run.evidence(measured=worst, tolerance=1e-4, control=control)
+
+
+# By what power of c each prediction changes when the embeddings are multiplied by c, and v and p divided by it.
+_POWERS = {
+    "p_mm": -1,
+    "margin": 1,
+    "loss_limit": 0,
+    "C": 0,
+    "next_margin": 0,
+    "dual": -2,
+    "conserved": -1,
+    "angle_constant": 0,
+    "loss_gap_constant": -2,
+    "transient_rate": 0,
+    "attention_constants": -2,
+    "curvature": 0,
+    "gap_constant": 0,
+    "step_limit": -1,
+}
+
+
+@claim(
+    "attention/units",
+    statement="predictions for late times are the same in every unit of the embeddings, and so is what they rest on",
+    tex=r"E \to cE,\ (v, p) \to (v, p)/c:\quad (p_{mm}, \lambda, \mu) \to (p_{mm}/c, \lambda/c^2, \mu),\quad"
+    r" \rho \to (\rho + 2 p_{mm}\log c)/c",
+    reference=_SOURCE,
+    control="the offset divided by c alone",
+    derivation=_PAGE,
+)
+def units(rng: np.random.Generator) -> Evidence:
+    worst, control = _off_with_dependent_rows(rng), np.inf
+    for instance in (orthogonal_instance(rng), slow_inactive_row(rng.uniform(0.25, 0.45))):
+        model = instance.model.replace(p=rng.standard_normal(instance.model.dim))
+        late = asymptotics(model, instance.data)
+        # What the hypotheses say they measured: the smallest pull, the margin, and the ratio of the multipliers.
+        rows = margin_constraints(model, instance.data, late.selected).differences[late.support]
+        multipliers = np.linalg.lstsq(rows.T, late.p_mm)[0]
+        measured = [hypothesis.measured for hypothesis in late.hypotheses]
+        worst = largest(worst, abs(measured[3] / (multipliers.min() / multipliers.max()) - 1))
+        worst = largest(worst, abs(measured[1] / late.margin - 1))
+        for c in (2.0**-30, 2.0**20):
+            other = asymptotics(model.replace(E=c * model.E, v=model.v / c, p=model.p / c), instance.data)
+            for name, power in _POWERS.items():
+                worst = largest(worst, _relative(getattr(other, name) * c**-power, getattr(late, name)))
+            moved = 2 * np.log(c) * late.p_mm
+            worst = largest(worst, _relative(other.rho * c, late.rho + moved))
+            worst = largest(worst, _relative(other.norm_constant * c, late.norm_constant + 2 * np.log(c) / late.margin))
+            control = min(control, _relative(other.rho * c, late.rho))
+            again = [hypothesis.measured for hypothesis in other.hypotheses]
+            worst = largest(worst, _relative(again[1] / c, measured[1]), *map(_relative, again[::3], measured[::3]))
+    return Evidence(measured=worst, tolerance=1e-9, control=control)
+
+
+def _off_with_dependent_rows(rng: np.random.Generator) -> float:
+    """Four active rows (1, a_k) in the plane, whose multipliers of least norm are not all positive."""
+    across = np.array([-1.0, 1.0, 1.2, 5.0]) * rng.uniform(0.9, 1.1)
+    rows = np.column_stack([np.ones(4), across])
+    data = TokenDataset.from_tokens([[0, 1, 2, 3, 4], [5]], [1, -1])
+    late = asymptotics(AttentionModel(np.vstack([np.zeros(2), -rows, np.zeros(2)]), np.zeros(2), [1.0, 0.0]), data)
+    if not (late.holds and late.support.tolist() == [0, 1, 2, 3] and (late.dual > 0).all()):
+        return np.inf
+    with_C = late.C * np.exp(-rows @ late.rho)
+    return largest(float(np.abs(rows.T @ late.dual - late.p_mm).max()), _relative(late.dual, with_C))
+
+
+def _relative(found: Any, exact: Any) -> float:
+    """The largest difference, beside the largest entry; infinities count as equal to themselves."""
+    found, exact = np.atleast_1d(found), np.atleast_1d(exact)
+    if (np.isinf(found) != np.isinf(exact)).any():
+        return np.inf
+    inside = np.isfinite(exact)
+    off = float(np.abs(found - exact).max(initial=0.0, where=inside)) if inside.any() else 0.0
+    return off / max(float(np.abs(exact).max(initial=0.0, where=inside)), 1e-3)

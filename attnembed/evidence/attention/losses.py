@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from attnembed import gibbs
+from attnembed.evidence.measurement import largest
 from attnembed.evidence.registry import Evidence, claim
 from attnembed.gibbs import cross_entropy
 from attnembed.losses import (
@@ -95,7 +96,7 @@ def loss_functions(rng: np.random.Generator) -> Evidence:
         context.prec = _DIGITS
         for loss, (value, first, second), roundings in families:
             for z in map(float, margins):
-                worst = max(worst, _off(loss, z, drops, value, first, second) / (roundings * _EPS))
+                worst = largest(worst, _off(loss, z, drops, value, first, second) / (roundings * _EPS))
             moved = 1.1 * margins[0]
             control = max(control, _off(loss, moved, drops[:1], value, first, second, at=margins[0]) / _EPS)
     return Evidence(measured=worst, tolerance=1.0, control=control)
@@ -117,11 +118,11 @@ def _off(
     pairs += [(float(loss.rise(z, drop)), value(x - Decimal(drop)) - exact, unit + drop) for drop in map(float, drops)]
     if loss.inverse is not None and exact > Decimal("1e-3"):
         pairs.append((float(value(Decimal(float(loss.margin(float(exact)))))), exact, 4 * unit))
-    worst = max(_relative(found, truth) / size for found, truth, size in pairs)
+    worst = largest(_relative(found, truth) / size for found, truth, size in pairs)
     pull = float(loss.log_pull(z))
     if not slope:
         return worst if pull == -math.inf else math.inf
-    return max(worst, float(abs(Decimal(pull) - (-slope).ln())) / unit)
+    return largest(worst, float(abs(Decimal(pull) - (-slope).ln())) / unit)
 
 
 def _relative(found: float, truth: Decimal) -> float:
@@ -148,7 +149,7 @@ def softmax_functions(rng: np.random.Generator) -> Evidence:
         log_w = spread * rng.standard_normal(3)
         truth = _softmax(u, g, m, log_w, segments)
         found = _measured_softmax(u, g, m, log_w, segments)
-        worst = max(worst, *(_largest(a, b) for a, b in zip(found, truth)))
+        worst = largest(worst, *(_largest(a, b) for a, b in zip(found, truth)))
         without = max(without, _largest(_measured_softmax(u, g, np.ones(total), log_w, segments)[1], truth[1]))
         a, f = (
             gibbs.probabilities(u, segments, m),
@@ -222,7 +223,7 @@ def certain_cross_entropy(rng: np.random.Generator) -> Evidence:
                 # Below the smallest normal float there are no digits to keep.
                 shown = [(float(a), b) for a, b in zip(gradient[i], slope) if abs(b) > np.finfo(kind).tiny]
                 shown.append((float(loss[i]), exact))
-                worst = max(worst, *(_relative(a, b) / unit for a, b in shown))
+                worst = largest(worst, *(_relative(a, b) / unit for a, b in shown))
                 plain = float(np.logaddexp.reduce(logits[i].astype(float)) - float(logits[i, labels[i]]))
                 control = max(control, _relative(plain, exact) / unit)
     return Evidence(measured=worst, tolerance=1.0, control=control)

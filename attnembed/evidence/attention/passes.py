@@ -14,6 +14,7 @@ from attnembed.attention.selection import select
 from attnembed.attention.theory.optima import local_optima
 from attnembed.attention.theory.rates import asymptotics
 from attnembed.evidence.attention.instances import orthogonal_instance
+from attnembed.evidence.measurement import largest
 from attnembed.evidence.registry import Evidence, claim
 from attnembed.reference import attention_gradients, attention_loss, precise_gradient_p
 
@@ -45,14 +46,14 @@ def large_data(rng: np.random.Generator) -> Evidence:
         errors += [
             float(np.linalg.norm(a - b) / np.linalg.norm(b)) for a, b in ((grads.E, truth.E), (grads.v, truth.v))
         ]
-        if scale > 1e3:  # the sums are right up to the rounding of the scores; p is checked with decimals
-            worst = max(worst, *(error / scale for error in errors))
+        if scale > 1e3:  # the sums are right to the rounding of the scores; p is left to decimals
+            worst = largest(worst, *(error / scale for error in errors))
             place = {int(s): k for k, s in enumerate(kinds)}
             exact = precise_gradient_p(E[kinds], model.p, model.v, [[place[s] for s in row] for row in tokens], labels)
-            worst = max(worst, exact.relative_error(grads.scaled_p, grads.log_scale) / scale)
+            worst = largest(worst, exact.relative_error(grads.scaled_p, grads.log_scale) / scale)
             continue
         errors += [float(np.linalg.norm(x + truth.p) / np.linalg.norm(truth.p)) for x in (E.T @ B, -grads.p)]
-        worst = max(worst, *errors)
+        worst = largest(worst, *errors)
         other = model.loss_and_grads(TokenDataset.from_tokens(tokens, [-y for y in labels], vocab_size=V))[1]
         control = min(control, float(np.linalg.norm(other.p - truth.p) / np.linalg.norm(truth.p)))
         control = min(control, float(np.linalg.norm(1.1 * E.T @ B + truth.p) / np.linalg.norm(truth.p)))
@@ -86,7 +87,7 @@ def clocks(rng: np.random.Generator) -> Evidence:
     late = float(np.abs(times - later).max())
     gap = float(along.model.loss(instance.data)) - float(timed.model.loss(instance.data))
     return Evidence(
-        measured=max(off, late) if gap <= 0 else np.inf,
+        measured=largest(off, late) if gap <= 0 else np.inf,
         tolerance=3e-3,
         control=float(np.abs(times + np.log(1.1) - later).max()),
         note=f"steps of {step:.2g}",
@@ -136,7 +137,7 @@ def selected(rng: np.random.Generator) -> Evidence:
     wrong += float((choice.tokens != attention.argmax(axis=1)).sum())
     reported = abs(float(flow.top_attention[-1]) - float(attention[rows, choice.top].min()))
     return Evidence(
-        measured=max(wrong, reported, float(1 - attention[rows, choice.tokens].min())),
+        measured=largest(wrong, reported, float(1 - attention[rows, choice.tokens].min())),
         tolerance=1e-8,
         control=float((least != choice.tokens).sum()),
     )

@@ -14,6 +14,7 @@ from attnembed.attention.theory.basin import large_step_condition, large_step_si
 from attnembed.attention.theory.family import Family
 from attnembed.attention.theory.ties import tie_invariant
 from attnembed.evidence.attention.extremal import led_astray
+from attnembed.evidence.measurement import largest
 from attnembed.evidence.registry import Evidence, by_construction, claim
 
 
@@ -81,8 +82,12 @@ def small_step(rng: np.random.Generator) -> Evidence:
     missing = 1 - float(flow.top_attention[-1])
     # Far along the wrong limit the smallest attention on a top token is e^-40: only the theorem lets the flow recover.
     inside, outside = (_astray(factor) for factor in (0.99, 1.1))
+    # The number of violations is that of tokens in both classes and of sequences without a token of one class.
+    both = [list(range(k, 7)) * int(rng.integers(1, 3)) + [k] for k in (0, 1)]
+    mixed = small_step_condition(first, TokenDataset.from_tokens(both, [1, -1], vocab_size=data.vocab_size))
+    counted = mixed.hypotheses[0].measured == 6 + 1
     return Evidence(
-        measured=max(missing, inside[0]),
+        measured=largest(missing, inside[0]) if counted else np.inf,
         tolerance=1e-6,
         control=outside[0],
         hypotheses={
@@ -114,11 +119,11 @@ def failure_window(rng: np.random.Generator) -> Evidence:
     def attention(step_size: float) -> float:
         return Family(20, 30, step_size=step_size).limit().attention_shared
 
-    lost = max(attention(step_size) for step_size in (758.0, 1263.0, 1895.0, 2526.0, 3158.0))
-    missing = max(1 - attention(step_size) for step_size in (100.0, 505.0, 3790.0, 12632.0))
+    lost = largest(attention(step_size) for step_size in (758.0, 1263.0, 1895.0, 2526.0, 3158.0))
+    missing = largest(1 - attention(step_size) for step_size in (100.0, 505.0, 3790.0, 12632.0))
     stuck = Family(20, 30, step_size=1263.0).limit()
     return Evidence(
-        measured=max(lost, missing) if stuck.loss_gap > 0.02 else np.inf,
+        measured=largest(lost, missing) if stuck.loss_gap > 0.02 else np.inf,
         tolerance=1e-6,
         control=attention(505.0),
         note=f"at 1263 the loss is {stuck.loss:.3f}, L* {stuck.loss - stuck.loss_gap:.3f}",
@@ -150,7 +155,7 @@ def family_reduction(rng: np.random.Generator) -> Evidence:
         x = scale * rng.standard_normal(4)
         force = -model.replace(p=family.lift(x)).loss_and_grads(data)[1].p
         norm = np.linalg.norm(force)
-        worst = max(worst, float(np.linalg.norm(force - family.lift(family.rate(x))) / norm))
+        worst = largest(worst, float(np.linalg.norm(force - family.lift(family.rate(x))) / norm))
         control = max(control, float(np.linalg.norm(force - family.lift(other.rate(x))) / norm))
     return Evidence(
         measured=worst,
@@ -191,7 +196,7 @@ def tie(rng: np.random.Generator) -> Evidence:
         first, second = np.exp(-flow.path @ model.E[:2].T).T
         scale = max(first[0], second[0])
         leads = (first > second / 2) if before.winner == 1 else (first < second / 2)
-        worst = max(worst, float(np.abs(first - second / 2 - before.value).max() / scale))
+        worst = largest(worst, float(np.abs(first - second / 2 - before.value).max() / scale))
         wrong = (1.05 * first - second / 2, first - 1.05 * second / 2, first - second)
         control = min(control, *(float(np.ptp(x) / scale) for x in wrong))
         hypotheses |= {hypothesis.name: hypothesis.holds for hypothesis in before.hypotheses}

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attnembed._typing import Doubles
+from attnembed.evidence.measurement import largest
 from attnembed.evidence.registry import Evidence, claim
 from attnembed.evidence.structured.inference import labelings
 from attnembed.structured.chain import chain_viterbi
@@ -40,12 +41,12 @@ def certain_labels(rng: np.random.Generator) -> Evidence:
                 if value < Decimal(float(np.finfo(kind).tiny)) * 10**8:
                     continue  # single-precision gradients have no digits there
                 out = chain_objective(name, unary, pairwise, labels)
-                worst = max(worst, float(abs(Decimal(out.value) / value - 1)) / unit)
-                # Relative to both: labelings with the same pairs nearly cancel in W.
+                worst = largest(worst, float(abs(Decimal(out.value) / value - 1)) / unit)
+                # Relative to both: labelings with the same pairs leave next to nothing in W.
                 size = max(abs(x) for exact in slopes for x in exact.ravel())
                 for found, exact in zip((out.unary, out.pairwise), slopes):
                     off = max(abs(Decimal(float(a)) - b) for a, b in zip(found.ravel(), exact.ravel()))
-                    worst = max(worst, float(off / size) / unit)
+                    worst = largest(worst, float(off / size) / unit)
                 control = max(control, float(abs(Decimal(plain) / value - 1)) / unit)
     return Evidence(measured=worst, tolerance=1.0, control=control)
 

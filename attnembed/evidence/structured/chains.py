@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from attnembed import gibbs
 from attnembed._typing import Doubles, Floats
+from attnembed.evidence.measurement import largest
 from attnembed.evidence.registry import Evidence, claim
 from attnembed.evidence.structured.instances import Batch, random_batch
 from attnembed.reference import enumerate_chain, enumerate_grid
@@ -42,8 +43,8 @@ def log_partition_gradient(rng: np.random.Generator) -> Evidence:
         def of_pairwise(w: Doubles, batch: Batch = batch) -> float:
             return float(chain_log_partition(batch.unary, w, batch.lengths).sum())
 
-        worst = max(worst, slope_error(of_unary, batch.unary, found.node, rng))
-        worst = max(worst, slope_error(of_pairwise, batch.pairwise, counts, rng))
+        worst = largest(worst, slope_error(of_unary, batch.unary, found.node, rng))
+        worst = largest(worst, slope_error(of_pairwise, batch.pairwise, counts, rng))
         control = max(control, slope_error(of_pairwise, batch.pairwise, counts.T, rng))
     return Evidence(measured=worst, tolerance=1e-8, control=control)
 
@@ -63,7 +64,7 @@ def slope_error(
         d = rng.standard_normal(x.shape)
         d /= np.linalg.norm(d)
         near, far = (function(x + h * d) - function(x - h * d) for h in (step, 2 * step))
-        worst = max(worst, abs((8 * near - far) / (12 * step) - float(np.vdot(gradient, d))))
+        worst = largest(worst, abs((8 * near - far) / (12 * step) - float(np.vdot(gradient, d))))
     return worst / norm if norm else worst
 
 
@@ -80,13 +81,13 @@ def chain_enumeration(rng: np.random.Generator) -> Evidence:
         truth, found = enumerate_chain(unary, pairwise), chain_marginals(unary, used)
         size = max(1.0, abs(truth.log_partition))
         gaps = (found.log_partition - truth.log_partition, found.node - truth.node, found.edge - truth.edge)
-        return max(float(np.abs(gap).max(initial=0)) for gap in gaps) / size
+        return largest(float(np.abs(gap).max(initial=0)) for gap in gaps) / size
 
     worst = control = 0.0
     for spread in _SPREADS:
         unary, pairwise = spread * rng.normal(size=(5, 3)), spread * rng.normal(size=(3, 3))
         pairwise[0, 1] = unary[2, 1] = -np.inf
-        worst = max(worst, error(unary, pairwise, pairwise))
+        worst = largest(worst, error(unary, pairwise, pairwise))
         control = max(control, error(unary, pairwise, pairwise.T))
     return Evidence(measured=worst, tolerance=1e-13, control=control)
 
@@ -107,7 +108,7 @@ def viterbi_enumeration(rng: np.random.Generator) -> Evidence:
             best = enumerate_chain(unary, pairwise).score
             for labels, greedy in ((chain_viterbi(unary, pairwise), False), (unary.argmax(axis=1), True)):
                 gap = (best - float(chain_score(unary, pairwise, labels))) / max(1.0, abs(best))
-                worst, control = (worst, max(control, gap)) if greedy else (max(worst, gap), control)
+                worst, control = (worst, max(control, gap)) if greedy else (largest(worst, gap), control)
     return Evidence(measured=worst, tolerance=1e-14, control=control)
 
 
@@ -166,7 +167,7 @@ def zero_pairwise(rng: np.random.Generator) -> Evidence:
     def spread_of(pairwise: Doubles) -> float:
         names = ("unary", "nll", "pseudolikelihood", "marginal")
         values = [chain_objective(n, batch.unary, pairwise, batch.labels, batch.lengths).value for n in names]
-        return max(abs(value / values[0] - 1) for value in values)
+        return largest(abs(value / values[0] - 1) for value in values)
 
     return Evidence(measured=spread_of(0 * batch.pairwise), tolerance=1e-14, control=spread_of(batch.pairwise))
 
@@ -188,11 +189,11 @@ def temperature(rng: np.random.Generator) -> Evidence:
     def error(a: float, b: float, c: float) -> float:
         moved = float(np.any(chain_viterbi(a * unary, b * pairwise) != best))
         z = c * chain_log_partition(unary, pairwise) + np.log(np.sum(p**c))
-        return max(moved, abs(float(chain_log_partition(a * unary, b * pairwise)) / float(z) - 1))
+        return largest(moved, abs(float(chain_log_partition(a * unary, b * pairwise)) / float(z) - 1))
 
     factors = (0.1, 3.0, 20.0)
     return Evidence(
-        measured=max(error(c, c, c) for c in factors),
+        measured=largest(error(c, c, c) for c in factors),
         tolerance=1e-12,
         control=min(error(1, c, c) for c in factors),
     )
@@ -222,7 +223,7 @@ def objective_gradients(rng: np.random.Generator) -> Evidence:
                 return chain_objective(name, batch.unary, w, batch.labels, batch.lengths).value
 
             error = slope_error(of_unary, batch.unary, out.unary, rng, step=step)
-            worst = max(worst, error, slope_error(of_pairwise, batch.pairwise, out.pairwise, rng, step=step))
+            worst = largest(worst, error, slope_error(of_pairwise, batch.pairwise, out.pairwise, rng, step=step))
             if spread == 1:
                 control = min(control, slope_error(of_unary, batch.unary, 1.001 * out.unary, rng, step=step))
     return Evidence(measured=worst, tolerance=1e-6, control=control)
@@ -247,7 +248,7 @@ def hinge_bounds_hamming(rng: np.random.Generator) -> Evidence:
             hinge = chain_objective("ssvm", unary, batch.pairwise, labels).value
             perceptron = float(chain_score(unary, batch.pairwise, best) - chain_score(unary, batch.pairwise, labels))
             if wrong > 0:
-                worst, control = max(worst, wrong / hinge), max(control, wrong / perceptron)
+                worst, control = largest(worst, wrong / hinge), max(control, wrong / perceptron)
     return Evidence(measured=worst, bound=1.0, control=control)
 
 
@@ -274,7 +275,7 @@ def min_cut(rng: np.random.Generator) -> Evidence:
         ) -> float:
             return t - float(grid_score(u, w, labels)[0])
 
-        worst = max(worst, shortfall(grid_map(unary, pairwise).labels))
+        worst = largest(worst, shortfall(grid_map(unary, pairwise).labels))
         step = 2.0**40 / 2**30
         coarse = grid_map(step * np.rint(unary / step), step * np.rint(pairwise / step))
         rounded = max(rounded, shortfall(coarse.labels))

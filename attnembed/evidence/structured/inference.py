@@ -10,6 +10,7 @@ from scipy.special import logsumexp
 from scipy.stats import chi2
 
 from attnembed._typing import Doubles
+from attnembed.evidence.measurement import largest
 from attnembed.evidence.registry import Evidence, claim
 from attnembed.reference import enumerate_chain
 from attnembed.structured.chain import (
@@ -54,8 +55,8 @@ def objective_values(rng: np.random.Generator) -> Evidence:
         for name in _OBJECTIVES:
             truth = _defined(name, unary, pairwise, labels)
             size = max(1.0, abs(truth))
-            worst = max(worst, abs(chain_objective(name, unary, pairwise, labels).value - truth) / size)
-            moved = max(moved, abs(chain_objective(name, unary, 1.1 * pairwise, labels).value - truth) / size)
+            worst = largest(worst, abs(chain_objective(name, unary, pairwise, labels).value - truth) / size)
+            moved = largest(moved, abs(chain_objective(name, unary, 1.1 * pairwise, labels).value - truth) / size)
         control = min(control, moved)
     return Evidence(measured=worst, tolerance=1e-12, control=control)
 
@@ -143,7 +144,7 @@ def constraints(rng: np.random.Generator) -> Evidence:
         log_Z = float(chain_log_partition(unary, pairwise, **ends)) - float(logsumexp(F))
         score = float(chain_score(unary, pairwise, legal[0], **ends)) - F[0]
         gaps = [np.abs(found.node - node).max(), np.abs(found.edge - edge).max(), abs(log_Z), abs(score)]
-        return max(*map(float, gaps), np.inf if broken else 0.0, 1e3 * outside)
+        return largest(*map(float, gaps), np.inf if broken else 0.0, 1e3 * outside)
 
     return Evidence(
         measured=error(np.where(allowed, free, -np.inf)),
@@ -187,9 +188,9 @@ def single_precision(rng: np.random.Generator) -> Evidence:
                 gaps.append(abs(one.value - other.value) / max(1.0, other.value))
                 gaps.append(float(np.abs(one.unary - other.unary).max()))
                 gaps.append(float(np.abs(one.pairwise - other.pairwise).max()))
-            return max(gaps)
+            return largest(gaps)
 
-        worst = max(worst, off(unary, pairwise))
+        worst = largest(worst, off(unary, pairwise))
         half = [x.astype(np.float16).astype(np.float32) for x in (unary, pairwise)]
         control = min(control, off(half[0], half[1]))
     return Evidence(measured=worst, tolerance=1e-5, control=control)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 
 from attnembed._typing import Doubles
+from attnembed.evidence.measurement import largest
 from attnembed.evidence.registry import Evidence, claim
 from attnembed.structured.chain import (
     chain_log_partition,
@@ -39,7 +40,7 @@ def long_chains(rng: np.random.Generator) -> Evidence:
             for row in unary:
                 row[rng.choice(130, 40, replace=False), rng.integers(0, k)] = -np.inf
         truth = [_plain(u[:length], pairwise) for u, length in zip(unary, lengths)]
-        worst = max(worst, _off(unary, pairwise, lengths, truth))
+        worst = largest(worst, _off(unary, pairwise, lengths, truth))
         control = min(control, _off(unary, 1.1 * pairwise, lengths, truth))
     return Evidence(measured=worst, tolerance=1e-11, control=control)
 
@@ -59,11 +60,12 @@ def _off(unary: Doubles, used: Doubles, lengths: NDArray[np.integer[Any]], truth
         # Scores of this size carry proportional rounding errors, as do their exponentials.
         wide = max(1.0, float(np.abs(unary[np.isfinite(unary)]).max()) / 10)
         gaps.append(float(np.abs(found.node[i, :length] - node).max()) / wide)
+        gaps.append(1e3 * float(np.abs(found.node[i, :length].sum(axis=1) - 1).max()))
         gaps.append(float(np.abs(found.edge[i, : length - 1] - edge).max()) / wide)
         # The gradient of log Z - F(Y) at the best labeling: node marginals less the labels.
         at = chain_objective("nll", unary[i, :length], used, best[i, :length])
         gaps.append(float(np.abs(at.unary - (node - np.eye(node.shape[1])[best[i, :length]])).max()) / wide)
-    return max(gaps)
+    return largest(gaps)
 
 
 def _plain(unary: Doubles, pairwise: Doubles) -> _Truth:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from attnembed.evidence.measurement import largest
 from attnembed.evidence.registry import Evidence, claim
 from attnembed.optim import SGD, Adam, Optimizer
 
@@ -53,7 +54,7 @@ def optimiser_steps(rng: np.random.Generator) -> Evidence:
             gradients[0, 2] *= 100
             found = _trained(optimizer, start, gradients)
             unit = 64 * float(np.finfo(kind).eps)
-            worst = max(worst, _distance(found, _exact(optimizer, start, gradients)) / unit)
+            worst = largest(worst, _distance(found, _exact(optimizer, start, gradients)) / unit)
             control = min(control, _distance(found, _exact(optimizer, start, gradients, 1.1)) / unit)
     return Evidence(measured=worst, tolerance=1.0, control=control)
 
@@ -78,7 +79,7 @@ def optimiser_follows(rng: np.random.Generator) -> Evidence:
             exact = _last_step(optimizer, gradients / factor)
             size: Decimal = max(map(abs, exact))
             off = [max(abs(Decimal(float(a)) - b) for a, b in zip(step, exact)) / size for step in moved]
-            worst, control = max(worst, float(off[0])), min(control, float(off[1]))
+            worst, control = largest(worst, float(off[0])), min(control, float(off[1]))
     return Evidence(measured=worst, tolerance=1e-12, control=control)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from attnembed._typing import Doubles
+from attnembed.evidence.measurement import largest
 from attnembed.evidence.registry import Evidence, claim
 from attnembed.evidence.structured.instances import Batch, random_batch
 from attnembed.gradcheck import check_gradient
@@ -46,7 +47,7 @@ def convex_in_scales(rng: np.random.Generator) -> Evidence:
                 for a, b in (*ends, ends.mean(axis=0))
             )
             excess = middle - (first + second) / 2
-            worst[name] = max(worst[name], excess / max(1.0, first, second))
+            worst[name] = largest(worst[name], excess / max(1.0, first, second))
     # The Hessian itself, against the covariance of the two totals over all labelings.
     off, scaled, lowest = 0.0, np.inf, np.inf
     for _ in range(5):
@@ -54,11 +55,11 @@ def convex_in_scales(rng: np.random.Generator) -> Evidence:
         found = scale_objective(*batch.arguments, scales=scales).hessian
         exact = _total_covariance(batch, scales)
         size = np.abs(exact).max()
-        off = max(off, float(np.abs(found - exact).max() / size))
+        off = largest(off, float(np.abs(found - exact).max() / size))
         scaled = min(scaled, float(np.abs(1.1 * found - exact).max() / size))
         lowest = min(lowest, float(np.linalg.eigvalsh(found)[0] / size))
     marginal = worst.pop("marginal")
-    return Evidence(measured=max(*worst.values(), off, -lowest), tolerance=1e-13, control=min(marginal, scaled))
+    return Evidence(measured=largest(*worst.values(), off, -lowest), tolerance=1e-13, control=min(marginal, scaled))
 
 
 def _total_covariance(batch: Batch, scales: tuple[float, float]) -> Doubles:
@@ -98,7 +99,7 @@ def newton_scales(rng: np.random.Generator) -> Evidence:
     grid += [value(fit.unary_scale + 1e-4 * x, fit.pairwise_scale + 1e-4 * y) for x in (-1, 1) for y in (-1, 1)]
     alone = min(value(1.0, fit.pairwise_scale + y) for y in around)
     return Evidence(
-        measured=max(0.0, fit.value - min(grid)) / fit.value if fit.success else np.inf,
+        measured=largest(0.0, fit.value - min(grid)) / fit.value if fit.success else np.inf,
         tolerance=1e-14,
         control=(alone - fit.value) / fit.value,
         note=fit.message,
@@ -146,7 +147,7 @@ def folding(rng: np.random.Generator) -> Evidence:
         for follow in (True, False):
             moved = _next_step(optimizer, gradients, b, follow=follow)
             error = float(np.linalg.norm(moved - step) / np.linalg.norm(step))
-            worst, control = (max(worst, error), control) if follow else (worst, min(control, error))
+            worst, control = (largest(worst, error), control) if follow else (worst, min(control, error))
     return Evidence(measured=worst, tolerance=1e-12, control=control)
 
 
@@ -175,7 +176,7 @@ def effective_steps(rng: np.random.Generator) -> Evidence:
             for law in (method, other):
                 expected = effective_step_size(law, c, eta) * direction
                 error = float(np.linalg.norm(moved - expected) / np.linalg.norm(expected))
-                worst, control = (max(worst, error), control) if law == method else (worst, min(control, error))
+                worst, control = (largest(worst, error), control) if law == method else (worst, min(control, error))
     return Evidence(measured=worst, tolerance=1e-7, control=control)
 
 
@@ -198,7 +199,7 @@ def offline_ratio(rng: np.random.Generator) -> Evidence:
     worst = control = 0.0
     for _ in range(200):
         unit, n = normalised(raw)
-        worst = max(worst, abs(norm / component_norms(np.zeros(1), norm / rho * unit)[1] / rho - 1))
+        worst = largest(worst, abs(norm / component_norms(np.zeros(1), norm / rho * unit)[1] / rho - 1))
         control = max(control, abs(norm / component_norms(np.zeros(1), scale * free)[1] / rho - 1))
         gradient = rng.normal(size=(4, 4)) + 1
         raw -= 0.05 * normalised_gradient(norm / rho * gradient, unit, n)
@@ -230,8 +231,8 @@ def online_descends(rng: np.random.Generator) -> Evidence:
             for factor, fitted in ((best_pairwise_factor(model, data, objective).factor, True), (2.0, False)):
                 after = ChainCRF(network, pairwise, pairwise_scale=scale * factor).loss(data, objective)
                 change = (after - before) / before
-                worst, control = (max(worst, change), control) if fitted else (worst, max(control, change))
-    return Evidence(measured=max(0.0, worst), tolerance=1e-14, control=control)
+                worst, control = (largest(worst, change), control) if fitted else (worst, max(control, change))
+    return Evidence(measured=largest(0.0, worst), tolerance=1e-14, control=control)
 
 
 @claim(

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from attnembed._typing import Doubles
+from attnembed.evidence.measurement import largest
 from attnembed.evidence.registry import Evidence, by_construction, claim
 from attnembed.evidence.structured.chains import slope_error
 from attnembed.structured.data import make_chain_dataset
@@ -71,7 +72,7 @@ def scale_statistics(rng: np.random.Generator) -> Evidence:
     gaps.append(float(np.abs(bigram_potentials(data, k, smoothing=0.5) - _bigrams(data, k, Fraction(1, 2))).max()))
     other = float(np.abs(bigram_potentials(data, k, smoothing=0.5) - _bigrams(data, k, Fraction(11, 20))).max())
     everywhere = abs(found[1] / float(W.std()) - 1)
-    return Evidence(measured=max(gaps), tolerance=1e-12, control=min(other, everywhere))
+    return Evidence(measured=largest(gaps), tolerance=1e-12, control=min(other, everywhere))
 
 
 def _parametrised(model: ChainCRF, data: Any, rng: np.random.Generator) -> float:
@@ -126,10 +127,10 @@ def diagnosed(rng: np.random.Generator) -> Evidence:
     best = found.best_pairwise_scale
     gaps += [abs(found.factor * model.pairwise_scale / best - 1)]
     gaps += [abs(loss(model.pairwise_scale) - loss(best) - found.gain) / loss(best)]
-    # At the best scale the loss rises on either side, to second order, which the tolerance of the search hides.
-    low, high = (1e2 * max(0.0, 1 - loss(factor * best) / loss(best)) for factor in (0.98, 1.02))
+    # At the best scale the loss rises on either side: by the second order, which the tolerance of the search hides.
+    low, high = (1e2 * largest(0.0, 1 - loss(factor * best) / loss(best)) for factor in (0.98, 1.02))
     off = min(loss(1.1 * best * factor) / loss(1.1 * best) - 1 for factor in (0.98, 1.02))
-    return Evidence(measured=max(*gaps, low, high), tolerance=1e-11, control=-off)
+    return Evidence(measured=largest(*gaps, low, high), tolerance=1e-11, control=-off)
 
 
 @claim(
@@ -158,7 +159,9 @@ def fitted_scales(rng: np.random.Generator) -> Evidence:
 
     value = float(np.mean(_losses(U, W, labels, fit.unary_scale, fit.pairwise_scale)))
     return Evidence(
-        measured=max(off(1.0), abs(fit.value / value - 1)) if fit.success else np.inf, tolerance=1e-7, control=off(1.1)
+        measured=largest(off(1.0), abs(fit.value / value - 1)) if fit.success else np.inf,
+        tolerance=1e-7,
+        control=off(1.1),
     )
 
 

@@ -69,8 +69,8 @@ def check_limits(seed: int, n_starts: int) -> tuple[int, int]:
 
 
 def test_every_limit_of_random_flows_is_in_the_list() -> None:
-    numbers = np.array([check_limits(seed, 20) for seed in range(5)])
-    assert numbers[:, 0].sum() >= 60  # the others rest, or leave two tokens level
+    numbers = np.array([check_limits(seed, 20) for seed in range(3)])
+    assert numbers[:, 0].sum() >= 36  # the others rest, or leave two tokens level
     assert numbers[:, 1].max() >= 2
 
 
@@ -107,7 +107,7 @@ def test_pruning_loses_nothing(seed: int) -> None:
     assert [selection.tolist() for selection in local_optima(model, data)] == sorted(expected)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_flows_that_start_near_a_local_optimum_stay(seed: int) -> None:
     model, data = random_problem(np.random.default_rng(seed))
     optima = local_optima(model, data)
