@@ -1,4 +1,4 @@
-"""What is in a data set before anything is learned from it: duplicates, contradictions, shared types, baselines."""
+"""Audits of data sets before any learning: duplicates, contradictions, shared types and baselines."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Predictions that take no chain, no grid or no model at all: what a result on a structured task has to beat."""
+"""Baselines that a result on a structured task has to beat, without a chain, a grid or any model."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _NEAR = 10.0  # root mean square difference of two images that show the same pho
 
 
 def read_from_list(unary: Sequence[Floats], known: Iterable[Ints]) -> list[NDArray[np.intp]]:
-    """Each sequence read as the known one of its length with the largest sum of U; without such, label by label.
+    """Read each sequence as the known one of its length with the largest sum of U; label by label if there is none.
 
-    Of equal sums the first in order of the labels wins.
+    Among equal sums the first in the order of the labels wins.
 
     >>> read_from_list([np.array([[1.0, 0.0], [0.4, 0.6]])], [np.array([0, 0]), np.array([1, 1])])
     [array([0, 0])]
@@ -40,7 +40,7 @@ def read_from_list(unary: Sequence[Floats], known: Iterable[Ints]) -> list[NDArr
 
 
 def most_frequent_tags(pos: Iterable[Sequence[str]], tags: Iterable[Sequence[str]]) -> dict[str, str]:
-    """The most frequent tag of each part of speech; of several, the first in alphabetical order.
+    """The most frequent tag of each part of speech; on ties, the first in alphabetical order.
 
     >>> most_frequent_tags([("DT", "NN", "NN")], [("B-NP", "I-NP", "B-NP")])
     {'DT': 'B-NP', 'NN': 'B-NP'}
@@ -53,10 +53,10 @@ def most_frequent_tags(pos: Iterable[Sequence[str]], tags: Iterable[Sequence[str
 
 
 def constant_mask(masks: NDArray[Any]) -> NDArray[np.intp]:
-    """Of masks (n, H, W), the one mask (H, W) with the best intersection over union with all of them together.
+    """The single mask (H, W) with the best intersection over union with all masks (n, H, W) together.
 
-    The pixels are taken in order of how often they are in the foreground: for every size of a mask, those that are in
-    it most often cover the most.
+    Pixels are taken in the order of their frequency in the foreground: for every size of a mask, the most frequent ones
+    cover the most.
 
     >>> constant_mask(np.array([[[1, 1, 0]], [[1, 0, 0]]]))
     array([[1, 1, 0]])
@@ -72,7 +72,7 @@ def constant_mask(masks: NDArray[Any]) -> NDArray[np.intp]:
 
 
 def near_pairs(images: NDArray[Any]) -> list[tuple[int, int]]:
-    """Pairs of images, of values up to 255, that differ by less than 10 in root mean square: one photograph, twice.
+    """Pairs of images, with values up to 255, that differ by less than 10 in root mean square: one photograph, twice.
 
     >>> near_pairs(np.array([[0, 0], [3, 4], [90, 90]]))
     [(0, 1)]

@@ -18,7 +18,7 @@ __all__ = ["WrittenAudit", "audit_files"]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class WrittenAudit(Record):
-    """An audit and the files that hold it; ``str`` is its page."""
+    """An audit and its files; ``str`` gives its page."""
 
     audit: Audit
     files: tuple[Path, ...]
@@ -37,7 +37,7 @@ def audit_files(
     out: PathLike = "results",
     reader: ReaderOptions | None = None,
 ) -> Iterator[WrittenAudit]:
-    """Audit every kind of data that ``data`` holds, or one, and write OUT/audit-KIND.md, .png and .json."""
+    """Audit every kind of data in ``data``, or one, and write OUT/audit-KIND.md, .png and .json."""
     folder = writable_folder(out)
     for one in (kind,) if kind is not None else kinds_of(data) or (None,):
         start = time.perf_counter()

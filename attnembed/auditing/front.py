@@ -1,4 +1,4 @@
-"""The audit of a data set: of a file or folder, whose kind is found by its names, or of data in memory."""
+"""The audit of a file or folder, whose kind is found from its names, or of data in memory."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = ["KINDS", "audit", "kinds_of"]
 KINDS = ("letters", "sentences", "masks", "reviews")
 _VOCABULARY = 20_000
 
-# What a folder holds for each kind: all names of one of the groups.
+# The files of each kind: a folder holds all names of one of the groups.
 _NAMES: dict[str, tuple[tuple[str, ...], ...]] = {
     "letters": (("ocr_letters.npz",), ("letter.data",), ("letter.data.gz",), ("letters.pickle",)),
     "sentences": tuple(
@@ -52,7 +52,7 @@ _NAMES: dict[str, tuple[tuple[str, ...], ...]] = {
 
 
 def kinds_of(path: PathLike) -> tuple[str, ...]:
-    """The kinds of data that a folder holds, or that a file of this name is; any other file is taken for reviews."""
+    """The kinds of data in a folder, or of a file by its name; any other file counts as reviews."""
     root = Path(path)
     if not is_folder(path):
         known = [kind for kind, groups in _NAMES.items() if (root.name,) in groups]
@@ -63,30 +63,30 @@ def kinds_of(path: PathLike) -> tuple[str, ...]:
 
 
 def audit(data: Any, test: Any = None, *, kind: str | None = None, **reader: Unpack[ReaderOptions]) -> Audit:
-    """What is in a data set before anything is learned from it.
+    """Audit a data set before anything is learned from it.
 
-    Duplicates within and across its parts, contradictions (one input with several labels), what the parts share, pure
-    tokens, balance of the classes, lengths, and the scores that constant predictions and look-up tables reach.
+    The facts are duplicates within and across its parts, contradictions (one input with several labels), overlaps of
+    the parts, pure tokens, balance of the classes, lengths, and the scores of constant predictions and look-up tables.
 
     Parameters
     ----------
-    data : a file or folder that `load_ocr`, `load_sentences`, `load_horses` or `load_reviews` reads; or data in memory,
-        a `ChainDataset`, `GridDataset` or `TokenDataset` with labels
-    test : the test part, where it is a file, or data, of its own
+    data : a file or folder for `load_ocr`, `load_sentences`, `load_horses` or `load_reviews`; or data in memory, a
+        `ChainDataset`, `GridDataset` or `TokenDataset` with labels
+    test : the test part, if it is a separate file or data set
     kind : "letters", "sentences", "masks" or "reviews", for a folder that holds several
     reader : options of `load_reviews`
 
     Returns
     -------
     Audit
-        ``str`` of it is a page; ``audit[NAME]``, ``.facts``, ``.plot()``, ``.to_dict()``
+        its ``str`` is a page; ``audit[NAME]``, ``.facts``, ``.plot()``, ``.to_dict()``
 
     Raises
     ------
     InputError
-        where several kinds of data are there and none is named.
+        if there are several kinds of data and none is named.
     DataFileError
-        where there are none, or they cannot be read.
+        if there are none, or they cannot be read.
 
     >>> import numpy as np
     >>> from attnembed.structured.data import ChainDataset

@@ -22,7 +22,7 @@ from attnembed.structured.metrics import chunk_f1, foreground_iou
 __all__ = ["chain_facts", "count_facts", "grid_facts", "letter_facts", "review_facts", "sentence_facts"]
 
 PARTS = ("training", "test")
-_LEAST_DOCUMENTS = 50  # of a word that counts as frequent, as in the pictures of the reviews
+_LEAST_DOCUMENTS = 50  # for a word to count as frequent, as in the figures of the reviews
 
 
 def _length_facts(what: str, lengths: NDArray[Any]) -> list[Fact]:
@@ -49,7 +49,7 @@ def _balance_facts(what: str, names: Sequence[str]) -> list[Fact]:
 def _sequence_facts(
     items: Sequence[Any], labels: Sequence[Sequence[Any]], part: Ints, parts: Sequence[str], words: str, letters: str
 ) -> list[Fact]:
-    """What every chain has: ``items`` are its inputs in a form that can be compared, ``labels`` its labels."""
+    """Facts common to all chains: ``items`` are the inputs in comparable form, ``labels`` the labels."""
     lengths = np.array([len(label) for label in labels])
     types = numbered(tuple(label) for label in labels)
     shared = Repeats(types, part, types)
@@ -89,7 +89,7 @@ def _sequence_facts(
 
 
 def letter_facts(letters: Letters) -> list[Fact]:
-    """Handwritten words, the parts of which are the folds."""
+    """Facts on handwritten words, with the folds as parts."""
     folds, part = np.unique(letters.folds, return_inverse=True)
     parts = [f"fold {fold}" for fold in folds]
     names = ["".join(chr(ord("a") + int(label)) for label in word) for word in letters.labels]
@@ -102,7 +102,7 @@ def letter_facts(letters: Letters) -> list[Fact]:
 
 
 def sentence_facts(train: Sequence[Sentence], test: Sequence[Sentence]) -> list[Fact]:
-    """Sentences with tags, in a training and a test part; an empty test part stands for none."""
+    """Facts on sentences with tags, in a training and a test part; an empty test part stands for none."""
     parts = PARTS if test else PARTS[:1]
     every, part = [*train, *test], np.repeat([0, 1], [len(train), len(test)])
     words = [sentence.words for sentence in every]
@@ -133,7 +133,7 @@ def sentence_facts(train: Sequence[Sentence], test: Sequence[Sentence]) -> list[
 
 
 def chain_facts(train: ChainDataset, test: ChainDataset | None) -> list[Fact]:
-    """Any chains with labels."""
+    """Facts on any chains with labels."""
     sides = [train] if test is None else [train, test]
     part = np.repeat(np.arange(len(sides)), [len(side) for side in sides])
     inputs = [x for side in sides for x in side.split(side.inputs)]
@@ -151,7 +151,7 @@ def chain_facts(train: ChainDataset, test: ChainDataset | None) -> list[Fact]:
 
 
 def grid_facts(train: GridDataset, test: GridDataset | None) -> list[Fact]:
-    """Images with a label for each pixel; masks of two labels have baselines of their own."""
+    """Facts on images with a label per pixel; masks with two labels have additional baselines."""
     sides = [train] if test is None else [train, test]
     parts = PARTS[: len(sides)]
     images = np.concatenate([side.images for side in sides])
@@ -192,7 +192,7 @@ def _iou(mask: NDArray[Any], other: NDArray[Any]) -> float:
 
 
 def review_facts(sides: Sequence[tuple[Sequence[str], NDArray[Any]]], counts: TokenDataset) -> list[Fact]:
-    """Texts with a label, in one part or two; ``counts`` are those of the training part."""
+    """Facts on texts with a label, in one part or two; ``counts`` are those of the training part."""
     parts = PARTS[: len(sides)]
     texts, labels = [text for side, _ in sides for text in side], np.concatenate([signs for _, signs in sides])
     part = np.repeat(np.arange(len(sides)), [len(side) for side, _ in sides])
@@ -218,7 +218,7 @@ def review_facts(sides: Sequence[tuple[Sequence[str], NDArray[Any]]], counts: To
 
 
 def count_facts(train: TokenDataset, test: TokenDataset | None) -> list[Fact]:
-    """Sequences as counts of tokens."""
+    """Facts on sequences as counts of tokens."""
     sides = [train] if test is None else [train, test]
     parts = PARTS[: len(sides)]
     rows = [counts[[i]] for side in sides for counts in (side.counts,) for i in range(side.n_samples)]
@@ -236,7 +236,7 @@ def count_facts(train: TokenDataset, test: TokenDataset | None) -> list[Fact]:
 
 
 def _token_facts(data: TokenDataset, what: str) -> list[Fact]:
-    """Pure tokens, and how far the sequences are from having exactly one."""
+    """Facts on pure tokens, and on sequences with exactly one of them."""
     documents = np.diff(data.counts_csc.indptr)
     pure = np.isin(data.token_kinds, (TokenKind.POSITIVE, TokenKind.NEGATIVE))
     frequent = documents >= _LEAST_DOCUMENTS

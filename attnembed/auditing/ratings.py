@@ -11,7 +11,7 @@ _OF_TEN = re.compile(rf"(?<![\w.,/]){_NUMBER}(?:\s?/\s?10|\s+out\s+of\s+(?:10|te
 
 
 def states_rating(text: str) -> bool:
-    """Whether a text holds a rating out of ten.
+    """Whether a text contains a rating out of ten.
 
     >>> [states_rating(text) for text in ("A weak 4/10.", "Nine out of ten", "10 out of 12", "on 9/10/2001")]
     [True, True, False, False]

@@ -1,4 +1,4 @@
-"""What an audit returns: facts in sections, a page, a figure, JSON."""
+"""The result of an audit: facts in sections, with a page, a figure and JSON."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Fact(Record):
 
     Attributes
     ----------
-    name : what was counted
-    value : how many; or a score in [0, 1] where ``of`` is None
-    of : among how many, where the fact is a count with a whole; 0 where there is none
+    name : what is counted
+    value : the count, or a score in [0, 1] if ``of`` is None
+    of : the total, if the fact is a count out of a total, else 0
     section : "size", "duplicates", "contradictions", "shared", "balance", "length", "tokens" or
         "baselines"
     """
@@ -66,7 +66,7 @@ class Audit(Result):
     Attributes
     ----------
     kind : "letters", "sentences", "masks", "reviews", "chains", "grids" or "counts"
-    source : the file or folder, or what was given
+    source : the file or folder, or a description of the data
     facts : in the order of the page
     """
 
@@ -104,11 +104,11 @@ class Audit(Result):
 
     @property
     def figure_height(self) -> float:
-        """Of a figure in which every bar has room, in inches."""
+        """The height, in inches, of a figure with room for every bar."""
         return 0.8 + 0.33 * len(self._shares)
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw the facts that are shares, in percent, as bars; on new axes where none are given."""
+        """Draw the facts that are shares as bars, in percent, on new axes if none are given."""
         from attnembed import plotting
 
         shown, titles = self._shares, list(SECTIONS)
@@ -119,5 +119,5 @@ class Audit(Result):
 
 
 def make_audit(kind: str, source: str, facts: list[Fact]) -> Audit:
-    """An audit that has come to its end."""
+    """A completed audit."""
     return Audit(status=Status.REACHED_END, message=f"{len(facts)} facts", kind=kind, source=source, facts=tuple(facts))

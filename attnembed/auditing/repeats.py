@@ -1,4 +1,4 @@
-"""Which of many items are the same, across which parts, and under which labels."""
+"""Repeated items, across parts and under different labels."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def numbered(items: Iterable[Hashable]) -> NDArray[np.intp]:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Repeats(Record):
-    """Items by number, with the part and the label of each; all (n,).
+    """Items by number, with the part and the label of each, all (n,).
 
     >>> items = Repeats(numbered("aabbc"), np.array([0, 0, 0, 1, 1]), np.array([1, 2, 1, 1, 1]))
     >>> items.repeated.tolist(), items.across.tolist(), items.contradictory.tolist()
@@ -50,21 +50,21 @@ class Repeats(Record):
 
     @property
     def across(self) -> NDArray[np.bool_]:
-        """Items that another part has, too."""
+        """Items that also occur in another part."""
         return self._several(self.part)
 
     @property
     def contradictory(self) -> NDArray[np.bool_]:
-        """Items that occur with another label, too."""
+        """Items that also occur with another label."""
         return self._several(self.label)
 
     def distinct(self, chosen: NDArray[np.bool_]) -> int:
-        """How many different ones there are among the chosen items."""
+        """The number of distinct items among the chosen ones."""
         return int(np.unique(self.number[chosen]).size)
 
 
 def repeat_facts(what: str, repeats: Repeats, parts: Sequence[str], label: str = "label") -> list[Fact]:
-    """Duplicates within and across the parts, and contradictions, of items that are called ``what``."""
+    """Duplicates within and across the parts, and contradictions, for items called ``what``."""
     n = repeats.number.size
     facts = [Fact("duplicates", f"{what} that occur more than once", int(repeats.repeated.sum()), n)]
     if len(parts) > 1:

@@ -64,7 +64,7 @@ def _one_mask(model: GridCRF, data: GridDataset, split: Split, path: str) -> dic
 
 
 def _annotations(model: GridCRF, data: GridDataset, split: Split, path: str) -> dict[str, float]:
-    """How far two annotations of one photograph agree: the second of each pair scored against the first."""
+    """The agreement of two annotations of one photograph: the second of each pair scored against the first."""
     parts = load_horses(path)
     images, masks = (np.concatenate([getattr(part, name) for part in parts]) for name in ("images", "labels"))
     pairs = near_pairs(images)

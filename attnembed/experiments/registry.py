@@ -264,7 +264,7 @@ def reproduce(
 
 
 def _check_runs(entry: Experiment, executor: Any, workers: Any, split: Any) -> None:
-    """How the runs are made, and how the data are split."""
+    """The conduct of the runs, and the split of the data."""
     if workers is not None:
         check_integer("workers", workers, minimum=1)
         if executor is not None:

@@ -106,7 +106,7 @@ def ocr(request: Request) -> Outcome:
             "small training set": Study("ocr-small", seeds, (0.01, 0.03), 12, objectives),
         }
         scale = ScaleSweep("ocr-large-mlp", 0.003, 10, ("nll", "ssvm"))
-    return _outcome(request, _Comparison("ocr", "correct letters (%)", studies, scale, draw_words))
+    return _outcome(request, _Comparison("ocr", "letters right (%)", studies, scale, draw_words))
 
 
 @experiment("chunking", "stage, joint and scaled training of chains on CoNLL-2000 (--data)", long=True, files=_CONLL)

@@ -1,4 +1,4 @@
-"""Claims about what is proved of a margin in floating point: intervals that contain it, and that there is none."""
+"""Claims about proofs for a margin in floating point: intervals that contain it, and infeasibility."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from attnembed.margins import MarginResult, max_margin
 
 @claim(
     "attention/margin-enclosure",
-    statement="the enclosure of a margin contains the exact margin of the floating-point rows and little more",
+    statement="the enclosure of a margin contains the exact margin of the floating-point rows and is narrow",
     tex=r"\min_k d_k\cdot p/\|p\| - \epsilon \le \gamma \le \|D^\top u\|/\textstyle\sum_k u_k + \epsilon'",
     reference="derived here, with the rounding bounds of Higham (2002)",
     hypotheses=(by_construction("the program is feasible", code="except NotSeparableError"),),
-    control="the same interval without the terms for rounding",
+    control="the same interval without the rounding terms",
     derivation="derivations/enclosures.md",
 )
 def margin_interval(rng: np.random.Generator) -> Evidence:
@@ -44,7 +44,7 @@ def margin_interval(rng: np.random.Generator) -> Evidence:
         worst = largest(worst, _overshoot(low, high, square))
         widest = largest(widest, (high - low) / float(np.linalg.norm(D)))
         bare = max(bare, _overshoot(*_without_rounding(D, result), square))
-    # The constant of Higham's bounds, rounded up; and no interval is wider than a few hundred roundings of its rows.
+    # The constant of Higham's bounds, rounded up; no interval may be wider than a few hundred roundings of its rows.
     u = Fraction(1, 2**53)
     for n in (1, 7, 40, 1000):
         constant = Fraction(rounding_constant(n)) / (n * u / (1 - n * u))
@@ -55,7 +55,7 @@ def margin_interval(rng: np.random.Generator) -> Evidence:
 
 @claim(
     "attention/infeasibility-proof",
-    statement="the weights that prove that no direction separates the rows make them exactly 0, and without a proof "
+    statement="the weights that prove that no direction separates the rows combine them exactly to 0; without a proof "
     "the bound is above the margin",
     tex=r"w \ge 0,\ \textstyle\sum_kw_k = 1,\ \sum_kw_kd_k = 0;\quad \gamma \le \|D^\top w\|/\textstyle\sum_kw_k",
     reference="Gordan's alternative; compared with fractions",
@@ -68,7 +68,7 @@ def exact_infeasibility(rng: np.random.Generator) -> Evidence:
         inner = rng.uniform(0.1, 1.0, d + 1) * 10.0 ** rng.integers(-3, 1, size=d + 1)
         D = 10.0 ** rng.integers(-2, 3, size=(d + 1, 1)) * rng.standard_normal((d + 1, d))
         D[-1] = -(inner[:-1] @ D[:-1]) / inner[-1]
-        beside = rng.standard_normal((2, d))  # rows that the certificate may do without
+        beside = rng.standard_normal((2, d))  # rows that the certificate does not need
         doubled = np.vstack([D, D[:1]])  # dependent ones, both with a weight
         shared = np.append(inner, 0.3 * inner[0]) - np.append(0.3 * inner[0], np.zeros(d + 1))
         more = np.vstack([beside, D])
@@ -80,7 +80,7 @@ def exact_infeasibility(rng: np.random.Generator) -> Evidence:
             worst += float(min(proof.numerators) < 0 or sum(proof.numerators) != proof.denominator)
             worst += float(any(_combined(rows, proof.numerators)))
             control += float(any(_combined(rows, [Fraction(float(w)) for w in given])))
-    # Rows that can be separated, and hardly so.
+    # Rows that can just be separated.
     for shift in (1.0, 1e-9):
         D = rng.standard_normal((2, 1)) * rng.standard_normal(4) + shift * rng.standard_normal(4)
         proof = infeasibility_proof(D, max_margin(D).dual)
@@ -90,7 +90,7 @@ def exact_infeasibility(rng: np.random.Generator) -> Evidence:
 
 
 def _weights_of(rows: np.ndarray) -> np.ndarray:
-    """The certificate of rows that nothing separates."""
+    """The certificate of inseparable rows."""
     try:
         max_margin(rows)
     except NotSeparableError as error:
@@ -113,7 +113,7 @@ def _squared_distance(D: np.ndarray) -> Fraction:
 
 
 def _overshoot(low: float, high: float, square: Fraction) -> float:
-    """How far the exact margin is outside of [low, high], relative, and negative inside."""
+    """The relative distance of the exact margin from [low, high], negative inside."""
     return float(max(Fraction(low) ** 2 / square - 1, square / Fraction(high) ** 2 - 1))
 
 
@@ -124,7 +124,7 @@ def _without_rounding(D: np.ndarray, result: MarginResult) -> tuple[float, float
 
 @claim(
     "attention/margin-norms",
-    statement="in the norms l1 and linf the margin is that of its direction, and no direction has a larger one",
+    statement="in the norms l1 and linf the direction attains the margin, and no direction has a larger one",
     tex=r"\gamma = \min_k d_k\cdot\hat p,\ \|\hat p\| = 1,\quad \gamma = \|D^\top\lambda\|_* / \textstyle\sum\lambda",
     reference="linear programming duality",
     control="the direction of the Euclidean norm",

@@ -1,4 +1,4 @@
-"""Claims about the other labelings of a chain, the k best and the best label by label, and about log Z for certain."""
+"""Claims about the k best labelings of a chain, the best labels one by one, and the enclosure of log Z."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PAGE = "derivations/chain-marginals.md"
 
 @claim(
     "structured/k-best",
-    statement="the k best labelings are the first k of all in the order of their scores, ties by the smaller label",
+    statement="the k best labelings are the first k in the order of scores, with ties broken by the smaller label",
     tex=r"F(Y^{(1)}) \ge \dots \ge F(Y^{(k)}) \ge F(Y),\ Y\notin\{Y^{(1)},\dots,Y^{(k)}\}",
     reference="derived here; compared with all labelings",
     control="W transposed",

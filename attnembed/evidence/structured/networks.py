@@ -1,4 +1,4 @@
-"""Claims about networks: what their layers compute, the gradients that they pass on, and those of whole models."""
+"""Claims about networks: the values and gradients of their layers, and the gradients of whole models."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _LENGTHS = np.array([2, 4, 1])
 
 
 def _layers(rng: np.random.Generator) -> list[tuple[Any, Any, Callable[[nn.Params, Any], Any]]]:
-    """Layers with an input each, and what they compute by their definitions."""
-    # All entries different by a tenth, and none near 0: the kinks of maxima are far.
+    """Layers, each with an input and its definition."""
+    # All entries differ by a tenth, and none is near 0, so that the kinks of maxima are far.
     rows, image = ((rng.permutation(n) - n // 2 + 0.5) / 10 for n in (7 * 4, 2 * 5 * 6 * 3))
     rows, image = rows.reshape(7, 4), image.reshape(2, 5, 6, 3)
     ids = rng.integers(0, 6, size=(7, 2))
@@ -47,7 +47,7 @@ def _layers(rng: np.random.Generator) -> list[tuple[Any, Any, Callable[[nn.Param
 
 @claim(
     "structured/layers",
-    statement="each layer computes its definition, and passes back the gradients in its parameters and its input",
+    statement="each layer agrees with its definition, and its backward pass gives the correct gradients",
     tex=r"\langle g, y(\theta + h) - y(\theta)\rangle = \langle\nabla_\theta\langle g, y\rangle, h\rangle + O(h^2)",
     reference="derived here",
     control="gradients wrong by one part in a thousand",
@@ -114,7 +114,7 @@ def _recurrence(params: nn.Params, x: Doubles) -> Doubles:
 
 @claim(
     "structured/model-gradients",
-    statement="the gradients of a model in its network, its pairwise part and both scales are right",
+    statement="the gradients of a model in its network, its pairwise part and both scales are correct",
     tex=r"\partial_a f = \langle U, \nabla_{aU} f\rangle,\quad \partial_b f = \langle W, \nabla_{bW} f\rangle",
     reference="derived here",
     control="gradients wrong by one part in a thousand",

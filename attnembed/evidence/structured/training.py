@@ -1,4 +1,4 @@
-"""Claims about training: an epoch is the steps of its optimiser, and online scaling keeps its bound."""
+"""Claims about training: an epoch consists of the steps of its optimiser, and online scaling keeps its bound."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from attnembed.structured.training import train_structured
 
 @claim(
     "structured/training-epochs",
-    statement="an epoch is one step for each of its batches, and its row of the history has the norms that it left",
+    statement="an epoch is one step per batch, and its row of the history has the norms at its end",
     tex=r"\theta \leftarrow \theta - \eta\nabla f(\theta),\quad n_U = n(aU),\ n_W = n(bW),\ n_U / n_W",
     reference="derived here",
     control="a step ten percent longer",
@@ -52,10 +52,10 @@ def training_epochs(rng: np.random.Generator) -> Evidence:
 
 @claim(
     "structured/online-bound",
-    statement="online scaling keeps n_U / n_W at its least ratio or above, from the start and whatever W's multiplier",
+    statement="online scaling keeps n_U / n_W at or above its least ratio from the start, for any multiplier of W",
     tex=r"n_U / n_W \ge \rho_{\min}",
     reference="reconstructed from [SO19]",
-    control="a least ratio that is ten percent larger",
+    control="a least ratio ten percent larger",
     derivation="derivations/online-scaling.md",
 )
 def online_bound(rng: np.random.Generator) -> Evidence:
