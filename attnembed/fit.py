@@ -126,7 +126,7 @@ class Trainee(ABC):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Fitted(Record, Generic[T]):
-    """The end of a training run; ``kept`` holds the arrays of the best epoch."""
+    """The outcome of a training run; ``kept`` holds the arrays of the best epoch."""
 
     trainee: T
     status: Status

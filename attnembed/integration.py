@@ -200,7 +200,7 @@ class FlowState(Record):
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class FlowPath(Result):
-    """A path; all arrays run over the k accepted steps, the start among them.
+    """A path; all arrays run over the k accepted steps, including the start.
 
     Attributes
     ----------

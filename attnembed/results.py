@@ -21,7 +21,7 @@ R = TypeVar("R", bound="Result")
 
 
 class Status(enum.Enum):
-    """The end of a computation. Only the first three count as success.
+    """The outcome of a computation. Only the first three count as success.
 
     >>> Status.CONVERGED.ok, Status("interrupted").ok
     (True, False)

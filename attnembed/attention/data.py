@@ -338,7 +338,7 @@ def make_balanced_dataset(
     label_noise: float = 0.0,
     rng: RNGLike = None,
 ) -> TokenDataset:
-    """Mirrored pairs: the same irrelevant tokens once with a positive and once with a negative important token.
+    """Generate mirrored pairs: the same irrelevant tokens with a positive and with a negative important token.
 
     With the default options Assumption 1 holds and the irrelevant tokens have signed frequency exactly 0. Tokens
     0..n_positive-1 are completely positive, the next n_negative completely negative, the rest irrelevant. Each
@@ -403,7 +403,7 @@ def make_iid_dataset(
     label_noise: float = 0.0,
     rng: RNGLike = None,
 ) -> TokenDataset:
-    """Tokens drawn independently from a distribution per class; the first half of the sequences is positive.
+    """Draw tokens independently from a distribution per class; the first half of the sequences is positive.
 
     Irrelevant tokens (equal probabilities) have signed frequency O(sqrt(phi/n)) rather than zero, so Assumption 1 holds
     only approximately, and the margin program can be infeasible.

@@ -43,7 +43,7 @@ class DescentState(Record):
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class DescentResult(Result):
-    """The path of p; all arrays run over the points, the start among them.
+    """The path of p; all arrays run over the points, including the start.
 
     Attributes
     ----------

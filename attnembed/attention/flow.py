@@ -48,7 +48,7 @@ _JUDGED = 2_000_000
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class FlowResult(FlowPath):
-    """The path of p; all arrays run over the k accepted steps, the start among them.
+    """The path of p; all arrays run over the k accepted steps, including the start.
 
     Attributes
     ----------

@@ -117,7 +117,7 @@ def top_tokens(data: TokenDataset, token_values: Floats | TokenValues) -> tuple[
 
 
 def select(model: Parameters, data: TokenDataset) -> Selection:
-    """The tokens that p selects, s.p-argmax, beside those that the loss would select, y g-argmax; each (n,).
+    """The tokens that p selects, with the largest scores, and the top tokens, with the largest y_i g_s; each (n,).
 
     >>> from attnembed.attention.model import AttentionModel
     >>> model = AttentionModel(np.eye(3), [0.0, 0.0, 1.0], [1.0, -1.0, 0.0])

@@ -29,7 +29,7 @@ _FILES = ("ocr_letters.npz", "letter.data", "letter.data.gz", "letters.pickle")
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Letters(Record):
-    """Handwritten words.
+    """Handwritten words with their labels and folds.
 
     Attributes
     ----------

@@ -98,7 +98,7 @@ class LargeStepCondition(Prediction):
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class LargeStepSize(Prediction):
-    """Every step on E with eta > ``step_size`` leads into the basin."""
+    """The ``step_size`` above which every step on E leads into the basin."""
 
     step_size: float
 
