@@ -501,7 +501,7 @@ def test_memory_is_the_counts_not_the_text(monkeypatch: pytest.MonkeyPatch) -> N
     content = " ".join(f"word{k}" for k in range(20))
 
     def documents() -> Iterator[str]:
-        for number in range(150):
+        for number in range(400):
             yield f"{number} {content} " * 100
 
     tracemalloc.start()
@@ -510,7 +510,7 @@ def test_memory_is_the_counts_not_the_text(monkeypatch: pytest.MonkeyPatch) -> N
     texts = list(documents())
     held = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert counts.sum() == 150 * 100 * 21
+    assert counts.sum() == 400 * 100 * 21
     assert streamed < held / 5, f"{streamed / 1e6:.1f} MB streamed, {held / 1e6:.1f} MB with {len(texts)} texts held"
 
 
