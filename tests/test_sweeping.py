@@ -651,7 +651,7 @@ def test_a_record_must_be_one(store: Path, change: dict[str, Any]) -> None:
 
 
 def test_two_sweeps_do_not_share_a_store(store: Path) -> None:
-    script = f"from tests.test_sweep import *; sweep(draw, GRID, executor=Now(), store={str(store)!r}, rng=0)"
+    script = f"from tests.test_sweeping import *; sweep(draw, GRID, executor=Now(), store={str(store)!r}, rng=0)"
 
     def nested(result: CellResult) -> None:
         with pytest.raises(DataFileError, match="is in use by another run"):
