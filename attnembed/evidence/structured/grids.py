@@ -112,7 +112,9 @@ def grid_objectives(rng: np.random.Generator) -> Evidence:
         halves = [grid_objective(name, unary, pairwise, labels), grid_objective(*other, labels[:, ::-1])]
         off_mean = [joint.unary - np.concatenate([half.unary / 2 for half in halves])]
         off_mean.append(joint.pairwise - (halves[0].pairwise + halves[1].pairwise) / 2)
-        worst = largest(worst, *(scale / 1e3 * float(np.abs(x).max()) for x in off_mean))
+        # Two images end together, at the later of their last sweeps.
+        unit = 1e1 if name == "mean_field" else 1e4
+        worst = largest(worst, *(unit * float(np.abs(x).max()) for x in off_mean))
         # One W for both directions has the sum of both gradients.
         shared, apart = (grid_objective(name, unary, w, labels) for w in (pairwise[0], pairwise[[0, 0]]))
         same = float(np.abs(shared.pairwise - apart.pairwise.sum(axis=0)).max())
