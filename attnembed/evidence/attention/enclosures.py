@@ -13,6 +13,7 @@ from attnembed.errors import NotSeparableError
 from attnembed.evidence.measurement import largest
 from attnembed.evidence.registry import Evidence, by_construction, claim
 from attnembed.infeasibility import infeasibility_proof
+from attnembed.margin_norms import Norm
 from attnembed.margins import MarginResult, max_margin
 
 
@@ -137,7 +138,8 @@ def margin_norms(rng: np.random.Generator) -> Evidence:
         # Rows around a direction with entries of both signs, so that there is a margin.
         D = rng.standard_normal((m, d)) + 4 * rng.choice([-1.0, 1.0], d) * rng.uniform(0.5, 1.5, d)
         plain = max_margin(D).direction
-        for name, order, dual_order in (("l1", 1, np.inf), ("linf", np.inf, 1)):
+        norms: tuple[tuple[Norm, float, float], ...] = (("l1", 1, np.inf), ("linf", np.inf, 1))
+        for name, order, dual_order in norms:
             found = max_margin(D, norm=name)
             below = float((D @ found.direction).min()) / float(np.linalg.norm(found.direction, order))
             above = float(np.linalg.norm(D.T @ found.dual, dual_order)) / float(found.dual.sum())

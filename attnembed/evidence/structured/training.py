@@ -114,4 +114,5 @@ def _log_bigrams(data: ChainDataset) -> Doubles:
     for labels in data.split(data.known_labels):
         np.add.at(counts, (labels[:-1], labels[1:]), 1)
     found: Doubles = np.log(counts / counts.sum(axis=1, keepdims=True))
-    return found - found.mean()
+    found -= found.mean()
+    return found
