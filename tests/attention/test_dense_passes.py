@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import expit
@@ -38,6 +38,7 @@ SEEDS = st.integers(0, 2**32 - 1)
 
 
 @given(SEEDS)
+@example(19918)  # one token, whose terms cancel
 def test_sums_and_gradients_are_those_of_the_rows(seed: int) -> None:
     data, model = random_problem(seed)
     u, g = model.E @ model.p, model.E @ model.v
@@ -52,9 +53,9 @@ def test_sums_and_gradients_are_those_of_the_rows(seed: int) -> None:
     rounding = 1e-14 * size * np.ptp(g) + 1e-15 * np.abs(g).max()
     assert_allclose(output, rows.output, rtol=0, atol=rounding)
     assert_allclose(loss, rows.sums.loss, rtol=1e-12)
-    # A adds y_i sigma(-z_i)/n over sequences, which may cancel; each is off, relatively, by what z_i is off by.
-    weights = expit(-data.labels * rows.output).mean()
-    assert_allclose(A, rows.sums.A, rtol=0, atol=(1e-14 * size + rounding) * weights)
+    # A_s is a sum over sequences of either sign, and may be far smaller than its terms.
+    shares = expit(-data.labels * rows.output).mean()
+    assert_allclose(A, rows.sums.A, rtol=0, atol=1e-14 * size * shares)
     assert np.abs(B - rows.scaled_B * np.exp(rows.log_scale)).sum() <= 1e-13 * size * terms
     value, grads = model.loss_and_grads(data)
     assert value == loss == model.loss(data)

@@ -183,13 +183,17 @@ def ties_counted(rng: np.random.Generator) -> Evidence:
             tokens = [[3, *shared[0]], [4, *shared[0]], [3, *shared[1]], [4, *shared[1]]]
         data = TokenDataset.from_tokens(tokens, labels, vocab_size=5)
         g = rng.integers(-2, 3, size=5)
-        model = AttentionModel(g[:, None] / 10, [0.1], [1.0])
+        # In every other case equal values are equal to rounding only: each token has a part of its own across v.
+        v, across = rng.permutation([-0.6, 0.8, 1.0]), (kind % 2) * rng.standard_normal((5, 3))
+        E = np.outer(g / 10, v) / (v @ v) + across - np.outer(across @ v, v) / (v @ v)
+        model = AttentionModel(E, 0.1 * v, v)
         choice, report = select(model, data), data.check_assumption()
         for i, (row, y) in enumerate(zip(tokens, labels)):
             best = max(y * int(g[s]) for s in row)
             tied = [s for s in row if y * int(g[s]) == best]
             wrong += (int(choice.top[i]), int(choice.top_ties[i])) != (min(tied), len(set(tied)))
-            wrong += int(choice.tokens[i]) != min(s for s in row if g[s] == max(g[t] for t in row))
+            largest_score = [s for s in row if g[s] == max(g[t] for t in row)]
+            wrong += int(choice.tokens[i]) not in (largest_score if kind % 2 else [min(largest_score)])
             by_multiplicity += int(choice.top_ties[i]) != len(tied)
         holds, important = _assumption(tokens, labels)
         wrong += report.holds != holds or (holds and report.important.tolist() != important)

@@ -72,7 +72,9 @@ def exact_infeasibility(rng: np.random.Generator) -> Evidence:
         doubled = np.vstack([D, D[:1]])  # dependent ones, both with a weight
         shared = np.append(inner, 0.3 * inner[0]) - np.append(0.3 * inner[0], np.zeros(d + 1))
         more = np.vstack([beside, D])
-        for rows, given in ((more, _weights_of(more)), (doubled, shared)):
+        # The double of a row with next to no weight, beside weights that are a little too large.
+        hardly = np.append(inner / inner.sum() * (1 + 1e-9), 1e-25)
+        for rows, given in ((more, _weights_of(more)), (doubled, shared), (doubled, hardly)):
             proof = infeasibility_proof(rows, given)
             if proof.numerators is None or proof.denominator is None or proof.margin_bound != 0:
                 worst = math.inf

@@ -14,7 +14,7 @@ from attnembed.evidence.attention.extremal import curved, one_pair_each, one_uns
 from attnembed.evidence.attention.instances import Instance, ragged_instance, selecting_instance
 from attnembed.evidence.measurement import largest
 from attnembed.evidence.registry import Evidence, claim
-from attnembed.margins import kkt_residual, max_margin
+from attnembed.margins import kkt_residual, max_margin, max_margin_pairs
 
 
 @claim(
@@ -246,6 +246,11 @@ def kkt_certificate(rng: np.random.Generator) -> Evidence:
     off = largest(
         abs(kkt_residual(*case) / _residual(*case) - 1) for case in _wrong_solutions(D, margin.p, margin.dual, rng)
     )
+    # The same rows as differences of points, more of them than are tried at once.
+    E = np.concatenate([8 * np.eye(6)[:1], 0.3 * rng.standard_normal((400, 6))])
+    pairs = np.column_stack([np.zeros(400, dtype=int), np.arange(1, 401)])
+    plain, paired = max_margin(E[:1] - E[1:]), max_margin_pairs(E, pairs)
+    units.append(float(np.linalg.norm(paired.p - plain.p) / np.linalg.norm(plain.p)) if paired.success else np.inf)
     return Evidence(
         measured=largest(kkt_residual(D, margin.p, margin.dual), residual, off, *units),
         tolerance=1e-10,

@@ -312,7 +312,10 @@ def step_window(rng: np.random.Generator) -> Evidence:
         smallest.append(high)
     ratio = sorted(smallest)[draws - 1 - allowed]
     off = largest(abs(_window_excess(data, dim, delta, eta)) for eta in (window.low, window.high))
-    measured = ratio if beyond <= allowed and off < 1e-6 else math.inf
+    # A sequence without an important token leaves no window.
+    without = random_step_window(TokenDataset.from_tokens([[0, 2], [1, 2], [2], [2]], [1, -1, 1, -1]), dim, delta=delta)
+    none = not without.holds and math.isnan(without.low) and math.isnan(without.high)
+    measured = ratio if beyond <= allowed and off < 1e-6 and none else math.inf
     return Evidence(
         measured=measured,
         bound=1.0,

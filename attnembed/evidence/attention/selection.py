@@ -144,7 +144,8 @@ def failure_window(rng: np.random.Generator) -> Evidence:
     derivation="derivations/failure-window.md",
 )
 def family_reduction(rng: np.random.Generator) -> Evidence:
-    family, other = Family(5, 3, step_size=150.0), Family(5, 4, step_size=150.0)
+    W = float(rng.uniform(0.3, 3.0))
+    family, other = (Family(5, repeats, step_size=150.0 / W, W=W) for repeats in (3, 4))
     data, model = family.dataset(), AttentionModel(*family.parameters())
     # The step itself: E of the family is E^0 after one actual gradient step.
     E0 = model.E.copy()

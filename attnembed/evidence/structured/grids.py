@@ -12,7 +12,7 @@ from attnembed._typing import Doubles
 from attnembed.evidence.measurement import largest
 from attnembed.evidence.registry import Evidence, claim
 from attnembed.reference import enumerate_grid
-from attnembed.structured.grid import contrast_weights, grid_icm, grid_map, grid_mean_field
+from attnembed.structured.grid import contrast_weights, grid_icm, grid_map, grid_mean_field, grid_score
 from attnembed.structured.grid_objectives import grid_objective
 
 
@@ -112,7 +112,13 @@ def grid_objectives(rng: np.random.Generator) -> Evidence:
         halves = [grid_objective(name, unary, pairwise, labels), grid_objective(*other, labels[:, ::-1])]
         off_mean = [joint.unary - np.concatenate([half.unary / 2 for half in halves])]
         off_mean.append(joint.pairwise - (halves[0].pairwise + halves[1].pairwise) / 2)
-        worst = largest(worst, *(scale / 1e3 * float(np.abs(x).max()) for x in off_mean))
+        # Two images end together, at the later of their last sweeps.
+        unit = 1e1 if name == "mean_field" else 1e4
+        worst = largest(worst, *(unit * float(np.abs(x).max()) for x in off_mean))
+        # One W for both directions has the sum of both gradients.
+        shared, apart = (grid_objective(name, unary, w, labels) for w in (pairwise[0], pairwise[[0, 0]]))
+        same = float(np.abs(shared.pairwise - apart.pairwise.sum(axis=0)).max())
+        worst = largest(worst, scale / 1e3 * same, scale / 1e3 * abs(shared.value - apart.value))
         for gradient in (out.unary, out.pairwise):
             d = rng.normal(size=gradient.shape)
             steps = (h * d if gradient is out.unary else 0 * unary for h in (1e-5, -1e-5))
@@ -163,8 +169,14 @@ def _defined(name: str, unary: Doubles, pairwise: Doubles, weights: tuple[Double
 )
 def icm(rng: np.random.Generator) -> Evidence:
     worst = control = 0.0
-    for _ in range(8):
-        unary, pairwise, weights = _grid(rng, 3, 1.0)
+    for k in range(16):
+        unary, pairwise, weights = _grid(rng, 3, 1.0 + 2.0 * (k % 2))
+        # It starts from the best label of each pixel, and only climbs.
+        start, end = (
+            grid_score(unary, pairwise, y, weights)[0]
+            for y in (unary.argmax(axis=3), grid_icm(unary, pairwise, weights))
+        )
+        worst = largest(worst, (start - end) / max(1.0, abs(start)))
         for labels, local in ((grid_icm(unary, pairwise, weights), True), (unary.argmax(axis=3), False)):
             field = unary[0].copy()
             for a, b, cw in _edges(pairwise, weights):

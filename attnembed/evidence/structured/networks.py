@@ -14,6 +14,7 @@ from attnembed.evidence.measurement import largest
 from attnembed.evidence.registry import Evidence, claim
 from attnembed.evidence.structured.chains import slope_error
 from attnembed.structured import layers as nn
+from attnembed.structured.chain import chain_viterbi
 from attnembed.structured.data import make_chain_dataset, make_grid_dataset
 from attnembed.structured.model import ChainCRF, GridCRF
 from attnembed.structured.networks import Network
@@ -68,6 +69,7 @@ def layers(rng: np.random.Generator) -> Evidence:
             return float(np.vdot(upstream, out))
 
         every = dict(grads) if x.dtype.kind == "i" else {**grads, "": gradient}
+        worst = worst if gradient is not None and gradient.shape == x.shape else np.inf
         for name, found in every.items():
             point = params[name] if name else x
 
@@ -145,4 +147,15 @@ def model_gradients(rng: np.random.Generator) -> Evidence:
                 return slope_error(of, np.asarray(at[name]), factor * np.asarray(g), fixed, step=1e-5) / 1e-6
 
             worst, control = largest(worst, off(1.0)), min(control, off(1.001))
+    # What a model forbids, by -inf or by a mask, is forbidden at every scale.
+    allowed, forbidding = np.ones((3, 3), dtype=bool), chain.pairwise.copy()
+    allowed[0, 1], forbidding[1, 2] = False, -np.inf
+    masked = np.where(allowed, forbidding, -np.inf)
+    for scale in (-1.3, 0.0, 20.0):
+        bound = ChainCRF(dense, forbidding, 0.7, scale, allowed=allowed)
+        times = np.where(masked > -np.inf, scale * np.where(masked > -np.inf, masked, 0.0), -np.inf)
+        for i in range(len(chains)):
+            one = chains.subset([i])
+            best = chain_viterbi(0.7 * bound.unary(one), times)
+            worst = worst if np.array_equal(bound.predict(one)[0], best) else np.inf
     return Evidence(measured=worst, tolerance=1.0, control=control)
