@@ -355,7 +355,7 @@ def test_the_picture_finds_a_parabola_and_its_standard_error() -> None:
     assert "quadratic_coefficient" not in flat.numbers
 
 
-@pytest.mark.slow
+@pytest.mark.thorough  # half a minute; the same picture of Yelp takes a third
 def test_imdb_reaches_the_papers_picture(data_folder: Path, tmp_path: Path) -> None:
     numbers = reproduce("imdb", data=data_folder, out=tmp_path, quick=True).numbers
     assert numbers["one_step.spearman_values_signed_frequency"]["mean"] >= 0.97

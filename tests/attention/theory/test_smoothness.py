@@ -77,7 +77,7 @@ def test_tokens_that_never_meet_do_not_count() -> None:
     assert smoothness_bound(model, together).diameter == 999.0
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_exact_at_the_size_of_reviews() -> None:
     rng = np.random.default_rng(0)
     vocab_size, weights = 20_000, 1 / np.arange(1, 20_001)
