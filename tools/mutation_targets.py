@@ -572,7 +572,7 @@ EQUIVALENT: dict[str, str] = {
     "attention/theory/rates.py:_offset: return x, float(np.linalg.norm(A.T @ lam - target) / np.linalg.norm(target)) [factor: np.linalg.norm(A.T @ lam - target) / np.linalg.norm(target) -> np.linalg.norm(A.T @ lam - target) * np.linalg.norm(target)]": (
         "the residual of a solution is rounding, and that of no solution is not small, in either unit"
     ),
-    "attention/theory/path.py:_Gap.__init__: self.rows = E[self.columns] - E[self.segments.spread(self.top)]  # (nnz, d): theory is for small data [drop: E[self.columns] - E[self.segments.spread(self.top)] -> E[self.columns]]": (
+    "attention/theory/path.py:_Gap.__init__: self.rows = E[self.columns] - E[self.segments.spread(self.top)]  # (nnz, d): the theory is for small data [drop: E[self.columns] - E[self.segments.spread(self.top)] -> E[self.columns]]": (
         "the weights of a sequence's rows sum to 0, so that what is subtracted from all of them cancels: values and gradients differ by 1e-14 on fifty problems"
     ),
     "losses.py:_exp_increase: return np.where(drop <= 1.0, near, _exp(z - drop) - _exp(z)) [strict: drop <= 1.0 -> drop < 1.0]": (
