@@ -238,7 +238,7 @@ def steepest_margin(rng: np.random.Generator) -> Evidence:
     gamma = program.margin
 
     def lacking(kind: Norm, factor: float = 1.0) -> tuple[float, FlowResult]:
-        flow = _steepest(instance, kind, 12.0, 0.8)
+        flow = _steepest(instance, kind, 24.0, 0.8)
         added = flow.p - flow.path[np.searchsorted(flow.arclength, flow.arclength[-1] / 2)]
         return abs(1 - float((D @ added).min()) / norm(added, "linf") / (factor * gamma)), flow
 
