@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from scipy.integrate import solve_ivp
 
+from attnembed import one_step
 from attnembed.attention.data import TokenDataset, make_balanced_dataset
-from attnembed.attention.first_step import one_step
 from attnembed.attention.flow import gradient_flow
 from attnembed.attention.model import AttentionModel
 from attnembed.attention.passes import TokenPasses
