@@ -179,10 +179,15 @@ def _is_alive(pid: int) -> bool:
     return True
 
 
+def write_text(path: PathLike, text: str) -> None:
+    """Write a text file in UTF-8, atomically."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
 def write_json(path: PathLike, content: dict[str, Any]) -> None:
     """Write ``content`` as indented JSON, atomically; non-finite numbers become text."""
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(to_plain(content), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(to_plain(content), indent=2, allow_nan=False) + "\n")
 
 
 def write_npz(path: PathLike, **arrays: Any) -> None:

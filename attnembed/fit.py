@@ -15,13 +15,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypedDict, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from attnembed._checkpoint import Checkpoint
 from attnembed._files import PathLike
+from attnembed._notebook import Curve, history_curves
 from attnembed._progress import Progress
 from attnembed._typing import Floats, Ints
 from attnembed._validation import RNGLike, as_rng, check_callable, check_integer, freeze, shown
@@ -29,7 +30,20 @@ from attnembed.errors import InputError, InputTypeError
 from attnembed.optim import OptimizerState
 from attnembed.results import Record, Status
 
-__all__ = ["EpochState", "FitOptions", "Fitted", "NotFiniteError", "Trainee", "as_score", "check_metric", "fit"]
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = [
+    "EpochState",
+    "FitOptions",
+    "Fitted",
+    "HasHistory",
+    "NotFiniteError",
+    "Trainee",
+    "as_score",
+    "check_metric",
+    "fit",
+]
 
 Row = dict[str, float]
 End = tuple[Status, str]
@@ -64,6 +78,24 @@ class FitOptions(TypedDict, total=False):
     checkpoint_every: int
     resume: bool
     rng: RNGLike
+
+
+class HasHistory:
+    """Mixin of the results of training: the figures of their ``history``."""
+
+    history: np.recarray[Any, Any]
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the loss and the validation score, if there is one, over the epochs.
+
+        Draws on new axes if none are given; returns the axes.
+        """
+        from attnembed import plotting
+
+        return plotting.plot_history(self.history, ax=ax)
+
+    def _curves(self) -> list[Curve]:
+        return history_curves(self.history)
 
 
 class NotFiniteError(ArithmeticError):

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from attnembed._deprecation import moved
 
-from attnembed import clocks, integration
-from attnembed._deprecation import warn_deprecated
-
-_NEW = {"integrate": "follow"}
-_NAMES = ("CLOCKS", "Clock", "FlowField", "FlowPoint", "Trajectory", "integrate", "log_time_of")
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _NAMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    new = _NEW.get(name, name)
-    home = clocks if hasattr(clocks, new) else integration
-    warn_deprecated(f"attnembed.flow.{name}", f"{home.__name__}.{new}")
-    return getattr(home, new)
+__getattr__ = moved(
+    __name__,
+    {
+        **dict.fromkeys(("CLOCKS", "Clock", "FlowField", "log_time_of"), "attnembed.clocks"),
+        **dict.fromkeys(("FlowPoint", "Trajectory"), "attnembed.integration"),
+        "integrate": "attnembed.integration:follow",
+    },
+)

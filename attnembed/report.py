@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from attnembed._files import PathLike, replacing, writable_folder
+from attnembed._files import PathLike, writable_folder, write_text
 from attnembed._progress import Progress
 from attnembed._report_page import ExperimentRun, report_page
 from attnembed._validation import check_integer
@@ -102,8 +102,7 @@ def write_report(
     command += f" --claims {shlex.quote(str(claims_file))}" if claims_file is not None else ""
     command += f" --instances {instances}" if instances != 20 else ""
     page = report_page(report, claims(), runs, options, command, seconds)
-    with replacing(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+    write_text(path, page)
     return WrittenReport(path, report, tuple(runs), seconds)
 
 

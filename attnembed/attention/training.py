@@ -10,13 +10,12 @@ import functools
 import numbers
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, ParamSpec, Unpack
+from typing import Any, ClassVar, Literal, ParamSpec, Unpack
 
 import numpy as np
 from scipy.linalg.blas import get_blas_funcs
 
 from attnembed._deprecation import renamed, warn_deprecated
-from attnembed._notebook import Curve, history_curves
 from attnembed._options import with_options
 from attnembed._typing import Floats, Ints
 from attnembed._validation import check_share, freeze, shown
@@ -26,7 +25,7 @@ from attnembed.attention.passes import TokenSums, token_sums
 from attnembed.attention.products import embedding_product, embedding_transpose_product, rank_two, two_columns
 from attnembed.attention.splitting import split_dataset
 from attnembed.errors import InputError, InputTypeError
-from attnembed.fit import EpochState, FitOptions, NotFiniteError, Row, Trainee, as_score, check_metric, fit
+from attnembed.fit import EpochState, FitOptions, HasHistory, NotFiniteError, Row, Trainee, as_score, check_metric, fit
 from attnembed.losses import Loss, check_loss, logistic
 from attnembed.optim import (
     SGD,
@@ -38,9 +37,6 @@ from attnembed.optim import (
     scheduled_step_size,
 )
 from attnembed.results import Result, to_plain
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 __all__ = ["TrainResult", "TrainState", "split_dataset", "train"]
 
@@ -71,7 +67,7 @@ class TrainState(EpochState):
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
-class TrainResult(Result):
+class TrainResult(HasHistory, Result):
     """A trained model and its history.
 
     Attributes
@@ -92,18 +88,6 @@ class TrainResult(Result):
         """Plain Python values, the history as one list per column."""
         columns = {name: self.history[name] for name in self.history.dtype.names}
         return {**super().to_dict(), "history": to_plain(columns)}
-
-    def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw the loss and the validation score, if there is one, over the epochs.
-
-        Draws on new axes if none are given; returns the axes.
-        """
-        from attnembed import plotting
-
-        return plotting.plot_history(self.history, ax=ax)
-
-    def _curves(self) -> list[Curve]:
-        return history_curves(self.history)
 
 
 def _with_old_options(function: Callable[P, TrainResult]) -> Callable[P, TrainResult]:

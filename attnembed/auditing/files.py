@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from attnembed._files import PathLike, replacing, versions, writable_folder, write_json
+from attnembed._files import PathLike, replacing, versions, writable_folder, write_json, write_text
 from attnembed.attention.reviews import ReaderOptions
 from attnembed.auditing.front import audit, kinds_of
 from attnembed.auditing.record import Audit
@@ -44,8 +44,7 @@ def audit_files(
         found = audit(data, test, kind=one, **(reader or {} if one == "reviews" else {}))
         base = folder / f"audit-{found.kind}"
         page, figure, numbers = (base.with_suffix(suffix) for suffix in (".md", ".png", ".json"))
-        with replacing(page) as temporary:
-            temporary.write_text(f"{found}\n", encoding="utf-8")
+        write_text(page, f"{found}\n")
         _draw(found, figure)
         seconds = time.perf_counter() - start
         write_json(numbers, {**found.to_dict(), "versions": versions(), "seconds": round(seconds, 2)})

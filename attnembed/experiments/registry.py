@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attnembed._declared import EXPERIMENT_MODULES
-from attnembed._files import PathLike, replacing, versions, writable_folder, write_json
+from attnembed._files import PathLike, replacing, versions, writable_folder, write_json, write_text
 from attnembed._validation import check_choice, check_flag, check_integer, check_mapping
 from attnembed._workers import check_executor
 from attnembed.attention.reviews import ReaderOptions
@@ -240,8 +240,7 @@ def reproduce(
     if text:
         text = f"{QUICK_REMARK}\n\n{text}" if quick else text
         files.append(folder / f"{base}{ending}.md")
-        with replacing(files[-1]) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        write_text(files[-1], text)
     for figure_name, draw in outcome.figures.items():
         files.append(folder / f"{figure_name}{ending}.png")
         write_figure(draw, files[-1], remark=QUICK_TITLE if quick else "")

@@ -6,6 +6,7 @@ from itertools import product
 from typing import Any
 
 import numpy as np
+from scipy.special import softmax
 
 from attnembed._progress import Progress
 from attnembed._typing import Doubles
@@ -41,13 +42,10 @@ def _flows(
     with Progress("basins", total=ticks.size**2) as progress:
         for y, x in product(ticks, ticks):
             flow = gradient_flow(model.replace(p=[x, y, 0.0]), data, until=_UNTIL)
-            selected = int(flow.selection[0])
-            weights = flow.model.attention(data)[[0]].toarray()[0]
-            ends.append(tokens.index(selected) if selected in tokens and weights[selected] > 0.9 else -1)
             kept = np.unique(np.linspace(0, len(flow.path) - 1, 24).round().astype(int))
-            scores = flow.path[kept] @ model.E[:6].T
-            attention = np.exp(scores - scores.max(axis=1, keepdims=True))
-            attention /= attention.sum(axis=1, keepdims=True)
+            attention = softmax(flow.path[kept] @ model.E[:6].T, axis=1)  # of the first sequence
+            selected = int(flow.selection[0])
+            ends.append(tokens.index(selected) if selected in tokens and attention[-1, selected] > 0.9 else -1)
             paths.append(
                 {
                     "x": rounded(flow.path[kept, 0], 3),

@@ -8,7 +8,7 @@ from os import PathLike
 from pathlib import Path
 from types import MappingProxyType
 
-from attnembed._files import make_folder, replacing
+from attnembed._files import make_folder, write_text
 from attnembed._validation import RNGLike, check_choice
 from attnembed.explore.basins import basins_page
 from attnembed.explore.scaling import scaling_page
@@ -66,6 +66,5 @@ def save_page(name: str, out: str | PathLike[str], *, quick: bool = False, rng: 
     text = render(name, quick=quick, rng=rng)
     path = Path(out)
     make_folder(path.parent)
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(path, text)
     return path

@@ -7,25 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, Unpack, cast
+from typing import Any, Generic, Literal, TypeVar, Unpack, cast
 
 import numpy as np
 
 from attnembed._deprecation import accepts, moved, warn_deprecated
-from attnembed._notebook import Curve, history_curves
 from attnembed._options import with_options
 from attnembed._validation import check_positive
 from attnembed.errors import InputTypeError
-from attnembed.fit import FitOptions, as_score, check_metric, fit
+from attnembed.fit import FitOptions, HasHistory, as_score, check_metric, fit
 from attnembed.optim import Adam, Optimizer, Schedule, check_optimizer, check_schedule
 from attnembed.results import Result, to_plain
 from attnembed.structured.base import StructuredModel
 from attnembed.structured.scaling import OfflineScaling, OnlineScaling
 from attnembed.structured.stages import make_plan, with_rates
 from attnembed.structured.stepping import COLUMNS, Stepper, StructuredState
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 __all__ = ["StructuredResult", "StructuredState", "train_structured"]
 
@@ -34,7 +30,7 @@ Metric = Literal["accuracy", "loss"] | Callable[[Any, Any], float]
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
-class StructuredResult(Result, Generic[Model]):
+class StructuredResult(HasHistory, Result, Generic[Model]):
     """A trained model and its history.
 
     Attributes
@@ -60,18 +56,6 @@ class StructuredResult(Result, Generic[Model]):
         columns = {name: to_plain(self.history[name]) for name in self.history.dtype.names}
         plain = {"status": self.status, "message": self.message, "success": self.success, "best_epoch": self.best_epoch}
         return {name: to_plain(value) for name, value in {**plain, "history": columns}.items()}
-
-    def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw the loss and the validation score, if there is one, over the epochs.
-
-        Draws on new axes if none are given; returns the axes.
-        """
-        from attnembed import plotting
-
-        return plotting.plot_history(self.history, ax=ax)
-
-    def _curves(self) -> list[Curve]:
-        return history_curves(self.history)
 
 
 class StructuredOptions(FitOptions, total=False):
