@@ -38,6 +38,13 @@ def own_claims_only() -> Iterator[None]:
             del registry._registry[id]
 
 
+@pytest.fixture
+def plain_layout(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are not fitted to their labels, which takes half of their time; those of slow tests are."""
+    if not {"slow", "thorough"} & {mark.name for mark in request.node.iter_markers()}:
+        monkeypatch.setattr("matplotlib.layout_engine.ConstrainedLayoutEngine.execute", lambda self, figure: {})
+
+
 @pytest.fixture(scope="session")
 def data_folder() -> Path:
     """The folder of real data named by ATTNEMBED_DATA; the test is skipped where there is none."""

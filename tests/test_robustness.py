@@ -41,6 +41,8 @@ from attnembed.experiments import registry as experiment_registry
 from attnembed.experiments.sweeps import GRID_EXPERIMENTS, run_sweep
 from attnembed.structured import corpora
 
+pytestmark = pytest.mark.usefixtures("plain_layout")
+
 # --- files that are damaged --------------------------------------------------------------------------------------
 
 DATA = ae.make_balanced_dataset(n_samples=8, length=4, n_irrelevant=3, rng=0)
