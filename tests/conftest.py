@@ -39,10 +39,12 @@ def own_claims_only() -> Iterator[None]:
 
 
 @pytest.fixture
-def plain_layout(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def plain_layout(request: pytest.FixtureRequest) -> Iterator[None]:
     """Figures are not fitted to their labels, which takes half of their time; those of slow tests are."""
-    if not {"slow", "thorough"} & {mark.name for mark in request.node.iter_markers()}:
-        monkeypatch.setattr("matplotlib.layout_engine.ConstrainedLayoutEngine.execute", lambda self, figure: {})
+    with pytest.MonkeyPatch.context() as patch:  # `monkeypatch` would be undone after later fixtures
+        if not {"slow", "thorough"} & {mark.name for mark in request.node.iter_markers()}:
+            patch.setattr("matplotlib.layout_engine.ConstrainedLayoutEngine.execute", lambda self, figure: {})
+        yield
 
 
 @pytest.fixture(scope="session")
