@@ -134,7 +134,7 @@ def test_large_parts_that_cancel_leave_the_decision_to_what_rounding_swallows(si
 
 def test_ties_of_decimal_fractions_are_decided_by_their_binary_values():
     """0.4 - 0.1 is not 0.3: many labelings differ by the last bits alone."""
-    for seed in range(5):
+    for seed in range(12):
         rng = np.random.default_rng(seed)
         unary, pairwise = rng.integers(-6, 7, size=(150, 1, 3, 2)) / 10, rng.integers(-3, 4, size=(2, 2)) / 10
         unary[:, 0, 0, 0] += 9  # the ends are settled, and the one between them is in doubt
