@@ -105,15 +105,15 @@ def plot_limits(names: Sequence[str], groups: Mapping[str, ArrayLike], *, xlabel
 
     Shares outside 1e-18..1e6 are drawn at the ends, NaN nowhere. New axes, if none are given, grow with the rows.
     """
-    axes: Axes = new_figure(panel=(7.0, 1.4 + 0.22 * len(names)))[1][0, 0] if ax is None else ax
+    axes: Axes = new_figure(panel=(7.0, 1.8 + 0.22 * len(names)))[1][0, 0] if ax is None else ax
     rows = np.arange(len(names))
     for index, (label, shares) in enumerate(groups.items()):
         known = np.clip(np.asarray(shares, dtype=float), 1e-18, 1e6)
         axes.plot(known, rows, "oDs^"[index % 4], color=COLOURS[index], markersize=5, label=label)
-    axes.axvline(1.0, color=MUTED, linewidth=1.2, linestyle="--")
+    axes.axvline(1.0, color=MUTED, linewidth=1.2, linestyle="--", label="limit")
     axes.set_yticks(rows, names, fontsize=9)
     axes.set(xscale="log", xlabel=xlabel, ylim=(len(names) - 0.4, -0.6))
-    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(groups), fontsize=9)
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(groups) + 1, fontsize=9)
     return axes
 
 

@@ -48,6 +48,7 @@ __all__ = ["CellResult", "SweepResult", "sweep"]
 
 _WINDOW = 1.0  # seconds of cells that a power cut may lose
 _MOST_LINES = 7  # in a figure
+_REPEATS = ("repeat", "repetition", "seed")  # parameters over which a figure takes means
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +102,8 @@ class SweepResult(Result):
     def plot(self, ax: Axes | None = None, *, value: str | None = None) -> Axes:
         """Draw means of a value against the first parameter of numbers, a line for each value of another parameter.
 
-        A mean is over all other parameters, and its bar is one standard error. ``value`` names a column of numbers of
+        A mean is over all other parameters, and always over one called repeat, repetition or seed; its bar is one
+        standard error. ``value`` names a column of numbers of
         `table`, by default the first that is no parameter, or else the seconds. Draws on new axes if none are given;
         returns the axes. Raises InputError for another ``value``.
         """
@@ -113,12 +115,14 @@ class SweepResult(Result):
         swept = [name for name in parameters if len(_distinct(columns[name])) > 1]
         drawn = [name for name in (*columns, "seconds") if name in numbers and name not in parameters][1:]
         chosen = drawn[0] if value is None else check_choice("value", value, drawn)
-        along = next((name for name in swept if name in numbers), "")
-        lines = [name for name in swept if name != along and len(_distinct(columns[name])) <= _MOST_LINES][:1]
+        along = next((name for name in swept if name in numbers and name not in _REPEATS), "")
+        lines = [
+            name for name in swept if name not in (along, *_REPEATS) and len(_distinct(columns[name])) <= _MOST_LINES
+        ]
         return figures.plot_means(
             columns[along] if along else range(len(self.cells)),
             [np.nan if number is None else number for number in columns[chosen]],
-            [f"{name} = {item}" for name in lines for item in columns[name]] or [""] * len(self.cells),
+            [f"{name} = {item}" for name in lines[:1] for item in columns[name]] or [""] * len(self.cells),
             xlabel=along or "cell",
             ylabel=chosen,
             ax=ax,

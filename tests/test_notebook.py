@@ -205,8 +205,9 @@ def test_sweeps_and_gradients_draw_what_they_hold() -> None:
     ax = swept.plot()
     assert ax.get_xlabel() == "width"
     assert ax.lines[0].get_xdata().tolist() == [2.0, 4.0, 8.0]
-    first = [value for cell, value in zip(swept.cells, swept.values) if cell["repeat"] == 0]
-    assert ax.lines[0].get_ydata().tolist() == first
+    means = np.reshape(swept.values, (3, 3)).mean(axis=1)
+    np.testing.assert_allclose(ax.lines[0].get_ydata(), means)
+    assert "means of 3, bars: one standard error" in ax.get_title()
     assert swept.plot(value="seconds").get_ylabel() == "seconds"
     with pytest.raises(InputError, match="`value` must be one of 'value', 'seconds'"):
         swept.plot(value="width")

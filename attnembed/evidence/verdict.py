@@ -8,8 +8,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from attnembed._notebook import table
 from attnembed.results import Shown, to_plain
 
@@ -223,16 +221,19 @@ class Report:
         }
 
 
-_SHARE = "share of the limit (log): measured at most 1, control above"
+_SHARE = "share of the limit (log)"
 
 
 def _shares_of_limits(results: Iterable[ClaimResult]) -> dict[str, list[float]]:
-    """What was measured, and the negative control, as shares of their limits."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return {
-            "measured": [float(np.float64(result.measured) / result.bound) for result in results],
-            "negative control": [float(np.float64(result.control) / result.control_bound) for result in results],
-        }
+    """What was measured, and the negative control, as shares of their limits; nothing is no share of any limit."""
+
+    def share(value: float, limit: float) -> float:
+        return value / limit if limit > 0 else 0.0 if value <= limit else math.inf
+
+    return {
+        "measured": [share(result.measured, result.bound) for result in results],
+        "negative control": [share(result.control, result.control_bound) for result in results],
+    }
 
 
 def _remarks(result: ClaimResult) -> list[str]:
