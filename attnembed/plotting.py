@@ -115,14 +115,12 @@ def plot_tokens(
     *,
     ylabel: str,
     colorbar: bool = True,
-    curve: NDArray[np.floating[Any]] | None = None,
     words: Sequence[str] = (),
     labelled: Sequence[int] = (),
 ) -> Axes:
     """Draw one point per token against its posterior difference, coloured by log10 frequency.
 
-    ``curve`` holds the polynomial coefficients, highest first, of a fit to draw; ``labelled`` the indices of the tokens
-    whose words are written beside their points.
+    ``labelled`` holds the indices of the tokens whose words are written beside their points.
     """
     x, y = np.asarray(posterior_difference), np.asarray(values)
     order = np.argsort(frequency)
@@ -132,24 +130,18 @@ def plot_tokens(
     )
     if colorbar:
         ax.figure.colorbar(points, ax=ax, label=r"$\log_{10}$ token frequency", pad=0.01)
-    if curve is not None:
-        grid = np.linspace(x.min(), x.max(), 200)
-        name = "quadratic fit" if len(curve) == 3 else "fit"
-        ax.plot(grid, np.polyval(curve, grid), color=COLOURS[1], label=name)
-        ax.legend(loc="lower left" if len(curve) == 3 else "upper left")
-    high = y.min() + 0.8 * np.ptp(y)
+    line = 0.08 * np.ptp(y)  # words stand above all points, a line each, towards the middle
     for rank, k in enumerate(labelled):
-        left = x[k] > 0  # towards the middle, where a U leaves room
-        above = 4 + 13 * (rank % 4)
         ax.annotate(
             words[k],
             (x[k], y[k]),
-            xytext=(-12 if left else 12, above if y[k] < high or x.size > 500 else -above),
-            textcoords="offset points",
-            ha="right" if left else "left",
+            xytext=(0.9 * x[k], y.max() + (rank + 0.5) * line),
+            ha="right" if x[k] > 0 else "left",
             fontsize=10,
             arrowprops={"arrowstyle": "-", "color": MUTED, "linewidth": 0.7},
         )
+    if labelled:
+        ax.set_ylim(top=y.max() + (len(labelled) + 1) * line)
     ax.set_xlabel(r"posterior difference $\Delta_s$")
     ax.set_ylabel(ylabel)
     return ax
