@@ -282,7 +282,7 @@ def phase_diagram(request: Request) -> Outcome:
         axes[0, 0].set(
             ylabel="attention on A",
             ylim=(-0.03, 1.05),
-            title=f"Family({T}, {r}) at log t = {options.log_time:.0f}, {options.steps} steps",
+            title=f"Family({T}, {r}) at log t = {options.log_time:.0f}, {options.steps} step sizes",
         )
         plot_line(axes[1, 0], step_sizes, np.maximum(gaps, 1e-30))
         axes[1, 0].set(ylabel="loss gap $L - L^*$\n(cut at $10^{-30}$)", yscale="log", ylim=(1e-30, 2))
