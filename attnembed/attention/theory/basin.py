@@ -148,12 +148,13 @@ def basin_of(model: Parameters, data: TokenDataset, kind: Loss, program: MarginP
         lowest = gamma
         if kind.inverse is None:
             lowest = np.full(gamma.shape, np.nan)
-        elif left > 0:
-            lowest = np.minimum(gamma, kind.margin(np.asarray(kind(gamma)) + left))
-        ratio = (lowest - second) / D
+        elif (above := left + _underflow(kind, gamma, data.n_samples)) > 0:
+            lowest = np.minimum(gamma, kind.margin(np.asarray(kind(gamma)) + above))
+        ratio = np.maximum(lowest - second, 0.0) / D  # below 0 only by what underflows
         kap_sharp = float(ratio.min())
         # Some l(second) is above l(gamma*), so that l' < 0 there.
-        kap = float((np.asarray(kind.derivative(gamma)) / np.asarray(kind.derivative(second)) * ratio).min())
+        # l'(gamma*) / l'(second) of their logarithms: values beyond 745 have derivatives that underflow.
+        kap = float((np.exp(kind.log_pull(gamma) - kind.log_pull(second)) * ratio).min())
     return BasinCondition(
         hypotheses=(
             Hypothesis(
@@ -370,6 +371,12 @@ def with_inverse(loss: Loss | str) -> Loss:
         hint = "pass `inverse=` to Loss, or ask basin_condition, which needs none"
         raise InputError("loss", "must have an inverse for this bound", got=repr(kind), hint=hint)
     return kind
+
+
+def _underflow(loss: Loss, gamma: Floats, n: int) -> float:
+    """A bound on what n (L - L*) loses to underflow; 0 where every l(gamma*) is large enough for that not to matter."""
+    tiny = n * float(np.finfo(np.float64).tiny)
+    return tiny if float(np.min(loss(gamma))) < tiny / np.finfo(np.float64).eps else 0.0
 
 
 def _pulls_at_the_best(loss: Loss, gamma: Floats) -> tuple[Hypothesis, ...]:
