@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -33,6 +33,9 @@ from attnembed.margin_norms import NORMS
 from attnembed.margin_norms import norm as vector_norm
 from attnembed.margins import max_margin
 from attnembed.results import Record, to_plain
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ["Diagnosis", "diagnose"]
 
@@ -152,6 +155,24 @@ class Diagnosis(Record):
         """
         beta = self.smoothness.beta
         return {"gradient": 2 / beta if beta > 0 else np.inf, "normalised": self.asymptotics.step_limit}
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw how far each sufficient condition is from holding: its left side over its right side.
+
+        Draws on new axes if none are given; returns the axes.
+        """
+        from attnembed import figures
+
+        shares = [
+            found.left / found.right if found.right > 0 else np.inf  # type: ignore[attr-defined]
+            for found in self.conditions.values()
+        ]
+        return figures.plot_limits(
+            list(self.conditions),
+            {"left / right side": shares},
+            xlabel="share of the limit (log): holds below 1",
+            ax=ax,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain Python values, ready for JSON."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -29,6 +29,9 @@ from attnembed.attention.theory.orthogonal import orthogonal_embeddings
 from attnembed.errors import InputError
 from attnembed.gibbs import probabilities
 from attnembed.losses import Loss, check_loss, logistic
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = [
     "BasinBound",
@@ -79,6 +82,13 @@ class BasinBound(Prediction):
     sharp_bound: Floats
     kap: float
     margin: float
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw both bounds against time, on new axes if none are given; returns the axes."""
+        from attnembed import figures
+
+        lines = {"bound": self.bound, "sharp bound": self.sharp_bound}
+        return figures.plot_lines(self.t, lines, ax=ax, yscale="log", xlabel="time $t$", ylabel="bound on $L - L^*$")
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
