@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from attnembed._typing import Floats, Ints
+from attnembed._typing import Ints
 from attnembed.attention.data import AssumptionReport, TokenDataset, TokenKind, check_data
 from attnembed.attention.model import AttentionModel
 from attnembed.attention.parameters import check_model
@@ -30,7 +30,6 @@ from attnembed.attention.theory.rates import asymptotics_of
 from attnembed.errors import InputError, NotSeparableError
 from attnembed.losses import logistic
 from attnembed.margin_norms import NORMS
-from attnembed.margin_norms import norm as vector_norm
 from attnembed.margins import max_margin
 from attnembed.results import Record, to_plain
 
@@ -109,24 +108,6 @@ class Diagnosis(Record):
         promised = any(self.conditions[name].holds for name in ("F3 (basin)", "F4 (large step)"))
         return promised and self.asymptotics.holds
 
-    def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw how far each sufficient condition is from holding: its left side over its right side.
-
-        Draws on new axes if none are given; returns the axes.
-        """
-        from attnembed import figures
-
-        shares = [
-            found.left / found.right if found.right > 0 else np.inf  # type: ignore[attr-defined]
-            for found in self.conditions.values()
-        ]
-        return figures.plot_limits(
-            list(self.conditions),
-            {"left / right side": shares},
-            xlabel="share of the limit (log): holds below 1",
-            ax=ax,
-        )
-
     @property
     def ends_in(self) -> Ints | None:
         """The selection (n,) that a theorem says the flow from p ends in; None if none says so: see ``ends_because``.
@@ -173,6 +154,24 @@ class Diagnosis(Record):
         """
         beta = self.smoothness.beta
         return {"gradient": 2 / beta if beta > 0 else np.inf, "normalised": self.asymptotics.step_limit}
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw how far each sufficient condition is from holding: its left side over its right side.
+
+        Draws on new axes if none are given; returns the axes.
+        """
+        from attnembed import figures
+
+        shares = [
+            found.left / found.right if found.right > 0 else np.inf  # type: ignore[attr-defined]
+            for found in self.conditions.values()
+        ]
+        return figures.plot_limits(
+            list(self.conditions),
+            {"left / right side": shares},
+            xlabel="share of the limit (log): holds below 1",
+            ax=ax,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain Python values, ready for JSON."""
@@ -403,7 +402,7 @@ def _diagnose(model: AttentionModel, data: TokenDataset) -> Diagnosis:
         smoothness=smoothness_bound(model, data),
         local_optima=_optima(model, data),
         margins=margins,
-        attained=_attained(program, p, margins),
+        attained=program.attained(p, margins),
         in_order=_in_order(data),
         rests=not bool(model.loss_and_grads(data)[1].scaled_p.any()),
         conflict=program.conflict(data.vocab),
@@ -444,12 +443,3 @@ def _margins(program: MarginProgram, dim: int) -> dict[str, float]:
             if result.success:
                 margins[norm] = result.margin
     return margins
-
-
-def _attained(program: MarginProgram, p: Floats, margins: dict[str, float]) -> dict[str, float]:
-    """min_k d_k.p / ||p|| in each norm, as a share of the largest margin."""
-    if not margins or not p.any():
-        return {}
-    direction = p / np.abs(p).max()
-    least = float((program.differences @ direction).min())
-    return {norm: least / vector_norm(direction, norm) / margin for norm, margin in margins.items()}

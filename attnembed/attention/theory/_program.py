@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,6 +17,7 @@ from attnembed.attention.parameters import Parameters
 from attnembed.attention.selection import selected_pairs
 from attnembed.attention.theory.hypotheses import Hypothesis
 from attnembed.errors import InputError, NotSeparableError
+from attnembed.margin_norms import norm
 from attnembed.margins import max_margin
 
 # The largest residual of the optimality conditions at which a solution counts as the max-margin point.
@@ -54,6 +55,14 @@ class MarginProgram:
             else Hypothesis("the margin program is feasible: margin", self.margin, ">", 0.0),
             Hypothesis("its solution is certified: KKT residual", self.kkt_residual, "<=", _CERTIFIED),
         )
+
+    def attained(self, p: Floats, margins: Mapping[str, float]) -> dict[str, float]:
+        """min_k d_k.p / ||p|| in each norm, as a share of the largest margin in it; empty for p = 0."""
+        if not margins or not p.any():
+            return {}
+        direction = p / np.abs(p).max()
+        least = float((self.differences @ direction).min())
+        return {name: least / norm(direction, name) / margin for name, margin in margins.items()}
 
     def conflict(self, vocab: Sequence[str] | None = None) -> str:
         """What makes the program infeasible, in words; empty where it is feasible."""
