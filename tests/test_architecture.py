@@ -16,7 +16,7 @@ LAYERS = (
     ("errors", "_declared", "_deprecation", "_lazy", "_moved", "_options", "_typing", "_version"),
     ("_validation", "_frozen", "_notebook", "_sparse", "results", "gradients"),
     ("_archives", "_cells", "_files", "_identity", "_progress", "_sources", "_store", "_workers", "threads"),
-    ("formulas", "losses", "gibbs", "reference", "plotting"),
+    ("formulas", "losses", "gibbs", "reference", "plotting", "figures"),
     (
         "enclosures",
         "infeasibility",

@@ -49,6 +49,19 @@ def test_public_names_have_an_example() -> None:
     assert problems == []
 
 
+def test_the_gallery_has_every_figure_and_commands_that_exist() -> None:
+    rows = re.findall(
+        r"^\| (.*`) \| .* \| (.*) \| .* \|$", (ROOT / "docs" / "gallery.md").read_text("utf-8"), re.MULTILINE
+    )
+    named = [re.findall(r"`([\w-]+\.(?:png|gif))`", figures) for figures, _ in rows]
+    assert {path.name for path in (ROOT / "docs" / "figures").iterdir()} <= {name for names in named for name in names}
+    for figures, (_, command) in zip(named, rows):
+        assert figures
+        for script in re.findall(r"python (examples/\w+\.py)", command):
+            assert (ROOT / script).is_file()
+        assert re.search(r"`(python (examples/|-m benchmarks)|attnembed (reproduce|sweep) )", command)
+
+
 NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d*)?(?:e[-+]?\d+)?(?!\w)")
 
 

@@ -350,7 +350,7 @@ def test_the_picture_finds_a_parabola_and_its_standard_error() -> None:
     delta = np.nan_to_num(data.posterior_difference)
     E = np.stack([delta, 3 * delta**2 + 0.1 * rng.standard_normal(200)], axis=1)
     picture = Picture.of(ae.AttentionModel(E, [0.0, 1.0], [1.0, 0.0]), data)
-    assert abs(picture.parabola[0] - 3) < 4 * picture.numbers["quadratic_standard_error"] < 0.5
+    assert abs(picture.numbers["quadratic_coefficient"] - 3) < 4 * picture.numbers["quadratic_standard_error"] < 0.5
     assert picture.numbers["spearman_scores_absolute_difference"] > 0.9
     flat = Picture.of(ae.AttentionModel(E, [0.0, 0.0], [1.0, 0.0]), data)
     assert flat.numbers["spearman_scores_absolute_difference"] == 0

@@ -81,7 +81,7 @@ def test_every_limit_of_2000_flows_is_in_the_list() -> None:
     assert (numbers[:, 1] >= 2).sum() >= 10
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_every_limit_of_the_flow_in_log_time_is_in_the_list() -> None:
     selected = 0
     for seed in range(12):
