@@ -25,7 +25,6 @@ def pytest_collection_finish() -> None:
     """Leave what was collected, some hundred thousand objects, out of every later garbage collection."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(20_000, 20, 20)  # small arrays by the million: at the usual 700 every tenth of them is a pass
 
 
 @pytest.fixture(autouse=True)
