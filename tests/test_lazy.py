@@ -67,12 +67,14 @@ def test_listing_reads_the_sources_and_imports_none_of_them() -> None:
     importlib.import_module("attnembed.experiments")
     from attnembed.experiments import experiments
     from attnembed.experiments.sweeps import GRID_EXPERIMENTS
+    from attnembed.explore import PAGES
 
     listed = [tuple(line.split(maxsplit=1)) for line in lines]
     own = [(c.id, c.statement) for subject in ("attention", "structured") for c in ae.claims(subject)]
     assert listed[: len(own)] == own
     others = [f"reproduce {e.name}  {e.summary}" for e in experiments()]
     others += [f"sweep {e.name}  {e.summary}" for e in GRID_EXPERIMENTS.values()]
+    others += [f"explore {page.name}  {page.summary}" for page in PAGES.values()]
     assert [" ".join(line.split()) for line in lines[len(own) :]] == [" ".join(text.split()) for text in others]
 
 
