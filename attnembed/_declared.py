@@ -13,7 +13,9 @@ from pathlib import Path
 __all__ = ["CLAIM_MODULES", "EXPERIMENT_MODULES", "EXPLORE_MODULE", "SWEEP_MODULE", "declared"]
 
 CLAIM_MODULES = {"attention": "attnembed.evidence.attention", "structured": "attnembed.evidence.structured"}
-EXPERIMENT_MODULES = tuple(f"attnembed.experiments.{name}" for name in ("synthetic", "reviews", "structured"))
+EXPERIMENT_MODULES = tuple(
+    f"attnembed.experiments.{name}" for name in ("synthetic", "random_step", "reviews", "structured")
+)
 SWEEP_MODULE = "attnembed.experiments.sweeps"
 EXPLORE_MODULE = "attnembed.explore.pages"
 

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import scipy.sparse as sp
 from numpy.typing import ArrayLike
 
+from attnembed._sparse import is_sparse
 from attnembed.results import Status, brief
 
 __all__ = ["CLOCK_LABELS", "Curve", "card", "history_curves", "table"]
@@ -75,7 +75,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], caption: str) -> s
 
 
 def _cell(value: Any) -> str:
-    if sp.issparse(value):
+    if is_sparse(value):
         text = f"{type(value).__name__} {'x'.join(map(str, value.shape))}, {value.nnz} stored"
     elif isinstance(value, np.ndarray) and value.dtype.names:
         text = f"{len(value)} rows of {', '.join(value.dtype.names)}"

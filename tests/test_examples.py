@@ -17,6 +17,8 @@ from PIL import Image
 import attnembed as ae
 from tools.notebooks import from_script
 
+pytestmark = pytest.mark.usefixtures("plain_layout")
+
 FOLDER = Path(__file__).parents[1] / "examples"
 Numbers = dict[str, float]
 EXPECTED: dict[str, Callable[[Numbers], bool]] = {

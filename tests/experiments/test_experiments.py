@@ -20,6 +20,8 @@ from attnembed.experiments.review_corpus import balanced, load_corpus
 from attnembed.experiments.review_pictures import Picture, choose_min_documents
 from attnembed.experiments.reviews import ReviewOptions, Run, spread
 
+pytestmark = pytest.mark.usefixtures("plain_layout")
+
 
 @pytest.fixture(scope="module")
 def selection(tmp_path_factory: pytest.TempPathFactory) -> tuple[Written, Path]:
