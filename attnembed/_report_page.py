@@ -21,7 +21,7 @@ from attnembed.evidence.page import capitalised
 from attnembed.evidence.registry import place
 from attnembed.evidence.run import LOOSE, VERDICTS, hypothesis_name
 from attnembed.evidence.verdict import cells
-from attnembed.experiments.registry import number_rows
+from attnembed.experiments.registry import number_rows, spread_note
 from attnembed.formulas import formula_svg
 
 __all__ = ["ExperimentRun", "report_page"]
@@ -219,6 +219,7 @@ def _experiment(run: ExperimentRun, shared: str) -> _Html:
             figures=_join(images[:1]),
             more=more if count > 0 else _Html(""),
             numbers=_join(numbers),
+            note=spread_note(run.record["numbers"]) or "One number each",
             parameters=", ".join(f"{name} = {value}" for name, value in run.record["parameters"].items()),
             seed=run.record["seed"],
             size="quick version" if quick else "full size",
@@ -348,7 +349,7 @@ _OUTCOME = """$figures
 $more
 <details><summary>Numbers</summary>
 <table>
-<caption>Numbers</caption>
+<caption>$note</caption>
 <thead><tr><th scope="col">Quantity</th><th scope="col">Value</th></tr></thead>
 <tbody>
 $numbers

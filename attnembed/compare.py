@@ -164,12 +164,12 @@ class Comparison(Record):
     def __str__(self) -> str:
         width = max(len(arm.name) for arm in self.arms)
         lines = [f"{'arm':<{width}}  {'test':>7}  {'+-':>6}  {'step size':>9}"]
-        lines += [
-            f"{arm.name:<{width}}  {arm.mean:>7.4f}  {arm.standard_error:>6.4f}  {arm.step_size:>9.2g}"
-            for arm in self.arms
-        ]
+        for arm in self.arms:
+            error = f"{arm.standard_error:.4f}" if len(arm.test_scores) > 1 else "-"
+            lines.append(f"{arm.name:<{width}}  {arm.mean:>7.4f}  {error:>6}  {arm.step_size:>9.2g}")
         runs = len(self.step_sizes) * len(self.seeds)
-        return "\n".join([*lines, f"{self.n_epochs} epochs, {runs} runs per arm"])
+        bars = "; +-: standard error over repetitions" if len(self.seeds) > 1 else ""
+        return "\n".join([*lines, f"{self.n_epochs} epochs, {runs} runs per arm{bars}"])
 
 
 @renamed(seeds="repetitions")

@@ -126,7 +126,7 @@ def test_sliders_move_the_pages(pages: dict[str, str], tmp_path: Path) -> None:
     said = drive(tmp_path / "basins.html", "x=0&y=4")
     assert f"selects token {basins['optima'][basins['ends'][4][0]]['token']}," in said
     elements = drawn(tmp_path / "basins.html", "x=0&y=4")
-    for name, value in (("x", basins["ticks"][0]), ("y", basins["grid"][4])):
+    for name, value in (("x", basins["ticks"][0]), ("y", basins["ticks"][4])):
         assert f'<label for="{name}">' in elements  # a reader of the screen hears what the slider is, and its value
         assert f'id="{name}" aria-valuetext="{value:g}"' in elements
     scaling = embedded(pages["scaling"])

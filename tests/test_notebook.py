@@ -224,6 +224,18 @@ def test_sweeps_and_gradients_draw_what_they_hold() -> None:
     np.testing.assert_allclose(path[-1, 0], np.log(2))
 
 
+def test_a_comparison_says_what_its_errors_are_and_has_none_of_single_runs() -> None:
+    assert str(made("comparison")).endswith("runs per arm; +-: standard error over repetitions")
+    single = dataclasses.replace(
+        made("comparison"),
+        seeds=(0,),
+        arms=tuple(dataclasses.replace(arm, test_scores=arm.test_scores[:1]) for arm in made("comparison").arms),
+    )
+    assert "nan" not in str(single)
+    assert "standard error" not in str(single)
+    assert single.plot().get_title() == "single runs"
+
+
 def test_text_is_escaped_and_the_end_is_told_in_colour() -> None:
     good = Result(status=Status.CONVERGED, message="a < b & c")
     assert "a &lt; b &amp; c" in card(good)
