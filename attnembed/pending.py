@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
@@ -33,7 +32,6 @@ _LONGEST = 32
 _BLOCK = 2**14
 
 
-@dataclass
 class PendingRows:
     """The parameter ``name`` (V, d), its moments, and the number of the last step that each of its rows has taken.
 
@@ -41,18 +39,12 @@ class PendingRows:
     any other use of the arrays.
     """
 
-    optimizer: Adam
-    state: OptimizerState
-    name: str
-    parameter: Floats
-    last: Ints = field(init=False)
-    rows: Ints = field(init=False)
-    place: Ints = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.last = np.full(len(self.parameter), self.state.step, dtype=np.int32)
-        self.rows, self.place = np.zeros(0, dtype=np.int32), np.zeros(len(self.parameter), dtype=np.int32)
-        self.start = self.state.step
+    def __init__(self, optimizer: Adam, state: OptimizerState, name: str, parameter: Floats) -> None:
+        self.optimizer, self.state, self.name, self.parameter = optimizer, state, name, parameter
+        self.last: Ints = np.full(len(parameter), state.step, dtype=np.int32)
+        self.rows: Ints = np.zeros(0, dtype=np.intp)
+        self.place: Ints = np.zeros(len(parameter), dtype=np.int32)
+        self.start = state.step
         self.rates: list[tuple[float, float, float]] = []  # c, e and keep of the steps since `start`
 
     def take(self, rows: Ints, step_size: float) -> dict[str, Floats] | None:
