@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 from scipy.stats import sem
@@ -31,6 +31,9 @@ from attnembed.optim import Adam, Optimizer, check_optimizer
 from attnembed.results import Record, uninterrupted
 from attnembed.structured.base import StructuredModel
 from attnembed.structured.training import Metric, StructuredResult, score_of, train_structured
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ["Arm", "Budget", "Comparison", "Trial", "compare_arms", "standard_error"]
 
@@ -145,6 +148,18 @@ class Comparison(Record):
     def __getitem__(self, name: str) -> Arm:
         found = {arm.name: arm for arm in self.arms}
         return found[check_choice("name", name, found)]
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the test scores of every arm, their means and one standard error.
+
+        Draws on new axes if none are given; returns the axes.
+        """
+        from attnembed import figures
+
+        scores = [arm.test_scores for arm in self.arms]
+        return figures.plot_arm_scores(
+            [arm.name for arm in self.arms], scores, [arm.standard_error for arm in self.arms], ax=ax
+        )
 
     def __str__(self) -> str:
         width = max(len(arm.name) for arm in self.arms)

@@ -72,9 +72,9 @@ class MarginResult(Result):
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw p.d_k of every row in order of size, with the support marked, on new axes if none are given."""
-        from attnembed import plotting
+        from attnembed import figures
 
-        return plotting.plot_margins(self._rows.price(self.p), self.dual, ax=ax)
+        return figures.plot_margins(self._rows.price(self.p), self.dual, ax=ax)
 
     def enclosure(self) -> tuple[float, float]:
         """(low, high) with low <= margin <= high for exactly the given rows, with every rounding error accounted for.

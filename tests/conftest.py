@@ -25,6 +25,7 @@ def pytest_collection_finish() -> None:
     """Leave what was collected, some hundred thousand objects, out of every later garbage collection."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000, 20, 20)  # small arrays by the million: at the usual 700 every tenth of them is a pass
 
 
 @pytest.fixture(autouse=True)
@@ -35,6 +36,15 @@ def own_claims_only() -> Iterator[None]:
     if registry is not None:
         for id in [id for id, entry in registry._registry.items() if entry.subject not in registry.SUBJECTS]:
             del registry._registry[id]
+
+
+@pytest.fixture
+def plain_layout(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Figures are not fitted to their labels, which takes half of their time; those of slow tests are."""
+    with pytest.MonkeyPatch.context() as patch:  # `monkeypatch` would be undone after later fixtures
+        if not {"slow", "thorough"} & {mark.name for mark in request.node.iter_markers()}:
+            patch.setattr("matplotlib.layout_engine.ConstrainedLayoutEngine.execute", lambda self, figure: {})
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -29,6 +29,9 @@ from attnembed.results import Record
 from attnembed.structured.checkerboard import two_label_sweeps
 from attnembed.structured.grid_potentials import GridPotentials, Weights, edge_ends
 from attnembed.structured.min_cut import best_binary_labels
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = [
     "GridMap",
@@ -74,6 +77,17 @@ class MeanField(Record):
     bound: Floats
     change: float
     sweeps: int
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw q of the last label in the first grid, on new axes if none are given; returns the axes."""
+        from attnembed.plotting import new_figure, plot_heatmap
+
+        axes: Axes = new_figure()[1][0, 0] if ax is None else ax
+        shown = self.node[0, ..., -1]
+        plot_heatmap(axes, np.arange(shown.shape[1]), np.arange(shown.shape[0]), shown, label="q of the last label")
+        axes.invert_yaxis()
+        axes.set(xlabel="column", ylabel="row")
+        return axes
 
     @property
     def log_partition(self) -> Floats:

@@ -346,7 +346,7 @@ def test_without_edges_a_grid_is_a_product_of_softmaxes(seed, height, width, k):
     p = np.exp(unary) / np.exp(unary).sum(axis=3, keepdims=True)
     found = grid_mean_field(unary, nothing)
     assert_allclose(found.node, p, rtol=1e-13)
-    assert_allclose(found.bound, np.log(np.exp(unary).sum(axis=3)).sum(axis=(1, 2)), rtol=1e-13)
+    assert_allclose(found.bound, np.log(np.exp(unary).sum(axis=3)).sum(axis=(1, 2)), rtol=1e-13, atol=1e-14)
     assert_array_equal(grid_decode(unary, nothing), unary.argmax(axis=3))
     labels = rng.integers(0, k, size=(2, height, width))
     expected = -np.log(np.take_along_axis(p, labels[..., None], axis=3)).sum() / 2
@@ -369,7 +369,7 @@ def test_objectives_are_not_negative(seed, height, width, k, spread, single):
 def test_the_hinge_of_many_labels_is_not_negative_where_icm_is_below_the_truth():
     """ICM from the unary argmax can end below the true labeling, which is a candidate as well."""
     below = 0
-    for seed in range(60):
+    for seed in range(30):
         unary, pairwise, _ = grid(seed, 2, 3, 3, attractive=False)
         pairwise = 2 * pairwise
         best = enumerate_grid(unary[0], *pairwise).labeling[None]
