@@ -25,6 +25,7 @@ LAYERS = (
         "margin_rows",
         "margins",
         "optim",
+        "pending",
         "schedules",
         "clocks",
         "integration",

@@ -23,6 +23,7 @@ from attnembed.structured.grid import (
     grid_score,
 )
 from attnembed.structured.grid_objectives import GRID_OBJECTIVES, grid_objective
+from attnembed.structured.grid_potentials import GridPotentials
 
 
 def grid(seed, height, width, k=2, *, spread=1.0, attractive=True):
@@ -397,3 +398,24 @@ def test_the_gap_counts_the_terms_of_the_score() -> None:
     found = grid_map(unary, np.diag([0.0, 3.0]))
     assert found.score.tolist() == [16.0]
     assert found.gap == np.finfo(float).eps * 8 * 16
+
+
+@given(
+    seed=st.integers(0, 10**6),
+    shape=st.tuples(st.integers(1, 3), st.integers(1, 6), st.integers(1, 7)),
+    shared=st.booleans(),
+    weighted=st.booleans(),
+    n_sweeps=st.integers(1, 12),
+)
+def test_half_sweeps_of_two_labels_are_those_of_any_number(seed, shape, shared, weighted, n_sweeps):
+    rng = np.random.default_rng(seed)
+    n, height, width = shape
+    unary = rng.normal(size=(*shape, 2)) * 10.0 ** rng.integers(-1, 3)
+    weights = (rng.random((n, height, width - 1)), rng.random((n, height - 1, width))) if weighted else None
+    potentials = GridPotentials(unary, rng.normal(size=(2, 2) if shared else (2, 2, 2)), weights)
+    start = rng.dirichlet([1, 1], size=shape)
+    plain, change, _ = grid_module._sweeps(potentials, start, 1e-300, n_sweeps)
+    found, found_change, swept = grid_module._two_label_sweeps(potentials, start, 1e-300, n_sweeps)
+    assert swept == n_sweeps or found_change == 0
+    assert_allclose(found, plain, rtol=1e-9, atol=1e-12)
+    assert abs(change - found_change) <= 1e-12
