@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# pytorch-partial-crf 0.2.1 PartialCRF: for a batch of one sequence the loss writes -1e7 into the emissions it was
-# given, wherever a label is known and another. The normalizer is computed after that, from the same memory: what is
-# left of the loss of a fully labelled sequence is that of its first label, given the others. In a batch of two the
-# loss is right and the emissions stay. A final score of exactly 0 counts as forbidden: with end_transitions at 0 the
-# loss is 1e7.
+# pytorch-partial-crf 0.1.2 (the latest that goes with torch 2) PartialCRF: for a batch of one sequence the loss
+# writes -1e7 into the emissions it was given, wherever a label is known and another. The normalizer is computed after
+# that, from the same memory: what is left of the loss of a fully labelled sequence is that of its first label, given
+# the others. In a batch of two the loss is right and the emissions stay. A final score of exactly 0 counts as
+# forbidden: with end_transitions at 0 the loss is 1e7.
 set -euo pipefail
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 python3 -m venv "$dir/venv"
-"$dir/venv/bin/python" -m pip install -qq --disable-pip-version-check --extra-index-url https://download.pytorch.org/whl/cpu \
-    numpy==2.4.6 torch==2.13.0 pytorch-partial-crf==0.2.1 || exit 2
+"$dir/venv/bin/python" -m pip install -qq --disable-pip-version-check \
+    numpy==2.4.6 torch==2.13.0 pytorch-partial-crf==0.1.2 || exit 2
 "$dir/venv/bin/python" -W ignore - <<'PY'
 import itertools
 import sys

@@ -7,7 +7,7 @@ set -euo pipefail
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 python3 -m venv "$dir/venv"
-"$dir/venv/bin/python" -m pip install -qq --disable-pip-version-check --extra-index-url https://download.pytorch.org/whl/cpu \
+"$dir/venv/bin/python" -m pip install -qq --disable-pip-version-check \
     numpy==2.4.6 torch==2.13.0 pomegranate==1.1.2 || exit 2
 "$dir/venv/bin/python" -W ignore - <<'PY'
 import itertools

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # scipy 1.17.1 sparse.linalg.norm(A, axis=1) squares integers in their own type: rows of int32 counts (50000 once)
-# have the norm nan, a uint8 row of a single 16 has the norm 0. norm(A), ord=1 and numpy.linalg.norm are right.
+# have the norm nan, a uint8 row of a single 16 has the norm 0. norm(A), ord=1 and numpy.linalg.norm are right, and
+# scipy 1.18.1 is.
 set -euo pipefail
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
