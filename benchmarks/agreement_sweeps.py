@@ -146,9 +146,11 @@ def _one(resource_dict: int, rng: np.random.Generator) -> int:
 def own(cell: Callable[..., Any], **options: Any) -> Callable[[], Any]:
     """The keywords as parameters of a sweep with a single value each."""
 
+    grid = {name: [value] for name, value in options.items()}
+
     def answer() -> Any:
         with ThreadPoolExecutor(1) as executor:
-            return ae.sweep(cell, {name: [value] for name, value in options.items()}, executor=executor, rng=0).values[0]
+            return ae.sweep(cell, grid, executor=executor, rng=0).values[0]
 
     return answer
 

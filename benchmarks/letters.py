@@ -1,13 +1,13 @@
-"""Handwritten words: LeNet and chain in PyTorch and here, from the same numbers, on the same batches, by the same steps.
+"""Handwritten words: LeNet and chain in PyTorch and here, from the same numbers, in the same batches and steps.
 
 The protocol is that of `attnembed reproduce ocr`, large training set, first repetition: eight folds for training, one
-that chooses the epoch by letters right, one for the test, the mean -log P(Y|X) of 40 words, Adam with warm-up and half a
-cosine, single precision. The PyTorch model is `nn.Conv2d` and `nn.Linear` with the CRF of pytorch-crf, whose start and
-end scores are held at zero; its network sees no padding. Both begin once with the numbers that this package draws, and
-once with those that PyTorch and pytorch-crf draw.
+that chooses the epoch by letters right, one for the test, the mean -log P(Y|X) of 40 words, Adam with warm-up and half
+a cosine, single precision. The PyTorch model is `nn.Conv2d` and `nn.Linear` with the CRF of pytorch-crf, whose start
+and end scores are held at zero; its network sees no padding. Both begin once with the numbers that this package draws,
+and once with those that PyTorch and pytorch-crf draw.
 
-The weights that PyTorch ended with are copied to `attnembed`, both in double precision, and every word of the test
-has its log-likelihood and its labeling from either. Times are processor seconds of training on one thread, without the
+The weights that PyTorch ended with are copied to `attnembed`, both in double precision, and every word of the test has
+its log-likelihood and its labeling from either. Times are processor seconds of training on one thread, without the
 scoring between epochs.
 """
 
@@ -88,7 +88,7 @@ class Setting:
 
 
 class Clock:
-    """Letters right on the words for selection after each epoch, the test score of the best, the seconds of training."""
+    """Letters right on the words for selection after each epoch, test scores of the best epoch, seconds of training."""
 
     def __init__(self, words: Any) -> None:
         self.words, self.seconds, self.best, self.epoch = words, 0.0, (-1.0, 0, 0.0, 0.0), 0
@@ -258,7 +258,7 @@ class Torch:
 
 
 def carried_over(trained: Torch, test: ae.ChainDataset) -> Row:
-    """The weights of PyTorch in this package: the largest relative difference, and how many words are read otherwise."""
+    """The weights of PyTorch in this package: largest relative difference, and how many words are read otherwise."""
     model = trained.as_attnembed(np.float64)
     trained.double()
     theirs = trained.log_likelihoods(test)
