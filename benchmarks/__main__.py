@@ -11,7 +11,7 @@ from pathlib import Path
 from benchmarks.runner import Row, machine, markdown, measure_against, progress, refresh, write_json
 
 SUITES = ("start", "tiny", "passes", "scaling", "flow", "margin", "chain", "long", "network", "text")
-ON_REQUEST = ("agreement", "chunking")  # minutes, and no times to compare: run only where they are named
+ON_REQUEST = ("agreement", "chunking", "letters")  # minutes, and no times to compare: run only where they are named
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
 
 

@@ -36,6 +36,7 @@ LOG_Z = math.log(math.fsum(ALL.values()))
 NODE = np.array([[math.fsum(p for y, p in ALL.items() if y[i] == k) for k in range(K)] for i in range(L)])
 NODE /= math.fsum(ALL.values())
 BEST = max(ALL, key=lambda labels: ALL[labels])
+THREE = sorted(ALL, key=lambda labels: -ALL[labels])[:3]
 
 
 # --- attnembed
@@ -49,6 +50,8 @@ def own(what: str) -> Any:
         return ae.chain_marginals(U, W, **ends).node
     if what == "posterior":
         return ae.chain_posterior_decode(U, W, **ends)
+    if what == "three best":
+        return ae.chain_k_best(U, W, 3, **ends).labels
     return ae.chain_viterbi(U, W, **ends)
 
 
@@ -80,6 +83,47 @@ def pytorch_crf(what: str) -> Any:
         return np.array(layer.decode(unary)[0])
     value = torch_log_z(unary, layer, torch)
     return float(value) if what == "log Z" else torch.autograd.grad(value, unary)[0][0].numpy()
+
+
+# --- torch-struct
+
+
+@cache
+def torch_struct() -> Any:
+    """Its potentials are of (position, label, label before), one matrix per pair of neighbours."""
+    import torch
+    from torch_struct import LinearChainCRF
+
+    potentials = np.array([W.T + U[i + 1][:, None] for i in range(L - 1)])
+    potentials[0] += (np.log(START) + U[0])[None, :]
+    return LinearChainCRF(torch.from_numpy(potentials[None]))
+
+
+def struct(what: str) -> Any:
+    chain = torch_struct()
+    if what == "log Z":
+        return float(chain.partition)
+    if what == "marginals":
+        pairs = chain.marginals[0].detach()  # (position, label, label before)
+        return np.vstack([pairs[0].sum(0)[None], pairs.sum(2)])
+    if what == "three best":
+        return np.array([chain.struct.from_parts(parts)[0][0].tolist() for parts in chain.topk(3)])
+    return chain.struct.from_parts(chain.argmax)[0][0].numpy()
+
+
+def struct_objective() -> float:
+    import torch
+    from torch_struct import LinearChainCRF
+
+    total = 0.0
+    for x, y in zip(SENTENCES, TAGS):
+        unary = trained().state[x]
+        potentials = np.array([trained().pairs.T + row[:, None] for row in unary[1:]])
+        potentials[0] += unary[0][None, :]
+        chain = LinearChainCRF(torch.from_numpy(potentials[None]))
+        parts = chain.struct.to_parts(torch.tensor([y]), 2).double()
+        total -= float(chain.log_prob(parts))
+    return total
 
 
 # --- hidden Markov models
@@ -124,6 +168,46 @@ def nltk(what: str) -> Any:
     return np.array(tagger.best_path(SYMBOLS))
 
 
+# --- label 0 comes first, and 2 never follows it
+
+FIRST, FOLLOWS = np.array([1.0, 0.0, 0.0]), np.array([[0.75, 0.25, 0.0], *TRANSITIONS[1:]])
+with np.errstate(divide="ignore"):
+    LOG_FIRST, LOG_FOLLOWS = np.log(FIRST), np.log(FOLLOWS)
+
+
+def forced_marginals() -> np.ndarray:
+    """By enumeration."""
+    node = np.zeros((L, K))
+    for labels in product(range(K), repeat=L):
+        steps = math.prod(FOLLOWS[a, b] for a, b in pairwise(labels))
+        node[range(L), labels] += FIRST[labels[0]] * steps * math.prod(EMISSIONS[k, x] for k, x in zip(labels, SYMBOLS))
+    return node / node[0].sum()
+
+
+def torch_forced() -> Any:
+    torch, layer, unary = torch_crf(U, LOG_FOLLOWS, LOG_FIRST)
+    return torch.autograd.grad(torch_log_z(unary, layer, torch), unary)[0][0].numpy()
+
+
+def struct_forced() -> Any:
+    import torch
+    from torch_struct import LinearChainCRF
+
+    potentials = np.array([LOG_FOLLOWS.T + U[i + 1][:, None] for i in range(L - 1)])
+    potentials[0] += (LOG_FIRST + U[0])[None, :]
+    pairs = LinearChainCRF(torch.from_numpy(potentials[None])).marginals[0].detach()
+    return np.vstack([pairs[0].sum(0)[None], pairs.sum(2)])
+
+
+def hmmlearn_forced() -> Any:
+    from hmmlearn.hmm import CategoricalHMM
+
+    model = CategoricalHMM(n_components=K)
+    model.startprob_, model.transmat_, model.emissionprob_ = FIRST, FOLLOWS, EMISSIONS
+    model.n_features = EMISSIONS.shape[1]
+    return model.predict_proba(np.array(SYMBOLS)[:, None])
+
+
 # --- ties: all labelings have one score
 
 
@@ -139,6 +223,14 @@ def hmmlearn_ties() -> Any:
 def torch_ties() -> Any:
     _, layer, unary = torch_crf(np.zeros((L, K)), np.zeros((K, K)), np.zeros(K))
     return np.array(layer.decode(unary)[0])
+
+
+def struct_ties() -> Any:
+    import torch
+    from torch_struct import LinearChainCRF
+
+    chain = LinearChainCRF(torch.zeros(1, L - 1, K, K))
+    return chain.struct.from_parts(chain.argmax)[0][0].numpy()
 
 
 def nltk_ties() -> Any:
@@ -232,6 +324,7 @@ TIE = "Viterbi, all scores equal"
 OBJECTIVE = "-log likelihood at CRFsuite's trained weights, less that by enumeration"
 POSTERIOR = "most probable label at each position"
 VALUE = "value returned with those labels"
+FORCED = "node marginals, label 0 first and never 2 after it"
 
 PROBLEMS = [
     Problem(
@@ -243,6 +336,7 @@ PROBLEMS = [
             "pytorch-crf": lambda: pytorch_crf("log Z"),
             "hmmlearn": lambda: hmmlearn("log Z"),
             "nltk": lambda: nltk("log Z"),
+            "torch-struct": lambda: struct("log Z"),
         },
         tolerance=1e-10,
     ),
@@ -254,6 +348,7 @@ PROBLEMS = [
             "attnembed": lambda: own("marginals"),
             "pytorch-crf, gradient of log Z": lambda: pytorch_crf("marginals"),
             "hmmlearn": lambda: hmmlearn("marginals"),
+            "torch-struct": lambda: struct("marginals"),
         },
         tolerance=1e-10,
     ),
@@ -266,13 +361,37 @@ PROBLEMS = [
             "pytorch-crf": lambda: pytorch_crf("viterbi"),
             "hmmlearn": lambda: hmmlearn("viterbi"),
             "nltk": lambda: nltk("viterbi"),
+            "torch-struct": lambda: struct("viterbi"),
         },
+    ),
+    Problem(
+        "the three best labelings of the HMM",
+        np.array(THREE),
+        "enumeration",
+        {"attnembed": lambda: own("three best"), "torch-struct": lambda: struct("three best")},
+    ),
+    Problem(
+        FORCED,
+        forced_marginals(),
+        "enumeration",
+        {
+            "attnembed": lambda: ae.chain_marginals(U, LOG_FOLLOWS, start=LOG_FIRST).node,
+            "pytorch-crf, gradient of log Z": torch_forced,
+            "hmmlearn": hmmlearn_forced,
+            "torch-struct": struct_forced,
+        },
+        tolerance=1e-10,
     ),
     Problem(
         POSTERIOR,
         NODE.argmax(axis=1),
         "enumeration",
-        {"attnembed": lambda: own("posterior"), "hmmlearn": lambda: hmmlearn("posterior")},
+        {
+            "attnembed": lambda: own("posterior"),
+            "hmmlearn": lambda: hmmlearn("posterior"),
+            "pytorch-crf, largest marginal": lambda: pytorch_crf("marginals").argmax(axis=1),
+            "torch-struct, largest marginal": lambda: struct("marginals").argmax(axis=1),
+        },
     ),
     Problem(
         VALUE,
@@ -289,6 +408,7 @@ PROBLEMS = [
             "pytorch-crf": torch_ties,
             "hmmlearn": hmmlearn_ties,
             "nltk": nltk_ties,
+            "torch-struct": struct_ties,
         },
     ),
     Problem(
@@ -300,6 +420,7 @@ PROBLEMS = [
             "python-crfsuite": from_right(crfsuite_objective),
             "python-crfsuite, weights of info()": from_right(lambda: enumerated(*trained().rounded())),
             "pytorch-crf": from_right(torch_objective),
+            "torch-struct": from_right(struct_objective),
         },
         tolerance=1e-10,
     ),
@@ -308,6 +429,10 @@ PROBLEMS = [
 REASONS: Reasons = {
     ("log Z of an HMM, 3 states, 5 symbols", "nltk"): Reason(
         "log_probability is a logarithm to base 2", "multiply by log 2"
+    ),
+    (FORCED, "pytorch-crf, gradient of log Z"): Reason(
+        "label 2 cannot be second: its log-sum-exp is of -inf alone, where autograd gives NaN; the value is right",
+        "write -1e4 for forbidden pairs there; `allowed` or -inf here",
     ),
     (VALUE, "hmmlearn"): Reason(
         'with algorithm="map" decode returns the sum of the marginals themselves, which is no logarithm and positive',

@@ -86,6 +86,17 @@ def torchdiffeq(end: float) -> Any:
     return float(path[-1])
 
 
+def sundae(end: float) -> Any:
+    """CVODE, the implicit solver of SUNDIALS."""
+    from sksundae.cvode import CVODE
+
+    def derivative(t: float, y: Any, out: Any) -> None:
+        out[:] = rate(y)
+
+    found = CVODE(derivative, rtol=RTOL, atol=ATOL, max_num_steps=MOST).solve(np.array([0.0, end]), np.zeros(1))
+    return float(found.y[-1, 0]) if found.success else found.message
+
+
 INTEGRATORS: dict[str, Callable[[float], Any]] = {
     "attnembed": own,
     "scipy, RK45": lambda end: scipy(end, "RK45"),
@@ -96,6 +107,7 @@ INTEGRATORS: dict[str, Callable[[float], Any]] = {
     "diffrax, Kvaerno5": lambda end: diffrax(end, "Kvaerno5"),
     "diffrax, Tsit5": lambda end: diffrax(end, "Tsit5"),
     "torchdiffeq, dopri5": torchdiffeq,
+    "scikit-sundae, CVODE": sundae,
 }
 ENDS = {"t = 1e8": 1e8, "log t = 60": float(np.exp(60.0)), "t = 1e300": 1e300}
 
@@ -120,6 +132,10 @@ REASONS: Reasons = {
     (LATE, "scipy, DOP853"): Reason(
         "below derivatives of 1e-162 its error estimate underflows to 0 and every step grows tenfold; success is True",
         "use RK45, or substitute s = log(1 + t)",
+    ),
+    (LATE, "scikit-sundae, CVODE"): Reason(
+        "its first step is chosen by the length of the interval, 8e132, where its corrector fails; success is False",
+        "pass first_step, or substitute s = log(1 + t)",
     ),
     **{(LATE, f"scipy, {method}"): SLOW for method in ("LSODA", "BDF", "Radau")},
 }

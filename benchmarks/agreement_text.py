@@ -6,8 +6,12 @@ compared is who follows it, so that counts of one package are not taken for thos
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 import attnembed as ae
 from benchmarks.agreement import Problem, Reason, Reasons
@@ -82,8 +86,41 @@ def own_vocabulary(**options: Any) -> Any:
     return sorted(ae.Tokenizer(**options).fit(DOCUMENTS).vocabulary)
 
 
+# --- a file of counts in the SVMlight format, with ids from 0, of which 0 does not occur
+
+LINES = "9 1:2 2:1\n3 2:4\n"
+
+
+def from_file(read: Callable[[str], Any]) -> Any:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "labeledBow.feat")
+        path.write_text(LINES, encoding="utf-8")
+        return read(str(path))
+
+
+def sklearn_file(path: str, **options: Any) -> Any:
+    from sklearn.datasets import load_svmlight_file
+
+    return load_svmlight_file(path, **options)[0].toarray()
+
+
+def gensim_file(path: str) -> Any:
+    from gensim.corpora import SvmLightCorpus
+    from gensim.matutils import corpus2dense
+
+    return corpus2dense(SvmLightCorpus(path), num_terms=3).T
+
+
+READERS: dict[str, Callable[[str], Any]] = {
+    "attnembed": lambda path: ae.load_counts(path).counts.toarray(),
+    "scikit-learn, load_svmlight_file": sklearn_file,
+    "scikit-learn, load_svmlight_file(zero_based=True)": lambda path: sklearn_file(path, zero_based=True),
+    "gensim, SvmLightCorpus": gensim_file,
+}
+
 CUT, ALL, TWO = "words of a text", "all words", "words in 2 documents or more"
 COMMONEST = "the 2 commonest words, of which the second ties"
+COUNTS = "counts from an SVMlight file with ids from 0, of which 0 does not occur"
 
 PROBLEMS = [
     Problem(
@@ -125,6 +162,12 @@ PROBLEMS = [
             "nltk, most_common": lambda: nltk_vocabulary(most=2),
         },
     ),
+    Problem(
+        COUNTS,
+        np.array([[0.0, 2.0, 1.0], [0.0, 0.0, 4.0]]),
+        "the lines of the file",
+        {name: lambda read=read: from_file(read) for name, read in READERS.items()},
+    ),
 ]
 
 MARKUP = "markup is text to it (br is a word)"
@@ -156,4 +199,12 @@ REASONS: Reasons = {
         "frequent means in many documents here, where all three tie at 2; " + FIRST.why, FIRST.advice
     ),
     (COMMONEST, "nltk, most_common"): FIRST,
+    (COUNTS, "scikit-learn, load_svmlight_file"): Reason(
+        "zero_based is guessed from the smallest id, 1 here, so that all move one column to the left; the files of the "
+        "Large Movie Review Dataset begin at 0",
+        "pass zero_based=True, and n_features",
+    ),
+    (COUNTS, "gensim, SvmLightCorpus"): Reason(
+        "ids in a file begin at 1 for it: it takes one off each", "add 1 to the ids of a file that begins at 0"
+    ),
 }

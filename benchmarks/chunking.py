@@ -12,7 +12,6 @@ with the penalty that CRFsuite adds by default. It is convex: both must come to 
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
 from collections import Counter
@@ -33,7 +32,7 @@ from attnembed.structured.features import WindowFeatures
 from attnembed.structured.layers import Dense, EmbeddingSum, Layer, Tanh
 from attnembed.structured.metrics import chunk_f1
 from attnembed.structured.networks import Network
-from benchmarks.runner import Row, progress
+from benchmarks.runner import Row, one_thread, progress
 
 PAGE = Path(__file__).parents[1] / "docs" / "peers.md"
 MIN_COUNT, BATCH, STEP_SIZE = 3, 40, 0.003
@@ -61,7 +60,10 @@ def run(quick: bool, data: Path | None) -> list[Row]:
     """One row per model; a tenth of the sentences if ``quick``."""
     if data is None:
         return [{"candidate": "all", "status": "not run", "note": "needs --data with conll2000"}]
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    return one_thread(_run, quick, data)
+
+
+def _run(quick: bool, data: Path) -> list[Row]:
     train, test = load_conll2000(data)
     task = Task(train[:: 10 if quick else 1], test)
     rows = [crfsuite(task)]

@@ -20,14 +20,17 @@ import re
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 Row = dict[str, Any]
+T = TypeVar("T")
 
 THREAD_VARIABLES = (
     "ATTNEMBED_THREADS",
@@ -133,24 +136,38 @@ def add_ratios(rows: Sequence[Row], own: str) -> None:
             row["ratio"] = row["median"] / min(peers)
 
 
-class _Worker:
-    """A process that holds one candidate."""
-
-    def __init__(self, target: str, folder: Path, threads: int, patience: float, root: Path) -> None:
-        self.patience = patience
-        # The variables are read when the libraries are imported, so they are set before the process starts.
-        saved = {name: os.environ.get(name) for name in THREAD_VARIABLES}
-        os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
-        self.pipe, theirs = multiprocessing.Pipe()
-        context = multiprocessing.get_context("spawn")
-        self.process = context.Process(target=_serve, args=(theirs, target, folder, threads, root), daemon=True)
-        self.process.start()
-        theirs.close()
+@contextmanager
+def _started_with(threads: int) -> Iterator[None]:
+    """Processes that start here have so many threads: the variables are read when the libraries are imported."""
+    saved = {name: os.environ.get(name) for name in THREAD_VARIABLES}
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
+    try:
+        yield
+    finally:
         for name, value in saved.items():
             if value is None:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+def one_thread(function: Callable[..., T], *args: Any) -> T:
+    """The value of a call in a process of its own, whose libraries use one thread."""
+    with _started_with(1), ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *args).result()
+
+
+class _Worker:
+    """A process that holds one candidate."""
+
+    def __init__(self, target: str, folder: Path, threads: int, patience: float, root: Path) -> None:
+        self.patience = patience
+        self.pipe, theirs = multiprocessing.Pipe()
+        context = multiprocessing.get_context("spawn")
+        self.process = context.Process(target=_serve, args=(theirs, target, folder, threads, root), daemon=True)
+        with _started_with(threads):
+            self.process.start()
+        theirs.close()
 
     def ask(self, what: str) -> Row:
         try:

@@ -58,8 +58,7 @@ def fit(data: ae.TokenDataset, rng: np.random.Generator) -> ae.AttentionModel:
 # %% The figure: one point per word; along Delta_s the most frequent word of each interval is labelled
 def draw(data: ae.TokenDataset, model: ae.AttentionModel) -> Figure:
     delta, scores = data.posterior_difference, model.token_scores
-    figure, axes = new_figure(panel=(8.0, 4.4))
-    ax = axes[0, 0]
+    figure, [[ax]] = new_figure(panel=(8.0, 4.4))
     points = ax.scatter(delta, scores, c=model.token_values, s=14, cmap="cividis")
     figure.colorbar(points, ax=ax, label=r"$E_s \cdot v$", pad=0.01)
     _, named = np.unique(np.round(delta * 7), return_index=True)  # words are ordered by frequency

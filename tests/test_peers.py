@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import agreement
+import attnembed as ae
+from benchmarks import agreement, letters
 from benchmarks.agreement import PARTS, Problem, Reason, ask, distance, markdown, part
 
 PAGE = (Path(__file__).parents[1] / "docs" / "peers.md").read_text(encoding="utf-8")
@@ -106,3 +107,27 @@ def test_a_row_without_a_reason_and_a_missing_package_are_printed(monkeypatch: p
 )
 def test_distance(value: object, right: object, expected: float) -> None:
     assert distance(value, right) == pytest.approx(expected)
+
+
+def test_a_lenet_of_torch_has_the_likelihoods_of_its_copy() -> None:
+    pytest.importorskip("torch", reason="a peer: pip install attnembed[bench]")
+    pytest.importorskip("torchcrf", reason="a peer: pip install attnembed[bench]")
+    setting = letters.Setting(None, 1)
+    there = letters.Torch(setting, letters.OURS)
+    here, copied = setting.start.parameters(), there.as_attnembed(np.float32).parameters()
+    assert all(np.array_equal(copied[name], here[name]) for name in here)
+    rng = np.random.default_rng(0)
+    lengths = (1, 4, 7)
+    words = [(rng.random((n, 128)) < 0.3).astype(np.float32) for n in lengths]
+    found = letters.carried_over(there, ae.ChainDataset(words, [rng.integers(0, 26, n) for n in lengths]))
+    assert found["gap"] < 1e-10
+    assert (found["other_labelings"], found["n"]) == (0, 3)
+
+
+def test_the_page_has_a_row_per_training_of_letters() -> None:
+    lines = PAGE.split("<!-- letters: begin -->")[1].split("<!-- letters: end -->")[0].splitlines()
+    rows = [line.split(" | ") for line in lines if line.startswith(("| attnembed", "| PyTorch"))]
+    assert len(rows) == 4
+    gaps = [float(row[5]) for row in rows if row[0].startswith("| PyTorch")]
+    assert len(gaps) == 2
+    assert max(gaps) < 1e-10
