@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 from attnembed._arguments import USAGE_ERROR, command_parser, is_file
-from attnembed._declared import CLAIM_MODULES, EXPERIMENT_MODULES, SWEEP_MODULE, declared
+from attnembed._declared import CLAIM_MODULES, EXPERIMENT_MODULES, EXPLORE_MODULE, SWEEP_MODULE, declared
 from attnembed._workers import interrupted_by
 from attnembed.errors import AttnembedError, InputError
 
@@ -89,15 +89,19 @@ def _listed() -> list[tuple[str, str]]:
         found = declared(CLAIM_MODULES.values(), "claim", "statement")
         runs = declared(EXPERIMENT_MODULES, "experiment", 1)
         sweeps = declared([SWEEP_MODULE], "GridExperiment", 1)
-        if found is not None and runs is not None and sweeps is not None:
-            return found + [(f"reproduce {n}", s) for n, s in sorted(runs)] + [(f"sweep {n}", s) for n, s in sweeps]
+        pages = declared([EXPLORE_MODULE], "ExplorePage", 1)
+        if found is not None and runs is not None and sweeps is not None and pages is not None:
+            named = {"reproduce": sorted(runs), "sweep": sweeps, "explore": pages}
+            return found + [(f"{command} {name}", text) for command, rows in named.items() for name, text in rows]
     from attnembed.evidence import claims
     from attnembed.experiments import experiments
     from attnembed.experiments.sweeps import GRID_EXPERIMENTS
+    from attnembed.explore import PAGES
 
     rows = [(entry.id, entry.statement) for entry in claims()]
     rows += [(f"reproduce {entry.name}", entry.summary) for entry in experiments()]
-    return rows + [(f"sweep {entry.name}", entry.summary) for entry in GRID_EXPERIMENTS.values()]
+    rows += [(f"sweep {entry.name}", entry.summary) for entry in GRID_EXPERIMENTS.values()]
+    return rows + [(f"explore {page.name}", page.summary) for page in PAGES.values()]
 
 
 def _verify(options: argparse.Namespace) -> int:

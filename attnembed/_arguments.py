@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NoReturn, TypeAlias
 
+from attnembed._declared import EXPLORE_MODULE, declared
 from attnembed._version import __version__
 from attnembed.errors import InputError
 
@@ -100,6 +101,15 @@ def _experiments() -> Iterable[str]:
     return [entry.name for entry in experiments()]
 
 
+def _pages() -> Iterable[str]:
+    found = declared([EXPLORE_MODULE], "ExplorePage", 1)
+    if found is not None:
+        return [name for name, _ in found]
+    from attnembed.explore import PAGES
+
+    return PAGES
+
+
 def _swept() -> Iterable[str]:
     from attnembed.experiments.sweeps import GRID_EXPERIMENTS
 
@@ -156,7 +166,7 @@ def _add_repetitions(parser: argparse.ArgumentParser, old: str, default: int | N
 
 
 def _add_list(commands: _Commands) -> argparse.ArgumentParser:
-    parser = commands.add_parser("list", help="claims and experiments, one line each")
+    parser = commands.add_parser("list", help="claims, experiments, sweeps and pages, one line each")
     pages = parser.add_mutually_exclusive_group()
     pages.add_argument("--markdown", action="store_true", help="the claims as a Markdown page")
     pages.add_argument("--api", action="store_true", help="the public names and their docstrings as a Markdown page")
@@ -214,7 +224,7 @@ def _add_show(commands: _Commands) -> argparse.ArgumentParser:
 
 def _add_explore(commands: _Commands) -> argparse.ArgumentParser:
     parser = commands.add_parser("explore", help="write a page with sliders, as one HTML file that needs no network")
-    parser.add_argument("name", choices=("selection", "basins", "scaling"), metavar="NAME", help="%(choices)s")
+    parser.add_argument("name", type=_chosen(_pages), metavar="NAME", help="one of the pages of `attnembed list`")
     parser.add_argument("--out", type=_path, metavar="FILE.html", help="where to write (default: NAME.html)")
     parser.add_argument("--quick", action="store_true", help="a coarser page, for a first look")
     parser.add_argument("--seed", type=_integer(0), default=0, metavar="N", help="seed of data and models (default 0)")

@@ -1,4 +1,4 @@
-"""Declarations read from the sources: claims, experiments and sweeps can be listed without importing them.
+"""Declarations read from the sources: claims, experiments, sweeps and pages can be listed without importing them.
 
 Importing the modules takes a second, nearly all of it for SciPy; reading them a twentieth. Modules are visited in
 import order, which is the order of the registries.
@@ -10,11 +10,14 @@ import ast
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-__all__ = ["CLAIM_MODULES", "EXPERIMENT_MODULES", "SWEEP_MODULE", "declared"]
+__all__ = ["CLAIM_MODULES", "EXPERIMENT_MODULES", "EXPLORE_MODULE", "SWEEP_MODULE", "declared"]
 
 CLAIM_MODULES = {"attention": "attnembed.evidence.attention", "structured": "attnembed.evidence.structured"}
-EXPERIMENT_MODULES = tuple(f"attnembed.experiments.{name}" for name in ("synthetic", "reviews", "structured"))
+EXPERIMENT_MODULES = tuple(
+    f"attnembed.experiments.{name}" for name in ("synthetic", "random_step", "reviews", "structured")
+)
 SWEEP_MODULE = "attnembed.experiments.sweeps"
+EXPLORE_MODULE = "attnembed.explore.pages"
 
 _ROOT = Path(__file__).parents[1]
 

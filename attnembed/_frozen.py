@@ -6,8 +6,8 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 
+from attnembed._sparse import is_sparse
 from attnembed._validation import freeze
 
 __all__ = ["KeepsFrozen"]
@@ -41,7 +41,7 @@ class KeepsFrozen:
 def _freeze_within(value: Any) -> None:
     if isinstance(value, np.ndarray):
         freeze(value)
-    elif sp.issparse(value):
+    elif is_sparse(value):
         for part in vars(value).values():
             _freeze_within(part)
     elif isinstance(value, (list, tuple)):

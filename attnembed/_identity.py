@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 
+from attnembed._sparse import is_sparse
 from attnembed.errors import InputTypeError
 
 __all__ = ["fingerprint"]
@@ -110,7 +110,7 @@ class _Walk:
         kind = type(value)
         if isinstance(value, np.ndarray):
             return self._array(value)
-        if sp.issparse(value):
+        if is_sparse(value):
             return self._sparse(value)
         if kind in (list, tuple):
             return self._items(kind.__name__, value)
@@ -182,7 +182,7 @@ class _Walk:
                 own.sum_duplicates()
             indices, data = (own.indptr, own.indices), own.data
         else:
-            entries = sp.coo_array(matrix)
+            entries = matrix.tocoo()
             indices, data = entries.coords, entries.data
         # The integer width of the indices depends on the history of the matrix.
         digests = [self.digest(np.asarray(index, dtype=np.int64)) for index in indices]

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import scipy.sparse as sp
 from numpy.typing import ArrayLike
 
+from attnembed._sparse import is_sparse
 from attnembed.results import Status, brief
 
 __all__ = ["CLOCK_LABELS", "Curve", "card", "history_curves", "table"]
@@ -32,7 +32,8 @@ class Curve(NamedTuple):
     ylabel: str
 
 
-CLOCK_LABELS = {"log_time": "log t", "time": "t", "arclength": "length of the path"}
+# In mathtext, as figures set them; tables take them without its marks.
+CLOCK_LABELS = {"log_time": r"$\log t$", "time": "$t$", "arclength": "length of the path $r$", "steps": "steps"}
 
 
 def history_curves(history: np.recarray[Any, Any]) -> list[Curve]:
@@ -74,7 +75,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], caption: str) -> s
 
 
 def _cell(value: Any) -> str:
-    if sp.issparse(value):
+    if is_sparse(value):
         text = f"{type(value).__name__} {'x'.join(map(str, value.shape))}, {value.nnz} stored"
     elif isinstance(value, np.ndarray) and value.dtype.names:
         text = f"{len(value)} rows of {', '.join(value.dtype.names)}"
@@ -116,7 +117,8 @@ def _svg(curve: Curve) -> str:
     across = 8 + (_WIDTH - 16) * (x - left) / ((right - left) or 1.0)
     down = 8 + (_HEIGHT - 16) * (high - y) / ((high - low) or 1.0)
     points = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(across, down))
-    label = html.escape(f"{curve.ylabel}: {low:.3g} to {high:.3g}; {curve.xlabel}: {left:.3g} to {right:.3g}")
+    xlabel = curve.xlabel.replace("$", "").replace("\\", "")
+    label = html.escape(f"{curve.ylabel}: {low:.3g} to {high:.3g}; {xlabel}: {left:.3g} to {right:.3g}")
     return (
         f'<figure style="margin: 0.3em 0"><svg width="{_WIDTH}" height="{_HEIGHT}" viewBox="0 0 {_WIDTH} {_HEIGHT}" '
         f'role="img" aria-label="{label}"><polyline points="{points}" fill="none" stroke="#0072B2" '

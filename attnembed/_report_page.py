@@ -20,7 +20,8 @@ from attnembed.evidence.files import claims_file as file_of
 from attnembed.evidence.page import capitalised
 from attnembed.evidence.registry import place
 from attnembed.evidence.run import LOOSE, VERDICTS, hypothesis_name
-from attnembed.experiments.registry import number_rows
+from attnembed.evidence.verdict import cells
+from attnembed.experiments.registry import number_rows, spread_note
 from attnembed.formulas import formula_svg
 
 __all__ = ["ExperimentRun", "report_page"]
@@ -122,17 +123,12 @@ def _counted(runs: list[ExperimentRun]) -> str:
 
 
 def _texts(result: ClaimResult) -> dict[str, str]:
-    numbers = {name: f"{getattr(result, name):.3g}" for name in ("measured", "bound", "control")}
-    exact = result.kind == "tolerance"
     return {
         "id": result.id,
         "anchor": _anchor(result.id),
         "verdict": result.verdict,
-        "ratio": "–" if exact else f"{result.ratio:.3g}",
         "kind": result.kind.capitalize(),
-        "about": "~" if exact else "",
-        "held": f"{result.held}/{result.instances}",
-        **numbers,
+        **cells(result),
     }
 
 
@@ -206,7 +202,7 @@ def _experiment(run: ExperimentRun, shared: str) -> _Html:
         shared += " --quick"  # a long experiment is run this way in any case
     body = _fill('<p class="$kind">$state: $error</p>', kind=run.state, state=run.state.capitalize(), error=run.error)
     if run.record is not None:
-        images = (
+        images = [
             _fill(
                 _FIGURE,
                 name=path.stem,
@@ -214,12 +210,16 @@ def _experiment(run: ExperimentRun, shared: str) -> _Html:
                 alt=f"Figure {path.stem} of the experiment {run.name}: {run.summary}. Its numbers are in the table.",
             )
             for path in run.figures
-        )
+        ]
+        count = len(images) - 1
+        more = _fill(_MORE, count=f"{count} more figure{'s' * (count > 1)}", figures=_join(images[1:]))
         numbers = (_fill(_NUMBER, name=name, value=value) for name, value in number_rows(run.record["numbers"]))
         body = _fill(
             _OUTCOME,
-            figures=_join(images),
+            figures=_join(images[:1]),
+            more=more if count > 0 else _Html(""),
             numbers=_join(numbers),
+            note=spread_note(run.record["numbers"]) or "One number each",
             parameters=", ".join(f"{name} = {value}" for name, value in run.record["parameters"].items()),
             seed=run.record["seed"],
             size="quick version" if quick else "full size",
@@ -284,13 +284,16 @@ $meanings
 <main>
 <section id="claims" aria-labelledby="claims-title">
 <h2 id="claims-title">Claims</h2>
-<p>Open a claim for its formula, hypotheses and control. The ratio is measured / bound; a tolerance (~) has none.</p>
+<p>A row shows the measured value and its limit. Open it for the formula, hypotheses and control. The ratio is
+measured / bound; a tolerance (~) has none.</p>
 $filters
 $claims
 </section>
 <section id="experiments" aria-labelledby="experiments-title">
 <h2 id="experiments-title">Experiments</h2>
+<div class="runs">
 $runs
+</div>
 </section>
 </main>
 </body>
@@ -298,8 +301,8 @@ $runs
 """
 
 _CLAIM = """<details id="$anchor" class="card subject-$subject verdict-$verdict">
-<summary><h3>$id <span class="$verdict">$mark $verdict</span></h3>
-<span class="brief">measured $measured, $about$bound at most, ratio $ratio</span> <span>$statement.</span></summary>
+<summary><h3>$id</h3> <span class="$verdict verdict">$mark $verdict</span>
+<span class="brief">$measured, limit $bound</span> <span class="statement">$statement.</span></summary>
 $formula
 <dl class="numbers">
 <div><dt>Measured</dt><dd>$measured</dd></div>
@@ -336,12 +339,17 @@ $body
 _FIGURE = """<figure tabindex="0"><img src="data:image/png;base64,$data" alt="$alt">
 <figcaption>$name.png</figcaption></figure>"""
 
-_OUTCOME = """<div class="figures">
+_MORE = """<details><summary>$count</summary>
+<div class="figures">
 $figures
 </div>
+</details>"""
+
+_OUTCOME = """$figures
+$more
 <details><summary>Numbers</summary>
 <table>
-<caption>Numbers</caption>
+<caption>$note</caption>
 <thead><tr><th scope="col">Quantity</th><th scope="col">Value</th></tr></thead>
 <tbody>
 $numbers
@@ -361,7 +369,7 @@ _STYLE = """
 @media (prefers-color-scheme: dark) { :root { --ink: #e8e8e8; --soft: #b0b0b0; --page: #16181b; --card: #202429;
   --line: #3a4048; --link: #7db8f0; --good: #6fd39b; --bad: #ff9a94; } }
 * { box-sizing: border-box; }
-body { margin: 0 auto; padding: 1rem; max-width: 60rem; font: 1rem/1.5 system-ui, sans-serif; color: var(--ink);
+body { margin: 0 auto; padding: 1rem; max-width: 74rem; font: 1rem/1.5 system-ui, sans-serif; color: var(--ink);
   background: var(--page); overflow-wrap: anywhere; }
 h1 { font-size: 1.6rem; line-height: 1.2; } h2 { font-size: 1.3rem; margin-top: 2.5rem; }
 h3 { font-size: 1.05rem; margin: 0 0 .3rem; }
@@ -381,19 +389,26 @@ table { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nu
 caption { text-align: left; color: var(--soft); padding: .3rem 0; }
 th, td { text-align: left; vertical-align: top; padding: .3rem .6rem .3rem 0; border-bottom: 1px solid var(--line); }
 th, td { overflow-wrap: break-word; } th { font-weight: 500; }
-summary h3 { display: inline; } summary .brief { font-variant-numeric: tabular-nums; }
+summary h3 { display: inline; } summary .verdict { font-weight: 600; white-space: nowrap; }
+.brief { font-variant-numeric: tabular-nums; } header p, section > p { max-width: 60rem; }
 details.card { padding: .35rem .8rem; margin: .3rem 0; } details.card[open] { padding-bottom: 1rem; }
-details.card > summary > span:last-child { display: block; }
+details.card .statement { display: block; }
+@media screen and (min-width: 64rem) { details.card > summary { display: grid; list-style: none; column-gap: .8rem;
+  grid-template-columns: 17rem 4.6rem 12rem 1fr; font-size: .92rem; line-height: 1.35; }
+  details.card > summary h3 { font-size: 1em; margin: 0; } details.card { padding: .25rem .8rem; margin: .2rem 0; }
+  details.card > summary h3::before { content: "▸ "; } details.card[open] > summary h3::before { content: "▾ "; } }
+.runs { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(34rem, 100%), 1fr)); gap: 0 1rem; }
+.runs > .card { min-width: 0; }
 fieldset { display: inline-block; border: 1px solid var(--line); border-radius: .4rem; margin: 0 .6rem .6rem 0; }
 label { padding: .2rem .8rem .2rem .2rem; } svg { max-width: 100%; overflow: visible; }
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(26rem, 100%), 1fr)); gap: 0 1rem; }
 figure { margin: .8rem 0; } figcaption { color: var(--soft); }
-img { max-width: 100%; height: auto; background: #fff; border-radius: .3rem; padding: .3rem; }
+img { max-width: 100%; max-height: 20rem; height: auto; background: #fff; border-radius: .3rem; padding: .3rem; }
 summary { cursor: pointer; color: var(--soft); }
-@media (max-width: 40rem) { figure { overflow-x: auto; } img { max-width: none; width: 36rem; }
+@media (max-width: 40rem) { figure { overflow-x: auto; } img { max-width: none; max-height: none; width: 36rem; }
   th { overflow-wrap: anywhere; } .wide { display: none; } .facts { grid-template-columns: 1fr; gap: 0; }
   .facts dd { margin-bottom: .5rem; } }
 @media print { :root { --ink: #000; --soft: #333; --page: #fff; --card: #fff; --line: #999; --link: #000; --good: #000;
   --bad: #000; } body { max-width: none; font-size: 10pt; } .card, figure, tr { break-inside: avoid; }
-  nav { display: none; } details::details-content { content-visibility: visible; } }
+  nav, fieldset { display: none; } .runs { display: block; } details::details-content { content-visibility: visible; } }
 """

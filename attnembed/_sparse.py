@@ -1,7 +1,8 @@
-"""Checks of sparse matrices from outside: whether their index arrays are as SciPy's compiled code expects."""
+"""Sparse matrices from outside: which values are some, and whether their index arrays are as SciPy expects."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,16 @@ from numpy.typing import NDArray
 
 from attnembed.errors import InputError, InputTypeError
 
-__all__ = ["check_sparse", "with_values"]
+__all__ = ["check_sparse", "is_sparse", "with_values"]
+
+
+def is_sparse(value: Any) -> bool:
+    """Whether a value is a SciPy sparse matrix or array.
+
+    Does not import ``scipy.sparse``, which takes longer than importing NumPy: before that there is no such value.
+    """
+    issparse = getattr(sys.modules.get("scipy.sparse"), "issparse", None)
+    return issparse is not None and bool(issparse(value))
 
 
 def check_sparse(name: str, matrix: Any) -> None:

@@ -92,7 +92,8 @@ def run_all(
                 _check_future(future, pool)
                 first = False
             waiting[future] = job
-            future.add_done_callback(finished.put)
+            with _interrupts_blocked():  # a future's lock would stay taken, and whoever ends it wait for ever
+                future.add_done_callback(finished.put)
             yield from collect(int(len(waiting) >= max_pending))
         while waiting:
             yield from collect(1)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 from scipy.stats import sem
@@ -31,6 +31,9 @@ from attnembed.optim import Adam, Optimizer, check_optimizer
 from attnembed.results import Record, uninterrupted
 from attnembed.structured.base import StructuredModel
 from attnembed.structured.training import Metric, StructuredResult, score_of, train_structured
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ["Arm", "Budget", "Comparison", "Trial", "compare_arms", "standard_error"]
 
@@ -146,15 +149,27 @@ class Comparison(Record):
         found = {arm.name: arm for arm in self.arms}
         return found[check_choice("name", name, found)]
 
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the test scores of every arm, their means and one standard error.
+
+        Draws on new axes if none are given; returns the axes.
+        """
+        from attnembed import figures
+
+        scores = [arm.test_scores for arm in self.arms]
+        return figures.plot_arm_scores(
+            [arm.name for arm in self.arms], scores, [arm.standard_error for arm in self.arms], ax=ax
+        )
+
     def __str__(self) -> str:
         width = max(len(arm.name) for arm in self.arms)
         lines = [f"{'arm':<{width}}  {'test':>7}  {'+-':>6}  {'step size':>9}"]
-        lines += [
-            f"{arm.name:<{width}}  {arm.mean:>7.4f}  {arm.standard_error:>6.4f}  {arm.step_size:>9.2g}"
-            for arm in self.arms
-        ]
+        for arm in self.arms:
+            error = f"{arm.standard_error:.4f}" if len(arm.test_scores) > 1 else "-"
+            lines.append(f"{arm.name:<{width}}  {arm.mean:>7.4f}  {error:>6}  {arm.step_size:>9.2g}")
         runs = len(self.step_sizes) * len(self.seeds)
-        return "\n".join([*lines, f"{self.n_epochs} epochs, {runs} runs per arm"])
+        bars = "; +-: standard error over repetitions" if len(self.seeds) > 1 else ""
+        return "\n".join([*lines, f"{self.n_epochs} epochs, {runs} runs per arm{bars}"])
 
 
 @renamed(seeds="repetitions")

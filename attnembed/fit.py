@@ -90,9 +90,9 @@ class HasHistory:
 
         Draws on new axes if none are given; returns the axes.
         """
-        from attnembed import plotting
+        from attnembed import figures
 
-        return plotting.plot_history(self.history, ax=ax)
+        return figures.plot_history(self.history, ax=ax)
 
     def _curves(self) -> list[Curve]:
         return history_curves(self.history)

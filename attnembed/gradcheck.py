@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.linalg
@@ -32,6 +32,9 @@ from attnembed._validation import (
 from attnembed.errors import InputError, InputTypeError
 from attnembed.results import Result, Status
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 __all__ = ["GradientReport", "check_gradient", "check_gradient_complex_step"]
 
 Gradient = ArrayLike | Callable[[Doubles], ArrayLike]
@@ -50,18 +53,42 @@ class GradientReport(Result):
     ``slope``: the smallest fitted slope of the Taylor remainder, inf where no remainder was seen, NaN for complex
     steps. ``relative_error``: the error of the directional derivatives, the largest one (Taylor) or the norm over all
     coordinates (complex step), relative to the norm of the gradient. ``worst_direction``: unit array of the shape of
-    x; ``worst_coordinate`` is its index where it is a coordinate direction, else None.
+    x; ``worst_coordinate`` is its index where it is a coordinate direction, else None. ``steps`` and ``remainder``
+    (k,): R(h) along it, in the order tried (Taylor). ``coordinate_error`` (size of x,): the error in every coordinate
+    relative to the norm of the gradient (complex steps). Empty in the other check.
     """
 
     slope: float
     relative_error: float
     worst_direction: Doubles
     worst_coordinate: tuple[int, ...] | None
+    steps: Doubles = dataclasses.field(default_factory=lambda: np.zeros(0))
+    remainder: Doubles = dataclasses.field(default_factory=lambda: np.zeros(0))
+    coordinate_error: Doubles = dataclasses.field(default_factory=lambda: np.zeros(0))
 
     @property
     def passed(self) -> bool:
         """True if no error was found and no relevant one could have been missed (``success``)."""
         return self.success
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the remainder R(h) beside lines of slope 1 and 2, or the errors by coordinate.
+
+        Draws on new axes if none are given; returns the axes.
+        """
+        from attnembed import figures
+
+        if not self.steps.size:
+            errors = {"error / norm of the gradient": self.coordinate_error}
+            places = np.arange(self.coordinate_error.size)
+            return figures.plot_lines(places, errors, ax=ax, marker="o", xlabel="coordinate", ylabel="error")
+        end = int(self.steps.argmax())
+        lines: dict[str, ArrayLike] = {"remainder": self.remainder}
+        for power in (1, 2):
+            lines[f"slope {power}"] = self.remainder[end] * (self.steps / self.steps[end]) ** power
+        return figures.plot_lines(
+            self.steps, lines, ax=ax, xscale="log", yscale="log", xlabel="length $h$ of the step", ylabel="$R(h)$"
+        )
 
 
 def check_gradient(
@@ -143,6 +170,8 @@ def check_gradient(
         relative_error=relative_error,
         worst_direction=freeze(worst.direction),
         worst_coordinate=coordinate,
+        steps=freeze(np.array(worst.steps)),
+        remainder=freeze(np.array(worst.sizes)),
     )
 
 
@@ -201,6 +230,7 @@ def check_gradient_complex_step(
         relative_error=relative_error,
         worst_direction=freeze(worst),
         worst_coordinate=coordinate,
+        coordinate_error=freeze(error.ravel() / (norm or 1.0)),
     )
 
 
@@ -209,13 +239,16 @@ class _Line:
     """The Taylor remainder along one direction.
 
     ``slope`` is inf where fewer than three steps show a remainder, ``error`` bounds the error of the directional
-    derivative, and ``change`` is the largest remainder over h, less the rounding.
+    derivative, and ``change`` is the largest remainder over h, less the rounding. ``sizes`` are the remainders at the
+    ``steps`` tried.
     """
 
     direction: Doubles
     slope: float
     error: float
     change: float
+    steps: tuple[float, ...]
+    sizes: tuple[float, ...]
 
     @classmethod
     def follow(
@@ -228,12 +261,14 @@ class _Line:
     ) -> _Line:
         """Shorten the step until the remainder is lost in rounding twice in a row."""
         visible: list[tuple[float, float]] = []
+        tried: dict[float, float] = {}
         error, change, drop, drowned, longer = math.inf, 0.0, 0.0, 0, math.inf
         for h in lengths:
             forward, backward = remainder(h * direction), remainder(-h * direction)
             size = math.hypot(forward, backward) / math.sqrt(2)
             if not math.isfinite(size):
                 continue  # a step outside the domain of the function
+            tried[h] = size
             floor = NOISE_FACTOR * noise + RESOLUTION * h * norm
             odd = abs(forward - backward) / (2 * h)
             error = min(error, max(odd, longer) + noise / h)  # for one step alone, a h + c h^3 may vanish by chance
@@ -249,13 +284,14 @@ class _Line:
             if visible:
                 # Beyond a kink the remainder falls to nothing at once, faster than any power of h.
                 drop = (visible[-1][1] - math.log(floor)) / (visible[-1][0] - math.log(h))
+        seen = (tuple(tried), tuple(tried.values()))
         if len(visible) < 3:
-            return cls(direction, math.inf, error, change)
+            return cls(direction, math.inf, error, change, *seen)
         log_h, log_size = np.array(visible[-3:]).T
         slope = max(float(np.polyfit(log_h, log_size, 1)[0]), drop if drowned else 0.0)
         if slope < SMALLEST_SLOPE:
             error = math.exp(log_size[-1] - log_h[-1])
-        return cls(direction, slope, error, change)
+        return cls(direction, slope, error, change, *seen)
 
 
 def _noise(remainder: Callable[[Doubles], float], step: Doubles, least: float) -> float:

@@ -229,9 +229,9 @@ class FlowPath(Result):
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the coordinates of p against the clock, on new axes where none are given; returns the axes."""
-        from attnembed import plotting
+        from attnembed import figures
 
-        return plotting.plot_path(self.reading, self.path, clock=self.clock, ax=ax)
+        return figures.plot_path(self.reading, self.path, clock=self.clock, ax=ax)
 
     def _curves(self) -> list[Curve]:
         return [Curve(self.reading, np.linalg.norm(self.path, axis=1), CLOCK_LABELS[self.clock], "||p||")]

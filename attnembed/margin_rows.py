@@ -79,7 +79,12 @@ class PairRows(KeepsFrozen):
         return value
 
     def choose(self, index: Indices, depth: Floats, count: int) -> Indices:
-        """The deepest row for each second token: pairs that share both tokens with others are linearly dependent."""
+        """The deepest row for each second token: pairs that share both tokens with others are linearly dependent.
+
+        All of them where the program is small and few are violated: a round costs more than dependent rows then.
+        """
+        if index.size <= count and len(self.first) <= 10 * self.shape[1]:
+            return index
         order = index[np.argsort(-depth)]
         first = np.unique(self.second[order], return_index=True)[1]
         first.sort()

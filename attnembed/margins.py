@@ -40,6 +40,7 @@ CERTIFIED = 1e-12  # the required KKT residual, on top of rounding
 LOOSEST = 1e-6  # the largest residual that counts as a certificate, whatever the rounding
 MAX_ROUNDS = 200
 NEAR_FRACTION = 1e-9  # for weights that are small fractions up to rounding
+_DENOMINATORS = np.arange(1.0, 1001.0)  # of small fractions
 GROWTH = (2.5, 1.8)  # of ||p|| in round 2 and later, beyond which there may be no p; if there is, some time is lost
 PIVOTED = 160  # rows from which block pivoting is faster than nnls by more than its overhead
 WIDE = 160  # columns from which fewer rows are enough
@@ -71,9 +72,9 @@ class MarginResult(Result):
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw p.d_k of every row in order of size, with the support marked, on new axes if none are given."""
-        from attnembed import plotting
+        from attnembed import figures
 
-        return plotting.plot_margins(self._rows.price(self.p), self.dual, ax=ax)
+        return figures.plot_margins(self._rows.price(self.p), self.dual, ax=ax)
 
     def enclosure(self) -> tuple[float, float]:
         """(low, high) with low <= margin <= high for exactly the given rows, with every rounding error accounted for.
@@ -387,10 +388,14 @@ def _simple_weights(block: Floats, weights: Floats) -> Floats | None:
     support = np.flatnonzero(weights)
     if support.size * block.shape[1] > 10_000:  # not worth the time
         return None
+    # Most weights are not small fractions, as the first one shows: no multiple of it is near a whole number.
+    multiples = weights[support[0]] * _DENOMINATORS
+    if not (np.abs(multiples - np.rint(multiples)) <= 2 * NEAR_FRACTION * _DENOMINATORS).any():
+        return None
     exact = []
     for weight in weights[support].tolist():
-        exact.append(Fraction(weight).limit_denominator(1000))
-        if abs(exact[-1] - weight) > NEAR_FRACTION:  # most weights are not small fractions, as the first one shows
+        exact.append(Fraction(weight).limit_denominator(len(_DENOMINATORS)))
+        if abs(exact[-1] - weight) > NEAR_FRACTION:
             return None
     columns = block[support].T.tolist()
     if sum(exact) != 1 or any(sum(w * Fraction(x) for w, x in zip(exact, column)) for column in columns):

@@ -25,17 +25,9 @@ __all__ = [
     "plot_alignment",
     "plot_arms",
     "plot_attention_text",
-    "plot_bounds",
-    "plot_flow",
     "plot_heatmap",
-    "plot_history",
     "plot_image",
     "plot_line",
-    "plot_marginals",
-    "plot_margins",
-    "plot_path",
-    "plot_radii",
-    "plot_shares",
     "plot_tags",
     "plot_tokens",
     "plot_word",
@@ -103,106 +95,6 @@ def plot_heatmap(ax: Axes, x: ArrayLike, y: ArrayLike, values: ArrayLike, *, lab
     return ax
 
 
-_CLOCKS = {"log_time": r"$\log t$", "time": r"$t$", "arclength": r"length of the path $r$", "steps": "steps"}
-
-
-def plot_path(clocked: ArrayLike, path: ArrayLike, *, clock: str, ax: Axes | None = None) -> Axes:
-    """Draw the coordinates of p (k, d) against the clock (k,), on new axes if none are given."""
-    axes: Axes = new_figure()[1][0, 0] if ax is None else ax
-    x, y = np.asarray(clocked, dtype=float), np.asarray(path, dtype=float)
-    shown = np.isfinite(x)  # log t begins at -inf
-    for k in range(y.shape[1]):
-        plot_line(axes, x[shown], y[shown, k], f"$p_{{{k + 1}}}$" if y.shape[1] <= 7 else "", index=k)
-    axes.set_xlabel(_CLOCKS[clock])
-    axes.set_ylabel(r"coordinates of $p$")
-    if y.shape[1] <= 7:
-        axes.legend()
-    return axes
-
-
-def plot_flow(
-    clocked: ArrayLike, loss_gap: ArrayLike, missing: ArrayLike, *, clock: str, ax: Axes | None = None
-) -> Axes:
-    """Draw L - L* and 1 - attention on the top tokens against the clock, all (k,), on new axes if none are given."""
-    axes: Axes = new_figure()[1][0, 0] if ax is None else ax
-    x = np.asarray(clocked, dtype=float)
-    for index, (values, label) in enumerate(((loss_gap, r"$L - L^*$"), (missing, r"$1 - \min_i a_{is_i^*}$"))):
-        y = np.asarray(values, dtype=float)
-        shown = np.isfinite(x) & (y > 0)  # zeros up to rounding cannot be shown on a log axis
-        plot_line(axes, x[shown], y[shown], label, index=index)
-    axes.set_yscale("log")
-    axes.set_xlabel(_CLOCKS[clock])
-    axes.legend()
-    return axes
-
-
-def plot_history(history: Any, *, ax: Axes | None = None) -> Axes:
-    """Draw the loss over the epochs and, on a second axis on the right, the validation score if there is one."""
-    axes: Axes = new_figure()[1][0, 0] if ax is None else ax
-    plot_line(axes, history["epoch"], history["loss"], "training loss")
-    axes.set(xlabel="epoch", ylabel="loss")
-    score = np.asarray(history["validation_score"], dtype=float)
-    lines = list(axes.lines)
-    if np.isfinite(score).any():
-        right = axes.twinx()
-        plot_line(right, history["epoch"], score, "validation score", index=1)
-        right.set_ylabel("validation score")
-        right.grid(visible=False)
-        lines += right.lines
-    axes.legend(handles=lines)
-    return axes
-
-
-def plot_margins(products: ArrayLike, dual: ArrayLike, *, ax: Axes | None = None) -> Axes:
-    """Draw p.d_k of every row, in order of size, and mark the support, the rows with a multiplier above 0."""
-    axes: Axes = new_figure()[1][0, 0] if ax is None else ax
-    values, held = np.asarray(products, dtype=float), np.asarray(dual, dtype=float) > 0
-    order = np.argsort(values, kind="stable")
-    places = np.arange(values.size)
-    for chosen, label, marker, index in ((~held[order], "other rows", "o", 0), (held[order], "support", "D", 1)):
-        axes.plot(places[chosen], values[order][chosen], marker, color=COLOURS[index], markersize=5, label=label)
-    axes.axhline(1.0, color=MUTED, linewidth=1, linestyle="--")
-    axes.set(xlabel="row, sorted by its product with $p$", ylabel=r"$p \cdot d_k$ (the margin is at 1)")
-    axes.legend()
-    return axes
-
-
-def plot_bounds(error: ArrayLike, bound: ArrayLike, *, ax: Axes | None = None) -> Axes:
-    """Draw errors against their bounds, with the line that no point may cross; zeros are left out."""
-    axes: Axes = new_figure()[1][0, 0] if ax is None else ax
-    x, y = np.asarray(bound, dtype=float), np.asarray(error, dtype=float)
-    shown = (x > 0) & (y > 0)
-    count = f"{np.count_nonzero(shown)} tokens"
-    axes.plot(x[shown], y[shown], "o", color=COLOURS[0], markersize=4, alpha=0.7, label=count)
-    if shown.any():
-        ends = np.array([min(x[shown].min(), y[shown].min()), x[shown].max()])
-        axes.plot(ends, ends, color=COLOURS[1], linestyle="--", label="error = bound")
-        axes.set(xscale="log", yscale="log")
-    axes.set(xlabel="bound", ylabel="error")
-    axes.legend()
-    return axes
-
-
-def plot_radii(radii: ArrayLike, loss_gap: ArrayLike, offset: ArrayLike, *, ax: Axes | None = None) -> Axes:
-    """Draw L - L* of the minimisers in balls, and the norm of their offset, against the radius."""
-    axes: Axes = new_figure()[1][0, 0] if ax is None else ax
-    plot_line(axes, radii, loss_gap, "$L - L^*$", marker="o")
-    across = np.linalg.norm(np.asarray(offset, dtype=float), axis=1)
-    plot_line(axes, radii, across, "norm of the offset", index=1, marker="s")
-    axes.set(xlabel="radius $R$", yscale="log")
-    axes.legend()
-    return axes
-
-
-def plot_marginals(node: ArrayLike, *, ax: Axes | None = None) -> Axes:
-    """Draw P(y_i = k) as tiles, positions (L,) across and labels (K,) upwards."""
-    axes: Axes = new_figure()[1][0, 0] if ax is None else ax
-    values = np.asarray(node, dtype=float)
-    plot_heatmap(axes, np.arange(values.shape[0]), np.arange(values.shape[1]), values.T, label=r"$P(y_i = k)$")
-    axes.set(xlabel="position $i$", ylabel="label $k$")
-    return axes
-
-
 def plot_alignment(ax: Axes, signed_frequency: ArrayLike, token_values: ArrayLike, slope: float) -> Axes:
     """Draw E^1_s.v against alpha_s, with the predicted line of the given slope through the origin."""
     alpha = np.asarray(signed_frequency)
@@ -223,14 +115,12 @@ def plot_tokens(
     *,
     ylabel: str,
     colorbar: bool = True,
-    curve: NDArray[np.floating[Any]] | None = None,
     words: Sequence[str] = (),
     labelled: Sequence[int] = (),
 ) -> Axes:
     """Draw one point per token against its posterior difference, coloured by log10 frequency.
 
-    ``curve`` holds the polynomial coefficients, highest first, of a fit to draw; ``labelled`` the indices of the tokens
-    whose words are written beside their points.
+    ``labelled`` holds the indices of the tokens whose words are written beside their points.
     """
     x, y = np.asarray(posterior_difference), np.asarray(values)
     order = np.argsort(frequency)
@@ -240,24 +130,18 @@ def plot_tokens(
     )
     if colorbar:
         ax.figure.colorbar(points, ax=ax, label=r"$\log_{10}$ token frequency", pad=0.01)
-    if curve is not None:
-        grid = np.linspace(x.min(), x.max(), 200)
-        name = "quadratic fit" if len(curve) == 3 else "fit"
-        ax.plot(grid, np.polyval(curve, grid), color=COLOURS[1], label=name)
-        ax.legend(loc="lower left" if len(curve) == 3 else "upper left")
-    high = y.min() + 0.8 * np.ptp(y)
+    line = 0.08 * np.ptp(y)  # words stand above all points, a line each, towards the middle
     for rank, k in enumerate(labelled):
-        left = x[k] > 0  # towards the middle, where a U leaves room
-        above = 4 + 13 * (rank % 4)
         ax.annotate(
             words[k],
             (x[k], y[k]),
-            xytext=(-12 if left else 12, above if y[k] < high or x.size > 500 else -above),
-            textcoords="offset points",
-            ha="right" if left else "left",
+            xytext=(0.9 * x[k], y.max() + (rank + 0.5) * line),
+            ha="right" if x[k] > 0 else "left",
             fontsize=10,
             arrowprops={"arrowstyle": "-", "color": MUTED, "linewidth": 0.7},
         )
+    if labelled:
+        ax.set_ylim(top=y.max() + (len(labelled) + 1) * line)
     ax.set_xlabel(r"posterior difference $\Delta_s$")
     ax.set_ylabel(ylabel)
     return ax
@@ -358,23 +242,3 @@ def plot_image(ax: Axes, picture: ArrayLike) -> Axes:
     ax.set_yticks([])
     ax.grid(visible=False)
     return ax
-
-
-def plot_shares(
-    names: Sequence[str], shares: Sequence[float], groups: Sequence[int], *, ax: Axes | None = None
-) -> Axes:
-    """Percentages as bars, from top to bottom, the colour by group, each with its number; on new axes if none given."""
-    axes: Axes = new_figure(panel=(9.0, 5.0))[1][0, 0] if ax is None else ax
-    places = np.arange(len(names))
-    axes.barh(places, shares, color=[COLOURS[group % len(COLOURS)] for group in groups], height=0.7)
-    for place, share in zip(places.tolist(), shares):
-        axes.text(
-            share + 1, place, f"{share:.1f}" if share >= 0.05 or share == 0 else f"{share:.2g}", va="center", fontsize=9
-        )
-    axes.set_yticks(places, names, fontsize=9)
-    axes.invert_yaxis()
-    axes.set_xlim(0, 112)
-    axes.set_xlabel("percent")
-    axes.set_axisbelow(True)
-    axes.grid(visible=False, axis="y")
-    return axes

@@ -8,9 +8,9 @@ import math
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-import scipy.sparse as sp
 
 from attnembed._frozen import KeepsFrozen
+from attnembed._sparse import is_sparse
 
 if TYPE_CHECKING:
     from attnembed._notebook import Curve
@@ -117,7 +117,7 @@ def describe(obj: Any) -> str:
 
 def brief(value: Any) -> str:
     """Anything in a few characters: an array by its shape, a collection by its length, text by its beginning."""
-    if (isinstance(value, np.ndarray) and value.ndim) or sp.issparse(value):
+    if (isinstance(value, np.ndarray) and value.ndim) or is_sparse(value):
         return f"array{value.shape}" if isinstance(value, np.ndarray) else f"{type(value).__name__}{value.shape}"
     if isinstance(value, Status):
         return value.value

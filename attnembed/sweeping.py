@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -33,7 +33,7 @@ from attnembed._cells import (
 from attnembed._files import PathLike
 from attnembed._progress import Progress
 from attnembed._store import LineStore
-from attnembed._validation import RNGLike, as_path, check_flag, check_integer
+from attnembed._validation import RNGLike, as_path, check_choice, check_flag, check_integer
 from attnembed._workers import WorkersGoneError, check_executor, check_sendable, interrupts_deferred
 from attnembed._workers import own_processes as _processes
 from attnembed._workers import run_all as _run_all
@@ -41,9 +41,14 @@ from attnembed.errors import InputError, InputTypeError
 from attnembed.results import Result, Status
 from attnembed.threads import get_threads
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 __all__ = ["CellResult", "SweepResult", "sweep"]
 
 _WINDOW = 1.0  # seconds of cells that a power cut may lose
+_MOST_LINES = 7  # in a figure
+_REPEATS = ("repeat", "repetition", "seed")  # parameters over which a figure takes means
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,8 +99,46 @@ class SweepResult(Result):
             f"value.{key}" if key in columns else key: [row.get(key) for row in rows] for key in keys or ("value",)
         }
 
+    def plot(self, ax: Axes | None = None, *, value: str | None = None) -> Axes:
+        """Draw means of a value against the first parameter of numbers, a line for each value of another parameter.
+
+        A mean is over all other parameters, and always over one called repeat, repetition or seed; its bar is one
+        standard error. ``value`` names a column of numbers of
+        `table`, by default the first that is no parameter, or else the seconds. Draws on new axes if none are given;
+        returns the axes. Raises InputError for another ``value``.
+        """
+        from attnembed import figures
+
+        parameters = list(dict.fromkeys(itertools.chain.from_iterable(self.cells)))
+        columns = {"seconds": list(self.seconds), **self.table()}
+        numbers = [name for name, column in columns.items() if _are_numbers(column)]
+        swept = [name for name in parameters if len(_distinct(columns[name])) > 1]
+        drawn = [name for name in (*columns, "seconds") if name in numbers and name not in parameters][1:]
+        chosen = drawn[0] if value is None else check_choice("value", value, drawn)
+        along = next((name for name in swept if name in numbers and name not in _REPEATS), "")
+        lines = [
+            name for name in swept if name not in (along, *_REPEATS) and len(_distinct(columns[name])) <= _MOST_LINES
+        ]
+        return figures.plot_means(
+            columns[along] if along else range(len(self.cells)),
+            [np.nan if number is None else number for number in columns[chosen]],
+            [f"{name} = {item}" for name in lines[:1] for item in columns[name]] or [""] * len(self.cells),
+            xlabel=along or "cell",
+            ylabel=chosen,
+            ax=ax,
+        )
+
     def __repr__(self) -> str:
         return f"SweepResult({self.status.value}: {self.message})"
+
+
+def _are_numbers(column: Sequence[Any]) -> bool:
+    known = [item for item in column if item is not None]
+    return bool(known) and all(isinstance(item, (int, float)) for item in known)
+
+
+def _distinct(column: Sequence[Any]) -> set[str]:
+    return set(map(repr, column))
 
 
 def sweep(

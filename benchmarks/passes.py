@@ -40,7 +40,7 @@ DENSE = {"torch eager, dense (n, T, d)": "torch_dense"}
 
 
 def run(quick: bool, threads: tuple[int, ...] = (1, 2)) -> list[Row]:
-    """All sizes and thread counts, then the scaling of attnembed alone."""
+    """All sizes and thread counts."""
     rows: list[Row] = []
     for size in QUICK if quick else SIZES:
         problem = make_problem(*size)
@@ -48,7 +48,7 @@ def run(quick: bool, threads: tuple[int, ...] = (1, 2)) -> list[Row]:
         for count in threads:
             dense = DENSE if size[0] * size[1] * size[3] < 1e8 else {}
             rows += measure(size, problem, outputs, CANDIDATES | dense, count, rounds=5 if quick else 15)
-    return rows + scaling(quick)
+    return rows
 
 
 def measure(
@@ -91,31 +91,6 @@ def measure(
     if own.get("peak_mib") and needed > 2**25:  # small ones are lost in what Python itself takes
         own["extra"] = (own["peak_mib"] * 2**20 - 8 * V * d) / needed
         own["note"] = f"beyond E, {own['extra']:.2f} x (counts, transpose, one gradient)"
-    return rows
-
-
-def scaling(quick: bool) -> list[Row]:
-    """Time against n, V and d, with the others fixed and small, on one thread; two decades each."""
-    steps = 3 if quick else 5
-    lines = {
-        "n": [(int(n), 64, 2000, 16) for n in np.geomspace(1500, 150_000, steps)],
-        "V": [(1000, 64, int(V), 256) for V in np.geomspace(1000, 100_000, steps)],
-        "d": [(1000, 64, 5000, int(d)) for d in np.geomspace(32, 3200, steps)],
-    }
-    rows = []
-    for axis, sizes in lines.items():
-        for size in sizes:
-            problem = make_problem(*size)
-            case = (
-                f"scaling in {axis}: n={size[0]}, T={size[1]}, V={size[2]}, d={size[3]}, {problem['data'].size} nonzero"
-            )
-            progress(f"passes: {case}")
-            with tempfile.TemporaryDirectory() as folder:
-                own = {"attnembed": "benchmarks.passes:attnembed_pass"}
-                reference = textbook(problem, 1)()
-                found = compare("passes", case, problem, reference, own, own="attnembed", folder=Path(folder))
-            found[0] |= {"axis": axis, "x": problem["data"].size if axis == "n" else size[2] * size[3]}
-            rows += found
     return rows
 
 

@@ -95,5 +95,6 @@ def main(out_dir: str | Path = "results", quick: bool = False, rng: int = 0, pat
 
 # %%
 if __name__ == "__main__":
-    for name, value in main(path="".join(sys.argv[1:2])).items():
+    file = "" if "ipykernel" in sys.modules else "".join(sys.argv[1:2])  # a kernel has arguments of its own
+    for name, value in main(path=file).items():
         print(f"{name}: {value:.4g}")

@@ -67,9 +67,11 @@ def draw(comparison: Comparison, multipliers: tuple[float, ...]) -> Figure:
         plot_line(left, multipliers, np.full(len(multipliers), arm.mean), label, index=index)
         plot_line(right, 1 + np.arange(comparison.n_epochs), arm.results[0].history.ratio, index=index)
     left.set(xscale="log", xlabel="multiplier c of the pairwise part", ylabel="test accuracy")
+    n = len(offline.test_scores)
+    left.set_title(f"mean of {n} repetitions, band: one standard error" if n > 1 else "one run", fontsize=11)
     left.legend(fontsize=10)
     right.set(yscale="log", xlabel="epoch", ylabel=r"ratio of the norms, $n_U / n_W$")
-    right.set_title("colours as on the left, one line per c", fontsize=11)
+    right.set_title("first repetition, one line per c, colours as left", fontsize=11)
     return figure
 
 

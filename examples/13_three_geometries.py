@@ -50,7 +50,7 @@ def draw(left: Axes, right: Axes, flows: dict[str, Any], best: dict[str, np.ndar
     circle = np.c_[np.cos(turns), np.sin(turns)]
     for (norm, (name, order)), colour in zip(NORMS.items(), COLOURS, strict=False):
         path = flows[norm].path[:, :2]
-        left.plot(*path.T, color=colour, label=f"{norm}: {name}")
+        left.plot(*path.T, color=colour, label=name)
         left.plot(*np.outer(best[norm], [0, UNTIL]), "--", color=colour, lw=1)
         ball = circle / np.linalg.norm(circle, order, axis=1, keepdims=True)
         right.plot(*ball.T, color=colour)

@@ -37,6 +37,15 @@ def own_claims_only() -> Iterator[None]:
             del registry._registry[id]
 
 
+@pytest.fixture
+def plain_layout(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Figures are not fitted to their labels, which takes half of their time; those of slow tests are."""
+    with pytest.MonkeyPatch.context() as patch:  # `monkeypatch` would be undone after later fixtures
+        if not {"slow", "thorough"} & {mark.name for mark in request.node.iter_markers()}:
+            patch.setattr("matplotlib.layout_engine.ConstrainedLayoutEngine.execute", lambda self, figure: {})
+        yield
+
+
 @pytest.fixture(scope="session")
 def data_folder() -> Path:
     """The folder of real data named by ATTNEMBED_DATA; the test is skipped where there is none."""

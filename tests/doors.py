@@ -6,7 +6,8 @@ A test module lists good calls; the parameters come from the signatures, so that
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection, Iterator, Mapping
+import itertools
+from collections.abc import Callable, Collection, Mapping
 from contextlib import chdir
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -35,46 +36,46 @@ WRONG: dict[str, Callable[[], Any]] = {
 NUMBERS = frozenset({"7", "-1", "True"})  # fit some parameters; elsewhere they must be refused like the rest
 
 
-def parameters(calls: Calls) -> Iterator[tuple[str, str]]:
-    """Every parameter of every call, as (name of the call, name of the parameter)."""
-    for name, (function, _) in calls.items():
-        for parameter in inspect.signature(function).parameters.values():
-            if parameter.kind not in (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL):
-                yield name, parameter.name
+def parameters(function: Callable[..., Any]) -> list[str]:
+    """The names of the parameters that a call can give."""
+    several = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    return [name for name, one in inspect.signature(function).parameters.items() if one.kind not in several]
 
 
-def check_door(
+def check_doors(
     calls: Calls,
     name: str,
-    parameter: str,
     *,
     fine: Collection[tuple[str, str]] = (),
     also: Collection[str] = (),
 ) -> None:
-    """Give each wrong value for one parameter; the error must name it, or what it is compared with.
+    """Give each wrong value for each parameter; the error must name it, or what it is compared with.
 
     ``fine`` holds the pairs (parameter, wrong value) that are documented, ``also`` further names an error may have.
     None is fine where it is the default.
     """
     function, good = calls[name]
-    default = inspect.signature(function).parameters[parameter].default
+    signature = inspect.signature(function).parameters
     problems = []
     with TemporaryDirectory() as folder, chdir(folder):  # "text" is a good name for a file to write
-        for wrong, make in WRONG.items():
-            if wrong == "None" and default is None:
+        for parameter, (wrong, make) in itertools.product(parameters(function), WRONG.items()):
+            if wrong == "None" and signature[parameter].default is None:
                 continue
+            problem = ""
             try:
                 function(**{**good, parameter: make()})
             except InputError as error:
                 message, named = str(error), error.name.split(".")[0].split("[")[0]
                 if "\n" in message or len(message) >= 400 or named not in {parameter, *good, *also}:
-                    problems.append(f"{wrong}: {message}")
+                    problem = message
             except DataFileError as error:
                 if wrong != "text" or parameter not in ("path", "vocab"):
-                    problems.append(f"{wrong}: {error}")
+                    problem = str(error)
             except Exception as error:
-                problems.append(f"{wrong}: {type(error).__name__}: {error}")
+                problem = f"{type(error).__name__}: {error}"
             else:
                 if wrong not in NUMBERS and (parameter, wrong) not in fine:
-                    problems.append(f"{wrong} was taken")
+                    problem = "was taken"
+            if problem:
+                problems.append(f"{name}({parameter}={wrong}): {problem}")
     assert not problems, "\n".join(problems)

@@ -15,6 +15,8 @@ from attnembed.__main__ import _COMMANDS, main
 from attnembed._arguments import command_parser
 from attnembed.evidence import Evidence, claims
 
+pytestmark = pytest.mark.usefixtures("plain_layout")
+
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
     try:

@@ -10,7 +10,7 @@ import pytest
 
 import attnembed as ae
 from attnembed import gradcheck, optim, schedules
-from tests.doors import Calls, check_door, parameters
+from tests.doors import Calls, check_doors
 
 FOLDER = Path(tempfile.mkdtemp())
 (FOLDER / "counts.feat").write_text("1 0:1\n-1 1:1\n")
@@ -100,12 +100,7 @@ def test_the_good_call_is_good(name: str) -> None:
     function(**good)
 
 
-@pytest.mark.parametrize(
-    ("name", "parameter"),
-    [pytest.param(*case, marks=[pytest.mark.slow] * (case[0] in SLOW)) for case in parameters(CALLS)],
-)
-def test_another_kind_of_argument_is_named(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, parameter: str
-) -> None:
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in CALLS])
+def test_another_kind_of_argument_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str) -> None:
     monkeypatch.chdir(tmp_path)  # some are names of files
-    check_door(CALLS, name, parameter, fine={(p, wrong) for call, p, wrong in FINE if call == name})
+    check_doors(CALLS, name, fine={(p, wrong) for call, p, wrong in FINE if call == name})

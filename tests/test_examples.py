@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,9 @@ import pytest
 from PIL import Image
 
 import attnembed as ae
+from tools.notebooks import from_script
+
+pytestmark = pytest.mark.usefixtures("plain_layout")
 
 FOLDER = Path(__file__).parents[1] / "examples"
 Numbers = dict[str, float]
@@ -138,6 +143,23 @@ def test_an_example_is_short_and_in_cells(name: str) -> None:
     assert source.count("\n") < 100
     assert source.startswith("# %% [markdown]\n# # ")
     assert len(re.findall(r"^# %%", source, flags=re.MULTILINE)) >= 5
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_an_example_opens_as_a_notebook(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its cells run one after another, and the last one calls main as a kernel would, with no options of its own."""
+    monkeypatch.setattr(sys, "argv", ["ipykernel_launcher.py", "-f", "kernel.json"])
+    monkeypatch.setitem(sys.modules, "ipykernel", ModuleType("ipykernel"))
+    cells = from_script((FOLDER / f"{name}.py").read_text(encoding="utf-8"), f"results/{name}.png")
+    *before, last = ["".join(cell["source"]) for cell in cells[:-1] if cell["cell_type"] == "code"]
+    scope: dict[str, Any] = {"__name__": "__main__"}
+    for source in before:
+        exec(compile(source, name, "exec"), scope)
+    assert callable(scope["main"])
+    calls: list[dict[str, Any]] = []
+    scope["main"] = lambda **options: calls.append(options) or {"number": 1.0}
+    exec(compile(last, name, "exec"), scope)
+    assert calls in ([{}], [{"path": ""}])
 
 
 def test_the_gallery_has_a_line_for_every_example() -> None:

@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from attnembed import _arguments
 from attnembed.__main__ import main
+from attnembed._arguments import _pages
 from attnembed.errors import InputError
 from attnembed.explore import PAGES, render, save_page
 from attnembed.explore.document import Panel, document, rounded
@@ -34,8 +36,8 @@ def pages() -> dict[str, str]:
     return {name: render(name, quick=True, rng=0) for name in PAGES}
 
 
-def drive(path: Path, places: str, picture: Path | None = None) -> str:
-    """The sentence that the page reads its state with, where its sliders stand at ``places``."""
+def drawn(path: Path, places: str, picture: Path | None = None) -> str:
+    """The elements of the page as its script has made them, where its sliders stand at ``places``."""
     assert BROWSER is not None
     command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={path.parent / 'profile'}"]
     command += ["--window-size=1000,1000", "--virtual-time-budget=2000"]
@@ -43,8 +45,12 @@ def drive(path: Path, places: str, picture: Path | None = None) -> str:
         run = [*command, f"--screenshot={picture}", f"file://{path}#{places}"]
         subprocess.run(run, check=True, capture_output=True, timeout=60)
     run = [*command, "--dump-dom", f"file://{path}#{places}"]
-    done = subprocess.run(run, check=True, capture_output=True, text=True, timeout=60)
-    (sentence,) = re.findall(r'<p id="reading" role="status">(.*?)</p>', done.stdout, re.S)
+    return subprocess.run(run, check=True, capture_output=True, text=True, timeout=60).stdout
+
+
+def drive(path: Path, places: str, picture: Path | None = None) -> str:
+    """The sentence that the page reads its state with, where its sliders stand at ``places``."""
+    (sentence,) = re.findall(r'<p id="reading" role="status">(.*?)</p>', drawn(path, places, picture), re.S)
     return html.unescape(sentence)
 
 
@@ -59,6 +65,18 @@ def test_a_page_is_one_file_that_asks_for_nothing() -> None:
     assert "<p>p &amp; q</p>" in page
     assert embedded(page) == {"text": "</script><b>"}
     assert not re.findall(r'\b(?:src|href)=|url\("?http|fetch\(|import\(', page)
+
+
+def test_pages_have_one_list_of_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert list(_pages()) == list(PAGES)
+    monkeypatch.setattr(_arguments, "declared", lambda *given: None)  # no sources to read
+    assert list(_pages()) == list(PAGES)
+
+
+def test_the_command_refuses_another_name(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["explore", "attention"])
+    assert "must be one of 'selection', 'basins', 'scaling'; got 'attention'" in capsys.readouterr().err
 
 
 def test_another_name_is_refused() -> None:
@@ -107,6 +125,10 @@ def test_sliders_move_the_pages(pages: dict[str, str], tmp_path: Path) -> None:
     basins = embedded(pages["basins"])
     said = drive(tmp_path / "basins.html", "x=0&y=4")
     assert f"selects token {basins['optima'][basins['ends'][4][0]]['token']}," in said
+    elements = drawn(tmp_path / "basins.html", "x=0&y=4")
+    for name, value in (("x", basins["ticks"][0]), ("y", basins["ticks"][4])):
+        assert f'<label for="{name}">' in elements  # a reader of the screen hears what the slider is, and its value
+        assert f'id="{name}" aria-valuetext="{value:g}"' in elements
     scaling = embedded(pages["scaling"])
     said = drive(tmp_path / "scaling.html", "factor=0&epoch=1")
     assert said.startswith("After epoch 2, joint: ")

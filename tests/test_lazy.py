@@ -67,12 +67,14 @@ def test_listing_reads_the_sources_and_imports_none_of_them() -> None:
     importlib.import_module("attnembed.experiments")
     from attnembed.experiments import experiments
     from attnembed.experiments.sweeps import GRID_EXPERIMENTS
+    from attnembed.explore import PAGES
 
     listed = [tuple(line.split(maxsplit=1)) for line in lines]
     own = [(c.id, c.statement) for subject in ("attention", "structured") for c in ae.claims(subject)]
     assert listed[: len(own)] == own
     others = [f"reproduce {e.name}  {e.summary}" for e in experiments()]
     others += [f"sweep {e.name}  {e.summary}" for e in GRID_EXPERIMENTS.values()]
+    others += [f"explore {page.name}  {page.summary}" for page in PAGES.values()]
     assert [" ".join(line.split()) for line in lines[len(own) :]] == [" ".join(text.split()) for text in others]
 
 
@@ -138,26 +140,28 @@ def test_functions_of_the_real_package_survive_their_modules() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "name"),
-    [
+def test_old_modules_are_the_new_ones_with_a_warning() -> None:
+    """Each is imported first, into a process that has none of the package's modules."""
+    moved = (
         ("attnembed.verify", "attnembed.evidence", "verify"),
         ("attnembed.verify.registry", "attnembed.evidence.registry", "Claim"),
         ("attnembed.sweep", "attnembed.sweeping", "CellResult"),
-    ],
-)
-def test_old_modules_are_the_new_ones_with_a_warning(old: str, new: str, name: str) -> None:
-    code = (
-        "import warnings\n"
+    )
+    code = "import sys, warnings\n" + "".join(
+        "for module in [module for module in sys.modules if module.partition('.')[0] == 'attnembed']:\n"
+        "    del sys.modules[module]\n"
         "with warnings.catch_warnings(record=True) as seen:\n"
         f"    warnings.simplefilter('always')\n    from {old} import {name} as found\n"
         f"import {new}, attnembed as ae\n"
         f"print(found is {new}.{name}, type(ae.verify).__name__, type(ae.sweep).__name__)\n"
-        "print(seen[-1].category.__name__, seen[-1].filename, seen[-1].message)"
+        "print(seen[-1].category.__name__, seen[-1].filename, seen[-1].message)\n"
+        for old, new, name in moved
     )
-    first, second = run(code).splitlines()
-    assert first == "True function function"
-    assert second == f"DeprecationWarning <string> {old} is deprecated and will be removed; use {new}"
+    lines = run(code).splitlines()
+    assert lines[::2] == ["True function function"] * len(moved)
+    assert lines[1::2] == [
+        f"DeprecationWarning <string> {old} is deprecated and will be removed; use {new}" for old, new, _ in moved
+    ]
 
 
 @pytest.mark.parametrize(

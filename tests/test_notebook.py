@@ -1,11 +1,17 @@
-"""What a notebook shows of an object, and the figure that it plots."""
+"""What a notebook shows of an object, and the figure that it plots; every result has both."""
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import html.parser
+import importlib
+import pkgutil
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -14,13 +20,36 @@ from matplotlib.axes import Axes
 
 import attnembed as ae
 from attnembed._notebook import Curve, card, table
+from attnembed.attention import FlowResult
+from attnembed.errors import InputError
+from attnembed.evidence import Report
+from attnembed.gradcheck import check_gradient_complex_step
 from attnembed.plotting import new_figure
 from attnembed.results import Result, Shown, Status
+from attnembed.structured.grid import grid_mean_field
+from attnembed.structured.theory import fit_scales
 
 DATA = ae.make_balanced_dataset(n_samples=8, length=3, n_irrelevant=4, rng=0)
 MODEL = ae.AttentionModel.random(DATA.vocab_size, 8, rng=0)
 CHAINS = ae.make_chain_dataset(6, 4, 3, 2, rng=0)
 CRF = ae.ChainCRF(ae.mlp(2, (3,), 3, rng=0), np.eye(3))
+
+EMBEDDED = ae.one_step(MODEL, DATA, 50.0).model
+
+
+def draw_a_number(width: int, repeat: int, rng: np.random.Generator) -> float:
+    return width + rng.standard_normal()
+
+
+def made_sweep() -> Any:
+    with ThreadPoolExecutor(1) as executor:
+        return ae.sweep(draw_a_number, {"width": [2, 4, 8], "repeat": range(3)}, executor=executor, rng=0)
+
+
+def made_comparison() -> Any:
+    arms: dict[str, dict[str, Any]] = {"joint": {}, "stage": {"strategy": "stage"}}
+    return ae.compare_arms(arms, lambda rng: CRF, CHAINS, CHAINS, CHAINS, n_epochs=1, repetitions=2)
+
 
 MAKERS: dict[str, Callable[[], Any]] = {
     "flow": lambda: ae.gradient_flow(ae.one_step(MODEL, DATA, 50.0).model, DATA, until=5.0),
@@ -32,6 +61,21 @@ MAKERS: dict[str, Callable[[], Any]] = {
     "margin": lambda: ae.max_margin([[1.0, 0.0], [1.0, 1.0], [3.0, 0.0]]),
     "radii": lambda: ae.theory.regularisation_path(ae.one_step(MODEL, DATA, 50.0).model, DATA, [5.0, 10.0]),
     "marginals": lambda: ae.chain_marginals(np.zeros((3, 2)), np.eye(2)),
+    "gradient": lambda: ae.check_gradient(lambda x: np.sin(x).sum(), np.cos, [0.3, -0.7], rng=0),
+    "scales": lambda: fit_scales(np.array([[[1.0, 0.0]]] * 3), np.zeros((2, 2)), [[0], [0], [1]]),
+    "sweep": made_sweep,
+    "comparison": made_comparison,
+    "evidence": lambda: ae.verify(ids=["length-one"], instances=2),
+    "claim": lambda: ae.verify(ids=["length-one"], instances=2).results[0],
+    "diagnosis": lambda: ae.diagnose(MODEL, DATA),
+    "audit": lambda: ae.audit(DATA),
+    "basin": lambda: ae.theory.basin_bound(EMBEDDED, DATA, [1.0, 10.0, 100.0]),
+    "steepest": lambda: ae.theory.steepest_bound(EMBEDDED, DATA, [1.0, 2.0, 3.0]),
+    "step bound": lambda: ae.theory.one_step_bound(MODEL, DATA, 1.0),
+    "random step bound": lambda: ae.theory.gaussian_one_step_bound(
+        DATA, MODEL.v, 1.0, embedding_scale=0.1, cls_scale=0.1
+    ),
+    "mean field": lambda: grid_mean_field(np.zeros((1, 3, 4, 2)), np.eye(2)),
 }
 TABLES = {
     **MAKERS,
@@ -39,10 +83,51 @@ TABLES = {
     "model": lambda: MODEL,
     "chains": lambda: CHAINS,
     "crf": lambda: CRF,
-    "diagnosis": lambda: ae.diagnose(MODEL, DATA),
     "selection": lambda: ae.select(MODEL, DATA),
-    "evidence": lambda: ae.verify(ids=["length-one"], instances=2),
 }
+# Records shown as tables only: there is no curve to draw, or it is that of the object which holds them.
+TABLES_ONLY = {
+    "data": "TokenDataset ChainDataset GridDataset Letters AssumptionReport Segments Packing Batch Repeats Fact",
+    "models and gradients": "AttentionModel TwoLayerModel StructuredModel ChainCRF GridCRF Gradients "
+    "AttentionGradients TwoLayerGradients StructuredGrads",
+    "a state in a callback": "FlowPoint FlowState DescentState EpochState TrainState StructuredState",
+    "a few numbers": "Prediction OneStepPrediction OrthogonalMargin OrthogonalEmbeddings BasinCondition "
+    "LargeStepCondition LargeStepSize SmallStepCondition Asymptotics Divergence SmoothnessBound TieInvariant "
+    "RandomStepWindow ScaleObjective ScaleSearch ScaleDiagnosis InfeasibilityProof TokenSums",
+    "tokens and labels": "Selection MarginConstraints TokenValues GridMap ChainBest",
+    "part of another": "Arm Fitted Trajectory Posterior Picture WrittenAudit",
+    "bases": "Record Result",
+}
+
+
+@functools.cache
+def made(name: str) -> Any:
+    """One object per name, for all tests."""
+    return TABLES[name]()
+
+
+def shown_classes() -> Iterator[type]:
+    """Every public class that a notebook shows as a table."""
+    for module in pkgutil.walk_packages(ae.__path__, "attnembed."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+    found, open_classes = {Report}, [Shown]
+    while open_classes:
+        below = open_classes.pop().__subclasses__()
+        found |= set(below)
+        open_classes += below
+    return (c for c in found if c.__module__.startswith("attnembed.") and not c.__name__.startswith("_"))
+
+
+def undrawn(classes: Iterator[type] | list[type], drawn: set[str]) -> list[str]:
+    """Classes without a figure, or whose figure is not among the ``drawn``, that are not tables only."""
+    tables = {name for names in TABLES_ONLY.values() for name in names.split()}
+    wrong = []
+    for one in classes:
+        is_table = one.__name__ in tables and not (issubclass(one, Result) and one is not Result)
+        if is_table == hasattr(one, "plot") or not (is_table or one.__name__ in drawn):
+            wrong.append(one.__name__)
+    return sorted(wrong)
 
 
 class Balanced(html.parser.HTMLParser):
@@ -65,7 +150,11 @@ class Balanced(html.parser.HTMLParser):
 
 @pytest.mark.parametrize("name", TABLES)
 def test_everything_is_a_table_in_a_notebook(name: str) -> None:
-    text = TABLES[name]()._repr_html_()
+    shown = made(name)
+    text = shown._repr_html_()
+    start = time.process_time()
+    shown._repr_html_()
+    assert time.process_time() - start < 0.05
     parser = Balanced()
     parser.feed(text)
     assert parser.open == []
@@ -73,16 +162,32 @@ def test_everything_is_a_table_in_a_notebook(name: str) -> None:
     assert len(text) < 20_000
 
 
+def test_every_result_has_a_figure() -> None:
+    assert undrawn(shown_classes(), {type(made(name)).__name__ for name in MAKERS}) == []
+
+
+def test_a_result_without_a_figure_is_found() -> None:
+    @dataclasses.dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+    class Undrawn(Result):
+        pass
+
+    class Selection(Result):  # no result is a table only, whatever its name
+        pass
+
+    assert undrawn([Undrawn, Selection, FlowResult], {"FlowResult"}) == ["Selection", "Undrawn"]
+    assert undrawn([FlowResult], set()) == ["FlowResult"]
+
+
 @pytest.mark.parametrize("name", MAKERS)
-def test_every_result_has_a_figure(name: str) -> None:
-    result = MAKERS[name]()
+def test_a_result_draws_on_given_axes_or_its_own(name: str) -> None:
+    result = made(name)
     own = new_figure()[1][0, 0]
     assert result.plot(own) is own
     ax = result.plot()
     assert isinstance(ax, Axes)
     assert ax.get_xlabel()
-    assert ax.get_ylabel() or ax.get_legend()
-    assert ax.lines or ax.collections
+    assert ax.get_ylabel() or ax.get_legend() or ax.get_yticklabels()
+    assert ax.lines or ax.collections or ax.patches
     ax.figure.canvas.draw()
 
 
@@ -93,6 +198,42 @@ def test_tables_do_without_matplotlib() -> None:
         "ae.normalised_descent(model, data, 0.1, 3)._repr_html_(); print('matplotlib' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
+
+
+def test_sweeps_and_gradients_draw_what_they_hold() -> None:
+    swept = made("sweep")
+    ax = swept.plot()
+    assert ax.get_xlabel() == "width"
+    assert ax.lines[0].get_xdata().tolist() == [2.0, 4.0, 8.0]
+    means = np.reshape(swept.values, (3, 3)).mean(axis=1)
+    np.testing.assert_allclose(ax.lines[0].get_ydata(), means)
+    assert "means of 3, bars: one standard error" in ax.get_title()
+    assert swept.plot(value="seconds").get_ylabel() == "seconds"
+    with pytest.raises(InputError, match="`value` must be one of 'value', 'seconds'"):
+        swept.plot(value="width")
+    x = np.array([0.3, -0.7])
+    taylor = made("gradient")
+    falls = np.diff(np.log(taylor.remainder[:4])) / np.diff(np.log(taylor.steps[:4]))
+    assert falls.min() > 1.9
+    assert taylor.coordinate_error.size == 0
+    wrong = check_gradient_complex_step(lambda x: np.sin(x).sum(), np.cos(x) + np.array([0.0, 0.1]), x)
+    np.testing.assert_allclose(wrong.coordinate_error, [0.0, 0.1 / np.linalg.norm(np.cos(x))], atol=1e-15)
+    assert wrong.plot().get_xlabel() == "coordinate"
+    path = made("scales").path
+    assert path[0].tolist() == [1.0, 1.0]
+    np.testing.assert_allclose(path[-1, 0], np.log(2))
+
+
+def test_a_comparison_says_what_its_errors_are_and_has_none_of_single_runs() -> None:
+    assert str(made("comparison")).endswith("runs per arm; +-: standard error over repetitions")
+    single = dataclasses.replace(
+        made("comparison"),
+        seeds=(0,),
+        arms=tuple(dataclasses.replace(arm, test_scores=arm.test_scores[:1]) for arm in made("comparison").arms),
+    )
+    assert "nan" not in str(single)
+    assert "standard error" not in str(single)
+    assert single.plot().get_title() == "single runs"
 
 
 def test_text_is_escaped_and_the_end_is_told_in_colour() -> None:

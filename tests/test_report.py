@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import re
+import shutil
+import subprocess
 from collections.abc import Callable
 from functools import cached_property
 from html.parser import HTMLParser
@@ -442,3 +444,32 @@ def test_the_command(small: Callable[..., None], tmp_path: Path, capsys: pytest.
     assert out[-1].startswith(f"written: {tmp_path / 'report.html'}")
     small(CLAIMS)
     assert main(["report", "--out", str(tmp_path)]) == 1
+
+
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BROWSER is None, reason="no browser: install chromium to measure the page")
+@pytest.mark.parametrize("width", [1200, 1400])
+def test_the_claims_fit_in_a_page_of_desktop_width(width: int, tmp_path: Path) -> None:
+    """All claims below one another, closed: less than 8,000 of the 10,000 pixels of the whole page."""
+    results = tuple(
+        ClaimResult(
+            entry.id, entry.statement, True, 1.2345e-12, 1e-10, np.nan, 1.234, True, {}, 0.1,
+            kind="tolerance", control_bound=1.2e-10, instances=20, held=20, caught=20,
+        )
+        for entry in claims()
+    )  # fmt: skip
+    report = Report(results, 0, {})
+    page = page_module.report_page(report, claims(), [], [], "attnembed report", 1.0)
+    policy = re.compile(r"<meta http-equiv=.Content-Security-Policy.*>")
+    assert len(policy.findall(page)) == 1
+    script = "<script>document.title = document.documentElement.scrollHeight</script></body>"
+    file = tmp_path / "page.html"
+    file.write_text(policy.sub("", page).replace("</body>", script), encoding="utf-8")
+    command = [str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+    command += [f"--window-size={width},900", "--dump-dom", f"file://{file}"]
+    shown = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+    (height,) = re.findall(r"<title>(\d+)</title>", shown)
+    assert 3000 < int(height) < 8000

@@ -261,8 +261,8 @@ def test_an_interrupt_keeps_what_is_done(store: Path, threads: ThreadPoolExecuto
         if result.cell["x"] == 2:
             raise KeyboardInterrupt
 
-    for executor in (threads, None):
-        stopped = sweep(draw, GRID, executor=executor, store=store, rng=0, callback=interrupt)
+    for where in ({"executor": threads}, {"workers": 1}):
+        stopped = sweep(draw, GRID, **where, store=store, rng=0, callback=interrupt)
         assert stopped.status is Status.INTERRUPTED
         assert "run it again to continue from the store" in stopped.message
         assert len(stopped.cells) >= 1

@@ -282,7 +282,7 @@ TARGETS = (
     ),
     Target(
         "structured/grid.py",
-        ("contrast_weights", "grid_map", "icm", "mean_field", "_two_label_update", "_softmax", "_surplus"),
+        ("contrast_weights", "grid_map", "icm", "mean_field", "_sweeps", "_two_label_sweeps", "_softmax", "_surplus"),
         ("mean-field", "min-cut", "grid-objectives"),
         ("tests/structured/test_grid.py",),
     ),

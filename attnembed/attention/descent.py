@@ -67,10 +67,10 @@ class DescentResult(Result):
 
         Draws on new axes if none are given; returns the axes.
         """
-        from attnembed import plotting
+        from attnembed import figures
 
         steps = np.arange(len(self.loss_gap))
-        return plotting.plot_flow(steps, self.loss_gap, 1 - self.top_attention, clock="steps", ax=ax)
+        return figures.plot_flow(steps, self.loss_gap, 1 - self.top_attention, clock="steps", ax=ax)
 
     def _curves(self) -> list[Curve]:
         with np.errstate(divide="ignore"):

@@ -83,9 +83,9 @@ class OneStepResult(Record):
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the error of every token against its bound, on new axes where none are given; returns the axes."""
-        from attnembed import plotting
+        from attnembed import figures
 
-        return plotting.plot_bounds(self.error, self.bound, ax=ax)
+        return figures.plot_bounds(self.error, self.bound, ax=ax)
 
 
 def _row_norms(rows: Floats) -> Floats:

@@ -76,9 +76,9 @@ class FlowResult(FlowPath):
 
         Draws on new axes if none are given; returns the axes.
         """
-        from attnembed import plotting
+        from attnembed import figures
 
-        return plotting.plot_flow(self.reading, self.loss_gap, 1 - self.top_attention, clock=self.clock, ax=ax)
+        return figures.plot_flow(self.reading, self.loss_gap, 1 - self.top_attention, clock=self.clock, ax=ax)
 
     def _curves(self) -> list[Curve]:
         with np.errstate(divide="ignore"):

@@ -22,6 +22,7 @@ __all__ = [
     "TokenValues",
     "margin_constraints",
     "select",
+    "selected_pairs",
     "top_tokens",
 ]
 
@@ -156,6 +157,12 @@ def margin_constraints(model: Parameters, data: TokenDataset, selected: ArrayLik
     """
     check_model(model)
     check_data(data, len(model.E))
+    pairs = selected_pairs(data, selected)
+    return MarginConstraints(pairs, freeze(model.E[pairs[:, 0]] - model.E[pairs[:, 1]]))
+
+
+def selected_pairs(data: TokenDataset, selected: ArrayLike | Selection) -> Ints:
+    """The ``pairs`` of `margin_constraints`, (m, 2), in lexicographic order."""
     tokens: Any = selected.tokens if isinstance(selected, Selection) else selected
     chosen = as_integer_array("selected", tokens, ndim=1)
     check_shape("selected", chosen, (data.n_samples,), "one token per sequence")
@@ -165,7 +172,8 @@ def margin_constraints(model: Parameters, data: TokenDataset, selected: ArrayLik
     if not present.all():
         i = int(np.flatnonzero(~present)[0])
         raise InputError("selected", "must occur in its sequence", got=f"token {chosen[i]} for sequence {i}")
-    keys = np.unique((winner * data.vocab_size + columns)[columns != winner])
+    # A sort: for millions of integers the hash table of np.unique takes far longer.
+    keys = np.sort((winner * data.vocab_size + columns)[columns != winner])
     if keys.size == 0:
         raise InputError(
             "data",
@@ -173,5 +181,6 @@ def margin_constraints(model: Parameters, data: TokenDataset, selected: ArrayLik
             got="one type in each",
             hint="nothing to select from",
         )
-    pairs = np.stack(np.divmod(keys, data.vocab_size), axis=1)
-    return MarginConstraints(freeze(pairs), freeze(model.E[pairs[:, 0]] - model.E[pairs[:, 1]]))
+    keys = keys[np.r_[True, keys[1:] != keys[:-1]]]
+    pairs: Ints = freeze(np.stack(np.divmod(keys, data.vocab_size), axis=1))
+    return pairs

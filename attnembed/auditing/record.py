@@ -109,13 +109,13 @@ class Audit(Result):
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the facts that are shares as bars, in percent, on new axes if none are given."""
-        from attnembed import plotting
+        from attnembed import figures, plotting
 
         shown, titles = self._shares, list(SECTIONS)
         if ax is None:
             ax = plotting.new_figure(panel=(9.0, self.figure_height))[1][0, 0]
         names, shares = [fact.name for fact in shown], [100 * float(fact.share or 0) for fact in shown]
-        return plotting.plot_shares(names, shares, [titles.index(fact.section) for fact in shown], ax=ax)
+        return figures.plot_shares(names, shares, [titles.index(fact.section) for fact in shown], ax=ax)
 
 
 def make_audit(kind: str, source: str, facts: list[Fact]) -> Audit:

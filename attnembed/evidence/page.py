@@ -28,9 +28,18 @@ _SOURCES = """## Sources
 - [WSOM25] Wu, Shevchenko, Oymak, Mondelli: *Attention with Trained Embeddings Provably Selects Important Tokens*, arXiv
   2505.17282.
 - [TLTO23] Tarzanagh, Li, Zhang, Oymak: *Max-Margin Token Selection in Attention Mechanism*, arXiv 2306.13596.
-- [VDT24] Vasudeva, Deora, Thrampoulidis, arXiv 2402.05738.
-- [JTA24] Julistiono, Tarzanagh, Azizan, arXiv 2410.14581.
+- [VDT24] Vasudeva, Deora, Thrampoulidis: *Implicit Bias and Fast Convergence Rates for Self-attention*, arXiv
+  2402.05738.
+- [JTA24] Julistiono, Tarzanagh, Azizan: *Optimizing Attention with Mirror Descent: Generalized Max-Margin Token
+  Selection*, arXiv 2410.14581.
+- [SCWZ24] Sheen, Chen, Wang, Zhou: *Implicit Regularization of Gradient Flow on One-Layer Softmax Attention*, arXiv
+  2403.08699.
 - [SO19] Shevchenko, Osokin: *Scaling Matters in Deep Structured-Prediction Models*, arXiv 1902.11088.
+
+[TLTO23], [VDT24], [JTA24] and [SCWZ24] are cited for what their abstracts state, without statement numbers: gradient
+descent on p converges in direction to a max-margin solution for locally optimal tokens, and so do regularisation paths
+[TLTO23]; normalised steps and Polyak's speed this up [VDT24]; mirror descent has the margin of its own norm [JTA24];
+keys and queries trained apart minimise a nuclear norm [SCWZ24]. Every constant, rate and hypothesis is derived here.
 """
 
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attnembed._notebook import table
 from attnembed.results import Shown, to_plain
 
-__all__ = ["LOOSE", "VERDICTS", "ClaimResult", "Report"]
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["LOOSE", "VERDICTS", "ClaimResult", "Report", "cells"]
 
 VERDICTS = {
     "passed": "on every instance on which the hypotheses hold the measured value is within its limit, and on one of "
@@ -104,10 +108,38 @@ class ClaimResult(Shown):
         parts += [f"control caught on {self.caught} of {measured}"] if 0 < self.caught < measured else []
         return "; ".join(parts)
 
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the measured value and the control as shares of their limits.
+
+        Draws on new axes if none are given; returns the axes.
+        """
+        from attnembed import figures
+
+        return figures.plot_limits([self.id], _shares_of_limits([self]), xlabel=_SHARE, ax=ax)
+
     @property
     def loose(self) -> bool:
         """Whether ``measured`` stays so far below a bound on every instance that passing says little."""
         return self.verdict == "passed" and self.kind == "bound" and self.best_ratio < LOOSE
+
+
+_CELLS = ("measured", "bound", "ratio", "control", "held")
+
+
+def cells(result: ClaimResult, *, number: str = ".3g", ratio: str = ".3g", none: str = "–") -> dict[str, str]:
+    """The numbers of a claim as every table shows them: ~ marks a tolerance, which has no ratio.
+
+    ``number`` and ``ratio`` are formats, and ``none`` stands for a ratio that is none.
+    """
+    exact = result.kind == "tolerance"
+    texts = (
+        f"{result.measured:{number}}",
+        f"{'~' if exact else ''}{result.bound:{number}}",
+        none if exact else f"{result.ratio:{ratio}}",
+        f"{result.control:{number}}",
+        f"{result.held}/{result.instances}",
+    )
+    return dict(zip(_CELLS, texts))
 
 
 def _counted(n: int, noun: str) -> str:
@@ -122,21 +154,19 @@ class Report:
     seed: int
     versions: dict[str, str]
 
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the measured values and the controls as shares of their limits, a row per claim.
+
+        Draws on new axes if none are given; returns the axes.
+        """
+        from attnembed import figures
+
+        names = [result.id for result in self.results]
+        return figures.plot_limits(names, _shares_of_limits(self.results), xlabel=_SHARE, ax=ax)
+
     def _repr_html_(self) -> str:
-        rows = [
-            (
-                result.id,
-                result.verdict,
-                f"{result.measured:.3g}",
-                f"{'~' if result.kind == 'tolerance' else ''}{result.bound:.3g}",
-                "" if result.kind == "tolerance" else f"{result.ratio:.2g}",
-                f"{result.control:.3g}",
-                f"{result.held}/{result.instances}",
-            )
-            for result in self.results
-        ]
-        head = ("claim", "verdict", "measured", "bound", "ratio", "control", "held")
-        return table(head, rows, str(self).splitlines()[-1])
+        rows = [(result.id, result.verdict, *cells(result).values()) for result in self.results]
+        return table(("claim", "verdict", *_CELLS), rows, str(self).splitlines()[-1])
 
     @property
     def passed(self) -> bool:
@@ -155,12 +185,10 @@ class Report:
             "verdict  seconds"
         ]
         for result in self.results:
-            exact = result.kind == "tolerance"
-            bound = f"{'~' if exact else ''}{result.bound:.3e}"
-            ratio = "-" if exact else f"{result.ratio:.2e}"
+            shown = cells(result, number=".3e", ratio=".2e", none="-")
             lines.append(
-                f"{result.id:<{width}}  {result.measured:>10.3e}  {bound:>10}  {ratio:>9}  {result.control:>10.3e}  "
-                f"{f'{result.held}/{result.instances}':>7}  {result.verdict:<7}  {result.seconds:>7.2f}"
+                f"{result.id:<{width}}  {shown['measured']:>10}  {shown['bound']:>10}  {shown['ratio']:>9}  "
+                f"{shown['control']:>10}  {shown['held']:>7}  {result.verdict:<7}  {result.seconds:>7.2f}"
             )
             lines += [f"{'':<{width}}  {text}" for text in _remarks(result)]
         if any(result.kind == "tolerance" for result in self.results):
@@ -191,6 +219,21 @@ class Report:
             "versions": self.versions,
             "results": [_plain(result) for result in self.results],
         }
+
+
+_SHARE = "share of the limit (log)"
+
+
+def _shares_of_limits(results: Iterable[ClaimResult]) -> dict[str, list[float]]:
+    """What was measured, and the negative control, as shares of their limits; nothing is no share of any limit."""
+
+    def share(value: float, limit: float) -> float:
+        return value / limit if limit > 0 else 0.0 if value <= limit else math.inf
+
+    return {
+        "measured": [share(result.measured, result.bound) for result in results],
+        "negative control": [share(result.control, result.control_bound) for result in results],
+    }
 
 
 def _remarks(result: ClaimResult) -> list[str]:

@@ -123,6 +123,7 @@ class Written:
         rows = list(number_rows(self.numbers))
         width = max((len(name) for name, _ in rows), default=0)
         lines = [self.text] if self.text else [f"{name:<{width}}  {value}" for name, value in rows]
+        lines += [note] if (note := spread_note(self.numbers)) and not self.text else []
         lines += [f"written: {path}" for path in self.files]
         return "\n".join([*lines, f"{self.name}{', quick run' if self.quick else ''}: {self.seconds:.1f} s"])
 
@@ -359,10 +360,31 @@ def write_figure(draw: Callable[[], Figure], path: Path, *, remark: str = "") ->
         figure.savefig(temporary, format="png", dpi=150)
 
 
+_SPREADS = {"std": "standard deviation over the repetitions", "standard_error": "standard error of the mean"}
+
+
+def spread_note(numbers: Mapping[str, Any]) -> str:
+    """What +- stands for in the `number_rows`; empty if there is none.
+
+    >>> spread_note({"accuracy": {"mean": 0.9, "std": 0.1}, "n": 5})
+    '+-: standard deviation over the repetitions'
+    """
+    kinds = dict.fromkeys(_spreads(numbers))
+    return f"+-: {' or '.join(_SPREADS[kind] for kind in kinds)}" if kinds else ""
+
+
+def _spreads(numbers: Mapping[str, Any]) -> Iterator[str]:
+    for value in numbers.values():
+        if isinstance(value, Mapping):
+            found = [kind for kind in _SPREADS if set(value) == {"mean", kind}]
+            yield from (kind for kind in found if is_number(value[kind]))
+            yield from _spreads(value) if not found else ()
+
+
 def number_rows(numbers: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     """One row per number: means with their spread, lists of words joined, lists of numbers left out."""
     for name, value in numbers.items():
-        if isinstance(value, Mapping) and set(value) in ({"mean", "std"}, {"mean", "standard_error"}):
+        if isinstance(value, Mapping) and set(value) in [{"mean", kind} for kind in _SPREADS]:
             mean, spread = value.values()
             yield f"{prefix}{name}", f"{mean:.5g}" + (f" +- {spread:.2g}" if is_number(spread) else "")
         elif isinstance(value, Mapping):

@@ -42,13 +42,13 @@ class Picture(Record):
     scores: Floats
     words: tuple[str, ...]
     numbers: dict[str, float]
-    parabola: Floats
 
     @classmethod
     def of(cls, model: AttentionModel, data: TokenDataset, min_documents: int = MIN_DOCUMENTS) -> Picture:
-        """Fit a parabola to E_s.p by least squares; correlations are Spearman's.
+        """Spearman's correlations, and how far the square of Delta_s enters E_s.p in a fit by least squares.
 
-        E_s.v has no fit: after training it bends away from any line at both ends.
+        The fit says that the cloud is U-shaped, not that it is a parabola, and is not drawn: both sides are steep near
+        0 and flat at the ends. E_s.v has no fit either: it bends away from any line.
 
         Tokens in fewer than ``min_documents`` reviews are left out.
         """
@@ -59,14 +59,13 @@ class Picture(Record):
             "spearman_scores_absolute_difference": spearman(scores, np.abs(delta)),
         }
         # Standard errors of ordinary least squares; a constant score (p = 0) has no shape to speak of.
-        parabola = np.zeros(3)
         if np.ptp(scores) > 0:
             parabola, covariance = np.polyfit(delta, scores, 2, cov=True)
             numbers["quadratic_coefficient"] = float(parabola[0])
             numbers["quadratic_standard_error"] = float(np.sqrt(covariance[0, 0]))
             numbers["quadratic_in_standard_errors"] = float(parabola[0] / np.sqrt(covariance[0, 0]))
         words = tuple(data.vocab[s] for s in shown) if data.vocab else ()
-        return cls(delta, data.frequency[shown], values, scores, words, numbers, parabola)
+        return cls(delta, data.frequency[shown], values, scores, words, numbers)
 
     def most_attended(self, sign: int, count: int = 10) -> list[str]:
         """The words with the largest E_s.p among those with Delta_s of one sign."""
@@ -138,8 +137,8 @@ def review_figures(
     return figures | _side_by_side(request, name, stepped, trained)
 
 
-_PICTURE = ("delta", "frequency", "values", "scores", "parabola", "words")
-_PAIR = ("imdb", "yelp")
+_PICTURE = ("delta", "frequency", "values", "scores", "words")
+_PAIR = {"imdb": "IMDB", "yelp": "Yelp"}
 
 
 def _side_by_side(request: Request, name: str, stepped: Picture, trained: Picture) -> dict[str, Callable[[], Figure]]:
@@ -178,11 +177,11 @@ def _draw_panels(axes: Any, stepped: Picture, trained: Picture, name: str) -> No
     from attnembed.plotting import plot_tokens
 
     panels = (
-        (stepped, stepped.values, None, r"$E_s \cdot v$", "after one step"),
-        (trained, trained.values, None, r"$E_s \cdot v$", "after training"),
-        (trained, trained.scores, trained.parabola, r"$E_s \cdot p$", "after training"),
+        (stepped, stepped.values, r"$E_s \cdot v$", "after one step"),
+        (trained, trained.values, r"$E_s \cdot v$", "after training"),
+        (trained, trained.scores, r"$E_s \cdot p$", "after training"),
     )
-    for ax, (picture, values, curve, ylabel, title) in zip(axes, panels):
+    for ax, (picture, values, ylabel, title) in zip(axes, panels):
         plot_tokens(
             ax,
             picture.delta,
@@ -190,11 +189,10 @@ def _draw_panels(axes: Any, stepped: Picture, trained: Picture, name: str) -> No
             picture.frequency,
             ylabel=ylabel,
             colorbar=ax is axes[-1],
-            curve=curve,
             words=picture.words,
             labelled=picture.extremes() if values is trained.scores else (),
         )
-        ax.set_title(f"{name}, {title}" + (f", n = {picture.delta.size:,}" if ax is axes[0] else ""))
+        ax.set_title(f"{_PAIR.get(name, name)}, {title}" + (f", n = {picture.delta.size:,}" if ax is axes[0] else ""))
     linear = float(np.quantile(np.abs(stepped.values), 0.75))
     if linear > 0:
         axes[0].set_yscale("symlog", linthresh=linear)

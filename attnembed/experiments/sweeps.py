@@ -222,6 +222,9 @@ class Sweep:
             rows.append((*(f"{x:.4g}" for x in point), *(_cell_text(values[key]) for key in shown)))
         widths = [max(map(len, column)) for column in zip(*rows)]
         lines = ["  ".join(text.rjust(width) for text, width in zip(row, widths)) for row in rows]
+        lines += (
+            ["+-: standard deviation over the repetitions"] if any("+-" in text for row in rows for text in row) else []
+        )
         lines += [f"written: {path}" for path in self.files]
         return "\n".join([*lines, f"{self.name}: {self.result.message}, {self.seconds:.1f} s"])
 

@@ -86,7 +86,7 @@ def alignment(request: Request) -> Outcome:
 
         figure, axes = new_figure(1, 2)
         plot_alignment(axes[0, 0], alpha, values, step.slope)
-        axes[0, 0].set_title(f"one step, d = {options.dim}")
+        axes[0, 0].set_title(f"one step, n = {options.n_samples}, d = {options.dim}")
         ax = axes[0, 1]
         plot_line(ax, options.dims, bounds, "bound", index=1)
         plot_line(ax, options.dims, errors, "measured error", index=0, marker="o")
@@ -95,7 +95,7 @@ def alignment(request: Request) -> Outcome:
         ax.set(xscale="log", yscale="log", xlabel="width d", ylabel=r"largest error / $(\eta\,\phi_s)$")
         ax.set_xticks(options.dims, labels=options.dims)
         ax.set_xticks([], minor=True)
-        ax.set_title("distance from the prediction")
+        ax.set_title(f"means of {options.repetitions} repetitions")
         ax.legend()
         return figure
 
@@ -176,7 +176,7 @@ def selection(request: Request) -> Outcome:
         "kkt_residual": margin.kkt_residual,
         "evaluations": flow.nfev,
     }
-    return Outcome(asdict(options), numbers, {"selection": lambda: _draw_course(course, late, options.log_time)})
+    return Outcome(asdict(options), numbers, {"selection": lambda: _draw_course(course, late, options)})
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -202,7 +202,7 @@ class _Course(Record):
         return cls(log_time, flow.top_attention[1:], norm, angle, scaled_gap, rest)
 
 
-def _draw_course(course: _Course, late: Asymptotics, until: float) -> Figure:
+def _draw_course(course: _Course, late: Asymptotics, options: SelectionOptions) -> Figure:
     from attnembed.plotting import MUTED, new_figure, plot_line
 
     log_time, angle = course.log_time, course.angle
@@ -224,8 +224,9 @@ def _draw_course(course: _Course, late: Asymptotics, until: float) -> Figure:
     gap.axhline(1.0, color=MUTED, linestyle=":", label="predicted")
     gap.set(ylabel=r"$t\,(L - L^*)\,/\,\|p_{mm}\|^2$", title="loss gap")
     for ax in axes.flat:
-        ax.set(xlabel=r"$\log t$", xlim=(-2, until))
+        ax.set(xlabel=r"$\log t$", xlim=(-2, options.log_time))
         ax.legend()
+    figure.suptitle(f"one flow, n = {options.n_samples} sequences, d = {options.dim}", fontsize=12)
     return figure
 
 
@@ -281,7 +282,7 @@ def phase_diagram(request: Request) -> Outcome:
         axes[0, 0].set(
             ylabel="attention on A",
             ylim=(-0.03, 1.05),
-            title=f"Family({T}, {r}) at log t = {options.log_time:.0f}",
+            title=f"Family({T}, {r}) at log t = {options.log_time:.0f}, {options.steps} step sizes",
         )
         plot_line(axes[1, 0], step_sizes, np.maximum(gaps, 1e-30))
         axes[1, 0].set(ylabel="loss gap $L - L^*$\n(cut at $10^{-30}$)", yscale="log", ylim=(1e-30, 2))

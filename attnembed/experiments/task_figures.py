@@ -131,7 +131,7 @@ def draw_training(study: Study, entries: Entries, label: str) -> Callable[[], Fi
         axes[0, 0].yaxis.get_minor_locator().set_params(subs=(2, 5))
         for ax in axes[0]:
             ax.xaxis.get_major_locator().set_params(integer=True)
-        axes[0, 1].set(xlabel="epoch", ylabel=f"{label}, validation")
+        axes[0, 1].set(xlabel="epoch", ylabel=f"{label}, validation", title="one run per arm, the first split")
         figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9)
         return figure
 
@@ -149,7 +149,8 @@ def draw_sweep(scores: Mapping[Row, Sequence[float]], label: str) -> Callable[[]
                 index = _index(arm)
                 points = 100 * np.array(scores[Row(arm, objective)])
                 plot_line(ax, MULTIPLIERS, points, ARMS[arm].title, index=index, marker="o")
-            ax.set(xscale="log", xlabel="multiplier c of the pairwise part", ylabel=label, title=objective)
+            ax.set(xscale="log", xlabel="multiplier c of the pairwise part (log)", ylabel=label)
+            ax.set_title(f"{objective}, one run per point", fontsize=11)
         axes[0, 0].legend(fontsize=9)
         return figure
 

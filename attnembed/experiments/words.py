@@ -224,6 +224,7 @@ def _objectives(found: Mapping[str, Any]) -> list[str]:
 _COLUMNS = (
     ("known words", "new", "known, letters"),
     ("new words", "new", "new, letters"),
+    ("known words, selected on known", "known", "known, letters"),
     ("new words, selected on known", "known", "new, letters"),
     ("best factor of W, known", "new", "known, factor"),
     ("best factor of W, new", "new", "new, factor"),

@@ -81,10 +81,14 @@ function slider(name, label, count, start, format) {
   Object.assign(input, { type: "range", min: 0, max: count - 1, step: 1, id: name });
   const asked = Number(new URLSearchParams(location.hash.slice(1)).get(name) ?? NaN);
   input.value = Number.isInteger(asked) ? Math.min(Math.max(asked, 0), count - 1) : start;
+  box.htmlFor = name;  // the output inside could be labelled too, and comes first
   box.append(`${label} `, shown, input);
   document.getElementById("controls").append(box);
   sliders[name] = { get: () => Number(input.value), set: (k) => { input.value = k; } };
-  const show = () => { shown.textContent = format(Number(input.value)); };
+  const show = () => {
+    shown.textContent = format(Number(input.value));
+    input.setAttribute("aria-valuetext", shown.textContent);  // the place on the slider says nothing
+  };
   sliders[name].show = show;
   input.addEventListener("input", () => { update(); });
 }

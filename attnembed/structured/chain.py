@@ -170,9 +170,9 @@ class ChainMarginals(Record):
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw P(y_i = k) of one chain as tiles, on new axes where none are given; returns the axes."""
-        from attnembed import plotting
+        from attnembed import figures
 
-        return plotting.plot_marginals(self.node, ax=ax)
+        return figures.plot_marginals(self.node, ax=ax)
 
     @cached_property
     def edge(self) -> Floats:

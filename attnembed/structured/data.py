@@ -112,6 +112,12 @@ class ChainDataset(Record):
         out._set(self.inputs[rows], None if self.labels is None else self.labels[rows], packing)
         return out
 
+    def with_inputs(self, inputs: NDArray[Any]) -> ChainDataset:
+        """The same sequences and labels with other packed inputs, one per position."""
+        out = object.__new__(ChainDataset)
+        out._set(inputs, self.labels, self.packing)
+        return out
+
     def rows(self, indices: ArrayLike) -> Ints:
         """The packed rows of this data set that form those of `subset`."""
         chosen = _indices(indices, len(self))

@@ -15,9 +15,8 @@ colour at once: no edge joins two of them, so each update is an exact coordinate
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -27,8 +26,12 @@ from attnembed._typing import Floats, Ints
 from attnembed._validation import as_real_array, check_integer, check_positive, freeze
 from attnembed.errors import InputError
 from attnembed.results import Record
+from attnembed.structured.checkerboard import two_label_sweeps
 from attnembed.structured.grid_potentials import GridPotentials, Weights, edge_ends
 from attnembed.structured.min_cut import best_binary_labels
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = [
     "GridMap",
@@ -74,6 +77,17 @@ class MeanField(Record):
     bound: Floats
     change: float
     sweeps: int
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw q of the last label in the first grid, on new axes if none are given; returns the axes."""
+        from attnembed.plotting import new_figure, plot_heatmap
+
+        axes: Axes = new_figure()[1][0, 0] if ax is None else ax
+        shown = self.node[0, ..., -1]
+        plot_heatmap(axes, np.arange(shown.shape[1]), np.arange(shown.shape[0]), shown, label="q of the last label")
+        axes.invert_yaxis()
+        axes.set(xlabel="column", ylabel="row")
+        return axes
 
     @property
     def log_partition(self) -> Floats:
@@ -206,21 +220,28 @@ def icm(grid: GridPotentials, max_sweeps: int = 100) -> Ints:
 
 def mean_field(grid: GridPotentials, tolerance: float, max_sweeps: int, start: Floats | None = None) -> MeanField:
     """`grid_mean_field` on checked potentials, from ``start`` if given."""
-    q, change, sweep = _softmax(grid.unary) if start is None else start, np.inf, 0
+    q = _softmax(grid.unary) if start is None else start
     tolerance = max(tolerance, 4 * float(np.finfo(q.dtype).eps))
-    update = _two_label_update(grid) if q.shape[3] == 2 else lambda p: _softmax(grid.field(p))
-    while change > tolerance and sweep < max_sweeps:
-        before, sweep = q, sweep + 1
-        for colour in grid.colours():
-            q = np.where(colour[..., None], update(q), q)
-        change = float(np.abs(q - before).max())
+    sweeps = _two_label_sweeps if q.shape[3] == 2 else _sweeps
+    q, change, sweep = sweeps(grid, q, tolerance, max_sweeps)
     # E_q of the pairwise part is half of q times its field: the field counts every edge from both ends.
     bound = np.sum(q * (grid.unary + grid.field(q)) / 2 + entr(q), axis=(1, 2, 3))
     return MeanField(freeze(q), freeze(bound), change, sweep)
 
 
-def _two_label_update(grid: GridPotentials) -> Callable[[Floats], Floats]:
-    """softmax(field(q)) for two labels, from the difference of the fields alone: a quarter of the work.
+def _sweeps(grid: GridPotentials, q: Floats, tolerance: float, max_sweeps: int) -> tuple[Floats, float, int]:
+    """Sweeps from q until none of its entries changes by more than ``tolerance``: q, the last change, their number."""
+    change, sweep = np.inf, 0
+    while change > tolerance and sweep < max_sweeps:
+        before, sweep = q, sweep + 1
+        for colour in grid.colours():
+            q = np.where(colour[..., None], _softmax(grid.field(q)), q)
+        change = float(np.abs(q - before).max())
+    return q, change, sweep
+
+
+def _two_label_sweeps(grid: GridPotentials, q: Floats, tolerance: float, max_sweeps: int) -> tuple[Floats, float, int]:
+    """`_sweeps` for two labels, from the difference of the fields alone.
 
     W_d[1, :] q - W_d[0, :] q = W10 - W00 + surplus q(1), and with W01 for W10 from the other end of an edge.
     """
@@ -233,16 +254,8 @@ def _two_label_update(grid: GridPotentials) -> Callable[[Floats], Floats]:
         first += (w[1, 0] - w[0, 0]) * edge
         second += (w[0, 1] - w[0, 0]) * edge
         slopes.append(_surplus(w) * edge)
-
-    def update(q: Floats) -> Floats:
-        ones, difference = q[..., 1], constant.copy()
-        for d, slope in enumerate(slopes):
-            (a, b), (first, second) = edge_ends(ones, d), edge_ends(difference, d)
-            first += slope * b
-            second += slope * a
-        return np.stack([expit(-difference), expit(difference)], axis=3)
-
-    return update
+    x, change, sweep = two_label_sweeps(constant, (slopes[0], slopes[1]), q[..., 1], tolerance, max_sweeps)
+    return np.stack([expit(-x), expit(x)], axis=3), change, sweep
 
 
 def _softmax(field: Floats) -> Floats:

@@ -132,7 +132,7 @@ def chunk_f1(true: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) 
     >>> score.precision, round(score.recall, 3), round(score.f1, 3), score.by_type["VP"].f1
     (0.5, 0.667, 0.571, 1.0)
     """
-    n_true, n_predicted, n_correct = Counter[str](), Counter[str](), Counter[str]()
+    kinds, true_codes, codes = _Codes(), [0], [0]
     for number, (a, b) in enumerate(_pairs(true, predicted)):
         for name, tags in (("true", a), ("predicted", b)):
             if isinstance(tags, str) or not (isinstance(tags, Sequence) or np.ndim(tags)):
@@ -143,11 +143,50 @@ def chunk_f1(true: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) 
             raise InputError(
                 "predicted", "must have one tag per token", got=f"{len(b)} for {len(a)} tokens in sentence {number}"
             )
-        spans, guesses = set(chunk_spans(a)), set(chunk_spans(b))
-        for counter, found in ((n_true, spans), (n_predicted, guesses), (n_correct, spans & guesses)):
-            counter.update(kind for kind, _, _ in found)
+        for found, tags in ((true_codes, a), (codes, b)):
+            try:
+                found += [kinds[tag] for tag in tags]
+            except (KeyError, TypeError):
+                chunk_spans(tags)  # names the tag and its place
+                raise
+            found.append(0)  # the end of a sentence ends its chunks, as "O" does
+    (start, stop, kind), (at, end, guess) = _spans(true_codes), _spans(codes)
+    _, i, j = np.intersect1d(start, at, assume_unique=True, return_indices=True)
+    correct = kind[i][(kind[i] == guess[j]) & (stop[i] == end[j])]
+    n_true, n_predicted, n_correct = (
+        Counter({name: count for name, count in zip(kinds.names, np.bincount(found).tolist()) if count})
+        for found in (kind, guess, correct)
+    )
     by_type = {k: ChunkScore(n_true[k], n_predicted[k], n_correct[k]) for k in sorted(n_true | n_predicted)}
     return ChunkScore(n_true.total(), n_predicted.total(), n_correct.total(), by_type)
+
+
+class _Codes(dict[str, int]):
+    """Tags as numbers: 0 for "O", 2 k + 1 for B and 2 k + 2 for I of the k-th type met; KeyError for any other tag."""
+
+    def __init__(self) -> None:
+        super().__init__(O=0)
+        self.names: list[str] = []
+
+    def __missing__(self, tag: str) -> int:
+        mark, _, kind = tag.partition("-") if isinstance(tag, str) else ("", "", "")
+        if not (mark in ("B", "I") and kind):
+            raise KeyError(tag)
+        if kind not in self.names:
+            self.names.append(kind)
+        self[tag] = code = 2 * self.names.index(kind) + (1 if mark == "B" else 2)
+        return code
+
+
+def _spans(codes: list[int]) -> tuple[Ints, Ints, Ints]:
+    """Start, stop and type of every chunk of tags in a row, as `chunk_spans` finds them; before and after is an "O"."""
+    code = np.array(codes)
+    kind = (code + 1) // 2  # 0 outside of chunks
+    fresh = np.ones(len(code), dtype=bool)
+    fresh[1:] = (code[1:] % 2 == 1) | (kind[1:] != kind[:-1]) | (code[1:] == 0)
+    bounds = np.flatnonzero(fresh)
+    starts = code[bounds] > 0
+    return bounds[starts], np.append(bounds[1:], len(code))[starts], kind[bounds][starts] - 1
 
 
 def chunk_spans(tags: Sequence[str]) -> list[tuple[str, int, int]]:

@@ -103,6 +103,18 @@ class Network:
         return read_model(path, "Network", build)
 
 
+def table_of(layer: Layer) -> str | None:
+    """The parameter of which integer inputs name the rows, if the first layer is an embedding; else None.
+
+    >>> table_of(birnn(10, 2, 3, dim=4, hidden=5, rng=0).layer)
+    '0.E'
+    """
+    if isinstance(layer, nn.Sequential):
+        inner = table_of(layer.layers[0]) if layer.layers else None
+        return None if inner is None else f"0.{inner}"
+    return layer.table if isinstance(layer, (nn.Embedding, nn.EmbeddingSum)) else None
+
+
 def identity() -> Network:
     """The network that returns its input, for potentials computed elsewhere."""
     return Network(nn.Sequential(()), {})

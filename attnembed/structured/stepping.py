@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from attnembed._typing import Floats, Ints
 from attnembed.errors import InputError
 from attnembed.fit import EpochState, NotFiniteError, Row, Trainee
-from attnembed.optim import Optimizer, OptimizerState, Schedule, scheduled_step_size
+from attnembed.optim import Adam, Optimizer, OptimizerState, Schedule, scheduled_step_size
+from attnembed.pending import PendingRows, distinct
+from attnembed.structured.networks import table_of
 from attnembed.structured.scaling import (
     WIDEST,
     OfflineScaling,
@@ -24,6 +26,7 @@ from attnembed.structured.scaling import (
     output_names,
 )
 from attnembed.structured.stages import Plan, Stage
+from attnembed.structured.storage import NETWORK
 from attnembed.structured.theory import component_norms
 
 __all__ = ["COLUMNS", "Scaling", "Stepper", "StructuredState"]
@@ -80,6 +83,7 @@ class Stepper(Trainee):
         self.parametrisation.observe(model.unary_scale * model.unary(self.subset))
         self.folded = 1.0
         self.steps = 0
+        self.table = self._table()
         self.state = self._fresh_state(plan.at(0)[1])
         self.last = self._snapshot()
 
@@ -121,8 +125,13 @@ class Stepper(Trainee):
         total = 0.0
         # The output of a frozen network is computed once per epoch, not once per batch and pass.
         known = None if stage.trains_network else self._model().unary(self.data)
-        for chosen in batches:
-            total += self._step(stage, chosen, known) * len(chosen)
+        pending = self._pending(stage)
+        try:
+            for chosen in batches:
+                total += self._step(stage, chosen, known, pending) * len(chosen)
+        finally:
+            if pending is not None:
+                pending.settle()
         unary = self._model().unary(self.subset)  # scaling changes W alone
         if online is not None and (before + 1) % online.period == 0:
             self._rescale(stage, unary, online.low, online.high, online.least_ratio if index == 0 else None)
@@ -178,17 +187,36 @@ class Stepper(Trainee):
         else:
             self._rescale(stage, unary, -WIDEST, WIDEST)
 
-    def _step(self, stage: Stage, chosen: Ints, known: Floats | None) -> float:
-        batch = self.data.subset(chosen)
+    def _table(self) -> str | None:
+        """The parameter whose rows the inputs name, if it has the steps of `pending`: Adam, and ids in its range."""
+        name, x = table_of(self.template.network.layer), self.data.inputs
+        if name is None or type(self.optimizer) is not Adam or x.dtype.kind not in "iu" or not x.size:
+            return None
+        return NETWORK + name if x.min() >= 0 and x.max() < len(self.arrays[NETWORK + name]) else None
+
+    def _pending(self, stage: Stage) -> PendingRows | None:
+        if self.table is None or self.table not in stage.names or not isinstance(self.optimizer, Adam):
+            return None
+        return PendingRows(self.optimizer, self.state, self.table, self.arrays[self.table])
+
+    def _step(self, stage: Stage, chosen: Ints, known: Floats | None, pending: PendingRows | None) -> float:
+        rate = scheduled_step_size(self.optimizer, self.schedule, self.steps)
+        batch, arrays, state = self.data.subset(chosen), self.arrays, self.state
+        taken = None if pending is None else pending.take(distinct(batch.inputs, len(pending.parameter)), rate)
+        if pending is not None and taken is not None:
+            batch = batch.with_inputs(pending.places(batch.inputs))
+            arrays, state = pending.instead(arrays, taken)
         unary = None if known is None else known[self.data.rows(chosen)]
-        loss, grads, unary = self._model().pass_through(batch, stage.objective, unary)
+        model = self.parametrisation.apply(self.template.at(arrays))
+        loss, grads, unary = model.pass_through(batch, stage.objective, unary)
         named = grads.to_dict()
         named["pairwise"] = self.parametrisation.pull_back(named["pairwise"])
         if not np.isfinite(loss):
             raise NotFiniteError
-        rate = scheduled_step_size(self.optimizer, self.schedule, self.steps)
-        trained = {name: np.asarray(named[name], dtype=self.arrays[name].dtype) for name in stage.names}
-        self.optimizer.update(self.arrays, trained, self.state, rate)
+        trained = {name: np.asarray(named[name], dtype=arrays[name].dtype) for name in stage.names}
+        self.optimizer.update(arrays, trained, state, rate)
+        if pending is not None and taken is not None:
+            pending.put(taken, state.step, rate)
         self.parametrisation.observe(float(self.arrays["unary_scale"]) * unary)
         self.steps += 1
         if not all(np.isfinite(self.arrays[name]).all() for name in self.template.pairwise_names):

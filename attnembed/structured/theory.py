@@ -9,19 +9,30 @@ Nothing here reads the model or the training with which the predictions are comp
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from attnembed._typing import Floats
-from attnembed._validation import as_array, as_real_array, check_choice, check_integer, check_positive, check_shape
+from attnembed._validation import (
+    as_array,
+    as_real_array,
+    check_choice,
+    check_integer,
+    check_positive,
+    check_shape,
+    freeze,
+)
 from attnembed.errors import InputError, InputTypeError
 from attnembed.results import Record, Result, Status
 from attnembed.structured.chain import ChainBatch
 from attnembed.structured.constraints import as_mask, constrained, split_forbidden
 from attnembed.structured.forward_backward import posterior
 from attnembed.structured.objectives import nll
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = [
     "ScaleFit",
@@ -149,13 +160,26 @@ def scale_objective(
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class ScaleFit(Result):
-    """The scales that minimise the negative log-likelihood, with its value and gradient there."""
+    """The scales that minimise the negative log-likelihood, with its value and gradient there.
+
+    ``path`` (iterations + 1, 2) holds the scales of every iteration, from (1, 1) to the result.
+    """
 
     unary_scale: float
     pairwise_scale: float
     value: float
     gradient: Floats
     iterations: int
+    path: Floats
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the path of the search in the plane of the two scales.
+
+        Draws on new axes if none are given; returns the axes.
+        """
+        from attnembed import figures
+
+        return figures.plot_scales(self.path, ax=ax)
 
 
 def fit_scales(
@@ -180,6 +204,7 @@ def fit_scales(
     check_positive("tolerance", tolerance)
     limit = check_integer("max_iterations", max_iterations, minimum=1)
     scales = np.ones(2)
+    path = [scales]
 
     def at(point: Floats) -> ScaleObjective:
         return scale_objective(unary, pairwise, labels, lengths, scales=(point[0], point[1]))
@@ -205,6 +230,7 @@ def fit_scales(
             status = Status.CONVERGED if abs(slope) <= 1e-12 * max(1.0, current.value) else Status.FAILED
             break
         scales, current, iterations = scales + length * direction, trial, iterations + 1
+        path.append(scales)
     finite = bool(np.isfinite(scales).all() and np.isfinite(current.value))
     status = status if finite else Status.NOT_FINITE
     message = {
@@ -219,4 +245,5 @@ def fit_scales(
         value=current.value,
         gradient=current.gradient,
         iterations=iterations,
+        path=freeze(np.array(path)),
     )

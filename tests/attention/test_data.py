@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -383,6 +384,7 @@ def test_ids_beyond_64_bits_are_refused(id: int) -> None:
             FROM_TOKENS(tokens, PAIR)
 
 
+@cache  # it is checked once, which takes longer than drawing from it
 def anything() -> st.SearchStrategy[Any]:
     """Arrays of any type and shape, ragged lists, text, numbers and nothing, some of it almost right."""
     any_array = array_dtypes().flatmap(

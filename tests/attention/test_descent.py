@@ -70,6 +70,42 @@ def test_five_percent_above_the_limit_the_contraction_is_visibly_slower(seed: in
     assert np.linalg.norm(last) > 100 * np.linalg.norm(before) > 0
 
 
+def reported_instance() -> tuple[ae.AttentionModel, ae.TokenDataset, Asymptotics]:
+    """Five Gaussian embeddings in seven dimensions: 0 beats 2, 3 and 4, and 1 beats 2 and 4; three rows are active."""
+    E = np.random.default_rng(4).normal(size=(5, 7))
+    v = np.linalg.lstsq(E, np.array([1.0, -1.0, 0.0, 0.0, 0.0]))[0]
+    data = ae.TokenDataset.from_tokens([[0, 2, 3], [0, 3, 4], [1, 2], [1, 2, 4]], [1, 1, -1, -1])
+    late = asymptotics(ae.AttentionModel(E, np.zeros(7), v), data)
+    return ae.AttentionModel(E, 6 * late.p_mm + late.rho, v), data, late
+
+
+def test_the_reported_digits() -> None:
+    """Figures of a prototype with integrators and programs of its own: margins, the limit, and each contraction."""
+    model, data, late = reported_instance()
+    assert round(late.margin, 5) == 1.83957
+    assert round(late.step_limit, 5) == 1.97184
+    predicted = [round(float(np.log(late.contraction(share * late.step_limit))), 6) for share in (0.2, 0.7, 0.95)]
+    assert predicted == [-0.725467, -2.539136, -3.445970]
+    measured = []
+    for share in (0.2, 0.7, 0.95, 1.2):
+        eta = share * late.step_limit
+        measured.append(log_contraction(ae.normalised_descent(model, data, eta, int(600 / (late.margin * eta)))))
+    np.testing.assert_allclose(measured[:3], predicted, atol=5e-7)
+    assert round(measured[3], 3) == -4.165  # and not -4.353, which a step that contracts would give
+    assert round(-late.margin * 1.2 * late.step_limit, 3) == -4.353
+    # At twice the limit the cycle is irregular: -6.3 to within its fluctuations, and not -7.25.
+    assert abs(log_contraction(ae.normalised_descent(model, data, 2 * late.step_limit, 82)) + 6.31) < 0.1
+    polyak = ae.normalised_descent(model, data, 1.0, 400, polyak=True)
+    assert abs(np.diff(np.log(polyak.loss_gap))[-1] + 1) < 1e-12
+
+
+def test_the_reported_margins_in_linf() -> None:
+    model, data, late = reported_instance()
+    D = ae.margin_constraints(model, data, late.selected).differences
+    assert round(ae.max_margin(D, norm="linf").margin, 4) == 2.9718
+    assert round(float((D @ late.p_mm).min() / np.abs(late.p_mm).max()), 3) == 2.137  # of the l2 solution
+
+
 def test_the_curvature_by_hand() -> None:
     """Rows d = (1, 0, -1), (0, 1, -1), lambda = 1/3 each: H has the eigenvalues 1 along p_mm and 1/3 across."""
     late = asymptotics(FLAT, PAIR)

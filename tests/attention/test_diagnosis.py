@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -180,7 +182,9 @@ def test_local_optima_are_listed_and_the_current_one_is_marked() -> None:
     assert "locally optimal selections: 2" in text
     assert "tokens 0 3 (p selects it now)" in text
     assert "tokens 1 3 (top tokens)" in text
-    assert "no theorem says which one the flow from p ends in" in text
+    assert "undecided without running the flow" in text
+    assert "p selects a local optimum, which keeps all flows that come near enough" in text
+    assert report.ends_in is None
     # It ends in the one that it selects now, which is not the top one: the limits printed are conditional.
     assert not report.limits_hold
     assert ae.gradient_flow(planar([5.0, 0.0]), TWO_OPTIMA, until=40.0).selection.tolist() == [0, 3]
@@ -195,7 +199,10 @@ def test_in_the_basin_the_end_is_known() -> None:
     report = ae.diagnose(start, TWO_OPTIMA)
     assert report.limits_hold
     assert report.current_optimum == 1
-    assert "the flow from p ends in that of the top tokens: F3 (basin) holds" in str(report)
+    assert report.ends_in is not None
+    assert report.ends_in.tolist() == [1, 3]
+    assert "in that of the top tokens: F3 (basin) holds" in report.ends_because
+    assert report.ends_because in str(report)
     assert ae.gradient_flow(start, TWO_OPTIMA, until=40.0).selection.tolist() == [1, 3]
 
 
@@ -205,9 +212,15 @@ def test_margins_in_three_norms_and_stable_steps() -> None:
     # d = (1, 0, -1), (0, 1, -1): x = (1, 1, -2)/sqrt 6, (1, 1, -1) and (0, 0, -1).
     assert report.margins == pytest.approx({"l2": 1.5**0.5, "linf": 2.0, "l1": 1.0})
     text = str(report)
-    assert "1.225 in l2 (gradient flow), 2 in linf (sign descent), 1 in l1 (coordinate descent)" in text
+    assert all(line in text for line in ("1.225 in l2 (gradient flow)", "2 in linf (sign desc", "1 in l1 (coordinate"))
     assert "normalised steps shorter than 4.899 contract L - L* by e^(-1.225 eta)" in text
     assert "Polyak's step contracts it by 1/e (lambda_max(H_perp) = 0.3333, stable below 2)" in text
+    # beta by hand: values 1, 0 and -1 in pairs at distance sqrt 2.
+    assert report.stable_steps == pytest.approx({"gradient": 2 / (2 / 64 + 2 / 4), "normalised": 24**0.5})
+    assert report.attained == {}
+    for norm, p in {"l2": [1.0, 1.0, -2.0], "linf": [1.0, 1.0, -1.0], "l1": [0.0, 0.0, -1.0]}.items():
+        shares = ae.diagnose(model.replace(p=p), ae.TokenDataset.from_tokens([[0, 2], [1, 2]], [1, -1])).attained
+        assert [name for name, share in shares.items() if share > 1 - 1e-9] == [norm]
 
 
 def test_large_data_are_not_enumerated() -> None:
@@ -216,3 +229,84 @@ def test_large_data_are_not_enumerated() -> None:
     assert report.local_optima is None
     assert report.current_optimum is None
     assert "not listed" in str(report)
+
+
+def test_before_the_step_the_family_rests() -> None:
+    """All values are 0, so that no p has a gradient: p selects the top tokens by a tie, and nothing is promised."""
+    family = ae.theory.Family(4, 5, step_size=0.0)
+    report = ae.diagnose(ae.AttentionModel(*family.parameters()), family.dataset())
+    assert report.rests
+    assert report.ends_in is None
+    assert "the flow rests at p for ever" in str(report)
+    assert "nothing else is predicted" in str(report)
+    assert report.stable_steps["gradient"] == np.inf
+
+
+@pytest.mark.parametrize(("step_size", "decided"), [(400.0, False), (1e5, True)])
+def test_after_a_step_the_end_of_the_family_is_undecided_or_promised(step_size: float, decided: bool) -> None:
+    family = ae.theory.Family(10, 14, step_size=step_size)
+    report = ae.diagnose(ae.AttentionModel(*family.parameters()), family.dataset())
+    text = str(report)
+    assert (report.ends_in is not None) == decided
+    assert ("undecided without running the flow" in text) == (not decided)
+    assert ("in that of the top tokens: F3 (basin) holds" in text) == decided
+    assert ("only conditional: normalised and Polyak steps (on being late enough)" in text) == decided
+    # What the flow does: after the large step it selects the shared token, after the other it never does.
+    assert (family.limit(690.0).attention_shared > 0.5) == decided
+
+
+def test_what_makes_a_program_infeasible_is_named() -> None:
+    data = ae.TokenDataset.from_tokens([[0, 1, 2], [0, 1, 2]], [1, -1], vocab=["good", "and", "bad"])
+    report = ae.diagnose(ae.AttentionModel(np.eye(3), [0.5, 0.0, 0.0], [1.0, 1.0, -1.0]), data)
+    assert report.conflict == "'good' would have to score above 'bad' in one sequence, and below it in another"
+    assert report.conflict in str(report)
+    assert "predicted limits: none, because no p selects every top token" in str(report)
+    assert "not in that of the top tokens, which no p selects" in str(report)
+    same = ae.diagnose(ae.AttentionModel(np.ones((3, 3)), np.zeros(3), [1.0, -1.0, 0.0]), PAIR)
+    assert "same embedding" in same.conflict
+    # Three rows on a circle, none of them opposite to another: tokens 0, 2 and 4 against a token at 0.
+    turns = np.pi * np.array([1.0, -1.0, 3.0]) / 3
+    E = np.zeros((6, 2))
+    E[::2] = np.c_[np.cos(turns), np.sin(turns)]
+    data = ae.TokenDataset.from_tokens([[0, 1], [2, 3], [4, 5]], [1, 1, -1])
+    report = ae.diagnose(ae.AttentionModel(E, [0.0, 0.0], [1.0, 0.0]), data)
+    assert "3 of its 3 rows add up to 0" in report.conflict
+    assert float(report.conflict.split("= ")[-1]) < 1e-15
+
+
+def test_data_on_which_assumption_1_holds_nowhere() -> None:
+    """As on real counts: every word occurs under both labels."""
+    rng = np.random.default_rng(0)
+    counts = rng.poisson(0.5, size=(300, 80)) + (np.arange(80) < 2)
+    data = ae.TokenDataset.from_counts(counts, np.where(rng.random(300) < 0.5, 1, -1))
+    report = ae.diagnose(ae.AttentionModel.random(80, 16, rng=0), data)
+    text = str(report)
+    assert report.in_order == 0
+    assert "it holds in none of the 300 sequences" in text
+    assert not report.feasible
+    assert "one step of size eta on E changes the token values by 0.5 eta alpha_s (Lemma 4.1), to within" in text
+    assert "gradient descent on p never increases the loss below a step of" in text
+    # The bound holds for the exact step: |g^1 - g^0 - slope eta alpha| <= step_error eta phi.
+    step = ae.one_step(ae.AttentionModel.random(80, 16, rng=0), data, 3.0)
+    moved = step.model.token_values - ae.AttentionModel.random(80, 16, rng=0).token_values
+    assert (np.abs(moved - 3 * report.slope * data.signed_frequency) <= 3 * report.step_error * data.frequency).all()
+
+
+def test_sequences_that_obey_assumption_1_are_counted() -> None:
+    data = ae.TokenDataset.from_tokens([[0, 1], [0, 1], [2], [3, 4, 4]], [1, -1, 1, -1])
+    report = ae.diagnose(ae.AttentionModel(np.eye(5), np.zeros(5), np.ones(5)), data)
+    assert report.in_order == 1  # [2]: 3 and 4 both occur in negative sequences only, and 0 and 1 decide nothing
+    assert "it holds in 1 of the 4 sequences" in str(report)
+
+
+@pytest.mark.slow
+def test_real_counts_are_answered_in_seconds(data_folder: Path) -> None:
+    tokenizer = ae.Tokenizer(max_vocabulary=5000)
+    texts, labels = ae.load_reviews(data_folder / "imdb_train.tsv.gz")
+    texts, labels = texts[::10], labels[::10]
+    data = ae.TokenDataset.from_counts(tokenizer.fit_transform(texts), labels, vocab=tokenizer.vocabulary)
+    start = perf_counter()
+    report = ae.diagnose(ae.AttentionModel.random(data.vocab_size, 64, rng=0), data)
+    assert perf_counter() - start < 10
+    assert not report.feasible
+    assert "would have to score above" in report.conflict

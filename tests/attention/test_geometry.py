@@ -162,7 +162,7 @@ def test_the_margin_of_mirror_descent() -> None:
 @pytest.mark.parametrize("norm", ["l2", "linf", "l1"])
 @pytest.mark.parametrize("loss", ["logistic", "exponential"])
 def test_the_bound_is_not_exceeded(norm: Any, loss: str) -> None:
-    check_bound(norm, loss, range(9, 12))
+    check_bound(norm, loss, range(9, 11))
 
 
 def check_bound(norm: Any, loss: str, seeds: Any) -> float:

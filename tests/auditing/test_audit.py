@@ -22,6 +22,8 @@ from attnembed.results import Status
 from attnembed.structured.corpora import load_conll2000, load_horses, load_ocr
 from attnembed.structured.metrics import foreground_iou
 
+pytestmark = pytest.mark.usefixtures("plain_layout")
+
 
 def shares(found: Audit) -> dict[str, tuple[float, int | None]]:
     return {fact.name: (fact.value, fact.of) for fact in found.facts}

@@ -27,6 +27,8 @@ from attnembed.structured.data import make_chain_dataset
 from attnembed.structured.model import ChainCRF
 from attnembed.structured.networks import mlp
 
+pytestmark = pytest.mark.usefixtures("plain_layout")
+
 OBJECTIVES = ("nll", "ssvm")
 
 

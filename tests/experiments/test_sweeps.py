@@ -29,6 +29,8 @@ from attnembed.experiments.sweeps import (
 from attnembed.plotting import new_figure, plot_heatmap
 from attnembed.sweeping import sweep
 
+pytestmark = pytest.mark.usefixtures("plain_layout")
+
 SIZES: dict[str, Any] = {"n": 40, "T": 4, "V": 12, "scale": 1.0}
 
 

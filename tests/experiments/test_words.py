@@ -21,6 +21,8 @@ from attnembed.structured.model import ChainCRF
 from attnembed.structured.networks import mlp
 from tools.fill_tables import DOCS, PLACES, filled
 
+pytestmark = pytest.mark.usefixtures("plain_layout")
+
 TYPES = ("abc", "bca", "cab", "ab", "bc", "ca", "aabbcc", "ccbbaa", "abcabc", "ba")
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import random
+from collections import Counter
 from fractions import Fraction
 from typing import Any
 
@@ -228,3 +230,21 @@ def test_arrays_of_tags_are_sentences() -> None:
     tags = np.array([["B-NP", "I-NP"], ["O", "B-VP"]])
     assert chunk_f1(tags, tags) == chunk_f1(tags.tolist(), [list(row) for row in tags])
     assert chunk_f1(tuple(map(tuple, tags)), list(tags)).n_correct == 2
+
+
+@given(seed=st.integers(0, 10**6))
+def test_chunks_counted_in_arrays_are_those_of_each_sentence(seed):
+    rng = random.Random(seed)
+    tags = ["O", "B-x", "I-x", "B-y", "I-y", "B-z-z", "I-z-z"]
+    true = [[rng.choice(tags) for _ in range(rng.randint(0, 7))] for _ in range(rng.randint(1, 4))]
+    predicted = [[rng.choice(tags) if rng.random() < 0.3 else tag for tag in sentence] for sentence in true]
+    counts = [Counter(), Counter(), Counter()]
+    for a, b in zip(true, predicted):
+        spans, guesses = set(chunk_spans(a)), set(chunk_spans(b))
+        for count, found in zip(counts, (spans, guesses, spans & guesses)):
+            count.update(kind for kind, _, _ in found)
+    score = chunk_f1(true, predicted)
+    assert (score.n_true, score.n_predicted, score.n_correct) == tuple(count.total() for count in counts)
+    for kind in counts[0] | counts[1]:
+        own = score.by_type[kind]
+        assert (own.n_true, own.n_predicted, own.n_correct) == tuple(count[kind] for count in counts)

@@ -147,7 +147,7 @@ def test_ties_of_decimal_fractions_are_decided_by_their_binary_values():
 def test_every_pairwise_part_of_two_labels_is_solved():
     """Repulsive edges too: ICM, which was used there, misses many of the same images."""
     missed = 0
-    for seed in range(200):
+    for seed in range(100):
         rng = np.random.default_rng(seed)
         unary, pairwise = rng.normal(size=(1, 3, 3, 2)), 2 * rng.normal(size=(2, 2, 2))
         exact = Exact(unary[0], pairwise)
@@ -155,7 +155,7 @@ def test_every_pairwise_part_of_two_labels_is_solved():
         assert exact.score(grid_decode(unary, pairwise)[0]) == best
         assert exact.score(grid_map(unary, pairwise).labels[0]) == best
         missed += exact.score(grid_icm(unary, pairwise)[0]) < best
-    assert missed > 40
+    assert missed > 20
 
 
 @given(st.integers(0, 2**32), st.integers(1, 3), st.integers(1, 4), st.booleans())

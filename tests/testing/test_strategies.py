@@ -84,10 +84,10 @@ def test_half_of_the_problems_are_generic_and_half_are_not() -> None:
     """Generic: no two scores, and no two values, of a vocabulary are equal."""
     generic = [
         len(set(x.model.token_scores)) == len(set(x.model.token_values)) == x.model.vocab_size
-        for x in drawn(t.problems(), 200)
+        for x in drawn(t.problems(), 100)
     ]
     assert 0.2 < np.mean(generic) < 0.8
-    ties = [len(np.unique(pair[1])) == pair[1].size for pair in drawn(t.potentials(), 200)]
+    ties = [len(np.unique(pair[1])) == pair[1].size for pair in drawn(t.potentials(), 100)]
     assert 0.2 < np.mean(ties) < 0.8
 
 

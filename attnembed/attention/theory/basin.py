@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,12 +23,15 @@ from attnembed.attention.theory._inputs import (
     largest_share_along,
     parameters,
 )
-from attnembed.attention.theory._program import solve_program
+from attnembed.attention.theory._program import MarginProgram, solve_program
 from attnembed.attention.theory.hypotheses import Hypothesis, Prediction
 from attnembed.attention.theory.orthogonal import orthogonal_embeddings
 from attnembed.errors import InputError
 from attnembed.gibbs import probabilities
 from attnembed.losses import Loss, check_loss, logistic
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = [
     "BasinBound",
@@ -79,6 +82,13 @@ class BasinBound(Prediction):
     sharp_bound: Floats
     kap: float
     margin: float
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw both bounds against time, on new axes if none are given; returns the axes."""
+        from attnembed import figures
+
+        lines = {"bound": self.bound, "sharp bound": self.sharp_bound}
+        return figures.plot_lines(self.t, lines, ax=ax, yscale="log", xlabel="time $t$", ylabel="bound on $L - L^*$")
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -131,10 +141,14 @@ def basin_condition(model: Parameters, data: TokenDataset, *, loss: Loss | str =
     >>> print(*basin_condition(start, data).failures)
     fails: n (L(p_0) - L*) < min [l(gamma^(2)) - l(gamma*)] (measured 0.5089, required < 0.3799, off by 0.129)
     """
+    return basin_of(model, data, check_loss(loss))
+
+
+def basin_of(model: Parameters, data: TokenDataset, kind: Loss, program: MarginProgram | None = None) -> BasinCondition:
+    """`basin_condition`, given the program of the top tokens if it is solved already."""
     E, p, _ = parameters(model, data)
-    kind = check_loss(loss)
     gap = _gap(data, E @ p, TokenValues.of(model), kind)
-    program = solve_program(model, data, gap.top)
+    program = program or solve_program(model, data, gap.top)
     left, right = float(gap.increase.sum()), float(gap.step.min())
     loss_gap = left / data.n_samples
     kap = kap_sharp = 0.0
@@ -144,12 +158,13 @@ def basin_condition(model: Parameters, data: TokenDataset, *, loss: Loss | str =
         lowest = gamma
         if kind.inverse is None:
             lowest = np.full(gamma.shape, np.nan)
-        elif left > 0:
-            lowest = np.minimum(gamma, kind.margin(np.asarray(kind(gamma)) + left))
-        ratio = (lowest - second) / D
+        elif (above := left + _underflow(kind, gamma, data.n_samples)) > 0:
+            lowest = np.minimum(gamma, kind.margin(np.asarray(kind(gamma)) + above))
+        ratio = np.maximum(lowest - second, 0.0) / D  # below 0 only by what underflows
         kap_sharp = float(ratio.min())
         # Some l(second) is above l(gamma*), so that l' < 0 there.
-        kap = float((np.asarray(kind.derivative(gamma)) / np.asarray(kind.derivative(second)) * ratio).min())
+        # l'(gamma*) / l'(second) of their logarithms: values beyond 745 have derivatives that underflow.
+        kap = float((np.exp(kind.log_pull(gamma) - kind.log_pull(second)) * ratio).min())
     return BasinCondition(
         hypotheses=(
             Hypothesis(
@@ -225,8 +240,14 @@ def large_step_condition(model: Parameters, data: TokenDataset, *, loss: Loss | 
     >>> large_step_condition(AttentionModel(np.eye(3), np.zeros(3), [3.0, -3.0, 0.0]), data).holds
     True
     """
+    return large_step_of(model, data, check_loss(loss))
+
+
+def large_step_of(
+    model: Parameters, data: TokenDataset, kind: Loss, program: MarginProgram | None = None
+) -> LargeStepCondition:
+    """`large_step_condition`, given the program of the top tokens if it is solved already."""
     E, p, _ = parameters(model, data)
-    kind = check_loss(loss)
     values = TokenValues.of(model)
     g, columns, segments = values.values, data.counts.indices, data.segments
     top, _, gamma, _ = top_tokens(data, values)
@@ -236,7 +257,7 @@ def large_step_condition(model: Parameters, data: TokenDataset, *, loss: Loss | 
     eps = float(np.abs(g[columns[~is_top]]).max(initial=0.0))
     left = float(data.n_samples * kind(theta * Gamma - (1 - theta) * eps))
     right = float(kind(eps))
-    program = solve_program(model, data, top)
+    program = program or solve_program(model, data, top)
     return LargeStepCondition(
         hypotheses=(
             *program.hypotheses,
@@ -320,7 +341,9 @@ def small_step_condition(model: Parameters, data: TokenDataset) -> SmallStepCond
     norm_v = math.sqrt(split.W)
     known = report.important >= 0
     important = np.unique(report.important[known])
-    others = np.setdiff1d(data.counts.indices, important)
+    occurs = data.frequency > 0
+    occurs[important] = False
+    others = np.flatnonzero(occurs)
     along = split.kappa * norm_v
     signed = (data.labels * along[report.important])[known]
     left = float(np.abs(along).max(where=data.frequency > 0, initial=0.0))
@@ -358,6 +381,12 @@ def with_inverse(loss: Loss | str) -> Loss:
         hint = "pass `inverse=` to Loss, or ask basin_condition, which needs none"
         raise InputError("loss", "must have an inverse for this bound", got=repr(kind), hint=hint)
     return kind
+
+
+def _underflow(loss: Loss, gamma: Floats, n: int) -> float:
+    """A bound on what n (L - L*) loses to underflow; 0 where every l(gamma*) is large enough for that not to matter."""
+    tiny = n * float(np.finfo(np.float64).tiny)
+    return tiny if float(np.min(loss(gamma))) < tiny / np.finfo(np.float64).eps else 0.0
 
 
 def _pulls_at_the_best(loss: Loss, gamma: Floats) -> tuple[Hypothesis, ...]:

@@ -46,7 +46,10 @@ class Hypothesis:
         text = f"measured {self.measured:.4g}, required {self.relation} {self.required:.4g}"
         if self.holds:
             return f"holds: {self.name} ({text})"
-        off = "" if self.slack != self.slack or self.slack == 0 else f", off by {-self.slack:.3g}"
+        if self.slack == 0:
+            off = ", on the boundary"
+        else:
+            off = f", off by {-self.slack:.3g}" if self.slack == self.slack else ""
         return f"fails: {self.name} ({text}{off})"
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -21,6 +22,9 @@ from attnembed.attention.theory.hypotheses import Hypothesis, Prediction
 from attnembed.errors import InputError
 from attnembed.gibbs import probabilities
 from attnembed.losses import Loss, check_loss, logistic
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = [
     "GaussianOneStepBound",
@@ -64,6 +68,14 @@ class OneStepBound(Prediction):
     G0: float
     F: float
     rho: float
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw both bounds by token, on new axes if none are given; returns the axes."""
+        from attnembed import figures
+
+        lines = {"embedding, in norm": self.embedding, "value $g$": self.value}
+        tokens = np.arange(self.value.size)
+        return figures.plot_lines(tokens, lines, ax=ax, marker="o", xlabel="token", ylabel="bound on the error")
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)

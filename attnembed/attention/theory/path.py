@@ -53,9 +53,9 @@ class RegularisationPath(Prediction):
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the loss gap and the offset against the radius, on new axes where none are given; returns the axes."""
-        from attnembed import plotting
+        from attnembed import figures
 
-        return plotting.plot_radii(self.radii, self.loss_gap, self.offset, ax=ax)
+        return figures.plot_radii(self.radii, self.loss_gap, self.offset, ax=ax)
 
 
 def regularisation_path(

@@ -169,19 +169,27 @@ def asymptotics(
     """
     (_, p, _), values, kind = parameters(model, data), TokenValues.of(model), check_loss(loss)
     chosen = _tokens(data, values, selected)
-    program = solve_program(model, data, chosen)
+    return asymptotics_of(p, data, values, solve_program(model, data, chosen), chosen, kind)
+
+
+def asymptotics_of(
+    p: Floats, data: TokenDataset, values: TokenValues, program: MarginProgram, chosen: Ints, kind: Loss = logistic
+) -> Asymptotics:
+    """`asymptotics` of the tokens ``chosen`` whose margin program is solved already."""
     log_weight, mean_D = _pulls(data, values, chosen, program, kind)
     solved = len(program.pairs) > 0 and bool(np.isfinite(program.p).all())
-    margins = program.differences @ program.p
+    # Without a solution no row is active, and the rows of large infeasible programs need never be formed.
+    D = program.differences if solved else np.empty((0, p.size))
+    margins = D @ program.p if solved else np.full(len(program.pairs), np.nan)
     active = margins <= 1 + _ACTIVE if solved else np.zeros(margins.size, dtype=bool)
     support = np.flatnonzero(active)
     # In units of the longest row (multipliers and C of its square) nothing under- or overflows.
-    unit = float(np.abs(program.differences).max(initial=0.0)) or 1.0
-    rows, p_mm = program.differences / unit, program.p * unit
-    everything, span = _row_basis(rows), _row_basis(rows[support])
+    unit = float(np.abs(D).max(initial=0.0)) or 1.0
+    rows, p_mm = D[support] / unit, program.p * unit
+    everything, span = _span_of_all(program), _row_basis(rows)
     worst = float(mean_D[support].min(initial=np.inf)) if solved else float(mean_D.min(initial=np.inf))
     # Coordinates in the span of the active rows: A (m_s, r), and D^T lambda = p_mm reads A^T lambda = target.
-    A, target = rows[support] @ span, p_mm @ span
+    A, target = rows @ span, p_mm @ span
     with np.errstate(divide="ignore"):
         log_C = log_weight + np.log(np.maximum(mean_D, 0.0)) + 2 * np.log(unit)
     start = _interior_multipliers(A, target) if solved else np.array([np.nan])
@@ -195,9 +203,9 @@ def asymptotics(
     conserved = p - everything @ (everything.T @ p)
     offset = rho + conserved * unit
     dual, constants = np.zeros(margins.size), np.zeros(margins.size)
-    dual[support] = np.exp(log_C[support] - rows[support] @ rho)
+    dual[support] = np.exp(log_C[support] - rows @ rho)
     with np.errstate(over="ignore"):  # values beyond the range of floats in the caller's units become inf
-        constants[support] = np.exp(-rows[support] @ rho)
+        constants[support] = np.exp(-rows @ rho)
         multipliers = dual / unit / unit
     H = A.T @ (dual[support, None] * A)
     rate = min(float(np.linalg.eigvalsh(H)[0]), next_margin - 1) if np.isfinite(residual) else np.nan
@@ -326,6 +334,18 @@ def _across(H: Floats, along: Floats) -> float:
         return 0.0
     complement = np.linalg.svd(along[None])[2][1:]
     return float(np.linalg.eigvalsh(complement @ H @ complement.T)[-1])
+
+
+def _span_of_all(program: MarginProgram) -> Floats:
+    """Orthonormal basis of the span of all rows of the program, (d, r)."""
+    m, d = len(program.pairs), program.E.shape[1]
+    if m > 20 * d:  # a sample may show that the rows span everything: more rows leave no smaller singular value
+        sample = program.pairs[:: m // (4 * d)]
+        rows = unit_rows(program.E[sample[:, 0]] - program.E[sample[:, 1]])
+        _, singular, right = np.linalg.svd(np.nan_to_num(rows), full_matrices=False)
+        if singular[-1] > _RANK * np.sqrt(m):
+            return right.T
+    return _row_basis(program.differences)
 
 
 def _row_basis(D: Floats, floor: float = 0.0) -> Floats:

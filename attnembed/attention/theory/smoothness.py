@@ -31,6 +31,10 @@ class SmoothnessBound(Prediction):
     diameter: float
 
 
+# The sequences to try before tokens are dropped.
+_TRIED = 64
+
+
 def smoothness_bound(model: Parameters, data: TokenDataset) -> SmoothnessBound:
     """An upper bound on ||Hess_p L|| that holds at every p.
 
@@ -62,16 +66,36 @@ def _largest_diameter(E: Floats, columns: NDArray[np.integer[Any]], segments: Se
 
     With radii r about a common centre, ||E_s - E_t|| <= r_s + r_t. So a sequence is skipped when its two largest radii
     add up to no more than the best distance so far, and in the others one token of the pair has r > best/2 and the
-    other r > best - max r.
+    other r > best - max r. Where there are fewer pairs of tokens than pairs in sequences, a few sequences are tried
+    first, and then the tokens dropped whose distance from any other is no more than the best.
     """
-    X = E - E[np.unique(columns)].mean(axis=0)
+    occurs = np.bincount(columns, minlength=len(E)) > 0
+    X = E - E[occurs].mean(axis=0)
     radius = np.linalg.norm(X, axis=1)
     reach = segments.max(radius[columns])
-    best = 0.0
-    for i in np.argsort(-reach):
+    order = np.argsort(-reach)
+    lengths = np.diff(segments.indptr).astype(np.float64)
+    if len(order) > _TRIED and float(np.count_nonzero(occurs)) ** 2 < float(lengths @ lengths):
+        best = _farthest(X, radius, columns, segments.indptr, order[:_TRIED], reach, 0.0)
+        kept = np.zeros(len(E), dtype=bool)
+        kept[np.flatnonzero(occurs)[_eccentricities(X[occurs], radius[occurs]) > best]] = True
+        inside = kept[columns]
+        n_kept = segments.sum(inside.astype(np.int64))
+        order = order[_TRIED:]
+        order = order[n_kept[order] > 1]
+        return _farthest(X, radius, columns[inside], np.r_[0, np.cumsum(n_kept)], order, reach, best)
+    return _farthest(X, radius, columns, segments.indptr, order, reach, 0.0)
+
+
+def _farthest(
+    X: Floats, radius: Floats, columns: NDArray[Any], indptr: NDArray[Any], order: NDArray[Any], reach: Floats,
+    best: float,
+) -> float:  # fmt: skip
+    """The larger of ``best`` and the largest distance of two tokens of a sequence in ``order``, by falling reach."""
+    for i in order:
         if 2 * reach[i] <= best:
             break
-        tokens = columns[segments.indptr[i] : segments.indptr[i + 1]]
+        tokens = columns[indptr[i] : indptr[i + 1]]
         r = radius[tokens]
         near, far = tokens[r > best - reach[i]], tokens[r >= best / 2]
         if near.size < 2 or far.size == 0:
@@ -86,3 +110,16 @@ def _largest_diameter(E: Floats, columns: NDArray[np.integer[Any]], segments: Se
         a, b = np.divmod(int(np.argmax(square)), near.size)
         best = max(best, float(np.linalg.norm(X[far[a]] - X[near[b]])))
     return best
+
+
+def _eccentricities(X: Floats, radius: Floats, block: int = 512) -> Floats:
+    """max_t ||X_s - X_t|| for each row, (V,), rounded up by the cancellation of the Gram form."""
+    squares = radius**2
+    slack = 4 * (X.shape[1] + 4) * np.finfo(np.float64).eps * float(squares.max())
+    largest = np.empty(len(X))
+    for start in range(0, len(X), block):
+        product = (-2 * X[start : start + block]) @ X.T
+        product += squares
+        largest[start : start + block] = product.max(axis=1)
+    value: Floats = np.sqrt(np.maximum(largest + squares + slack, 0.0))
+    return value

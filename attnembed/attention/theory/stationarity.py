@@ -75,9 +75,10 @@ def divergence(model: Parameters, data: TokenDataset) -> Divergence:
 
     first = columns == top[row]
     strict = (runner_up < gamma)[row]
-    beaten = columns[~(first & strict)]
-    growing = columns[first & (runner_up > -np.inf)[row]]
-    tokens = np.setdiff1d(growing, beaten)
+    growing = np.zeros(data.vocab_size, dtype=bool)
+    growing[columns[first & (runner_up > -np.inf)[row]]] = True
+    growing[columns[~(first & strict)]] = False  # beaten somewhere
+    tokens = np.flatnonzero(growing)
     log_inner = np.full(data.vocab_size, -np.inf)
     log_attention = np.log(multiplicity) + u[columns] - log_Z[row]
     np.logaddexp.at(log_inner, columns[first], (log_rate[row] + log_attention)[first])

@@ -6,6 +6,7 @@ Derivation: docs/derivations/steepest.md.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -22,6 +23,9 @@ from attnembed.errors import InputError, NotSeparableError
 from attnembed.losses import Loss, logistic
 from attnembed.margin_norms import NORMS, Norm
 from attnembed.margins import max_margin
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ["SteepestBound", "steepest_bound"]
 
@@ -40,6 +44,13 @@ class SteepestBound(Prediction):
     kap: float
     rate: float
     norm: str
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the bound against the length of the path, on new axes if none are given; returns the axes."""
+        from attnembed import figures
+
+        xlabel, ylabel = f"length $r$ of the path in the norm {self.norm}", "$L - L^*$"
+        return figures.plot_lines(self.r, {"bound": self.gap}, ax=ax, yscale="log", xlabel=xlabel, ylabel=ylabel)
 
 
 def steepest_bound(

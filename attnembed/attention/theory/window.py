@@ -13,6 +13,7 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import expit
 
+from attnembed._typing import Floats
 from attnembed._validation import check_integer, check_positive, check_share
 from attnembed.attention.data import TokenDataset
 from attnembed.attention.theory.hypotheses import Hypothesis, Prediction
@@ -149,6 +150,20 @@ def random_step_window(
         rho=rho,
         cls_value=along,
     )
+
+
+def rotated_start(
+    rng: np.random.Generator, vocab_size: int, dim: int, embedding_scale: float, cls_scale: float
+) -> tuple[Floats, Floats, Floats]:
+    """A draw of (E, p, v), ||v|| = 1, in a basis of their span: only inner products matter, and d may be any size.
+
+    The triangular factor of a Gaussian (d, k) matrix with k = V + 2 <= d has chi variables with d, d - 1, ... degrees
+    of freedom on its diagonal and standard normal ones above it (Bartlett's decomposition).
+    """
+    k = vocab_size + 2
+    R = np.triu(rng.standard_normal((k, k)), 1)
+    R[np.diag_indices(k)] = np.sqrt(rng.chisquare(dim - np.arange(k)))
+    return embedding_scale * R[:, 2:].T, cls_scale * R[:, 1], np.eye(k)[0]
 
 
 def _least_share(data: TokenDataset, important: np.ndarray) -> float:

@@ -20,7 +20,7 @@ from attnembed.attention.theory.basin import basin_condition
 from attnembed.attention.theory.path import regularisation_path
 from attnembed.attention.theory.rates import Asymptotics, asymptotics
 from attnembed.attention.theory.smoothness import smoothness_bound
-from attnembed.attention.theory.window import random_step_window
+from attnembed.attention.theory.window import random_step_window, rotated_start
 from attnembed.evidence.attention.extremal import one_pair_each
 from attnembed.evidence.attention.instances import Instance, orthogonal_instance
 from attnembed.evidence.measurement import largest
@@ -291,14 +291,10 @@ def step_window(rng: np.random.Generator) -> Evidence:
     dim, delta, draws = 10**10, 0.05, 10
     window = random_step_window(data, dim, delta=delta)
     allowed = int(binom.isf(1e-7, draws, delta))
-    k = data.vocab_size + 2
     smallest: list[float] = []
     beyond = 0
     for _ in range(draws):
-        # The model in the span of embeddings, p and v (Bartlett).
-        R = np.triu(rng.standard_normal((k, k)), 1)
-        R[np.diag_indices(k)] = np.sqrt(rng.chisquare(dim - np.arange(k)))
-        start = AttentionModel(R[:, 2:].T / math.sqrt(dim), R[:, 1] / math.sqrt(dim), np.eye(k)[0])
+        start = AttentionModel(*rotated_start(rng, data.vocab_size, dim, dim**-0.5, dim**-0.5))
 
         def inside(eta: float, start: AttentionModel = start) -> bool:
             return basin_condition(one_step(start, data, eta).model, data).holds

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import scipy.sparse as sp
@@ -23,6 +23,7 @@ class Embedding:
 
     vocab_size: int
     dim: int
+    table: ClassVar[str] = "E"  # the parameter whose rows the inputs name: both passes work on any number of rows
 
     def __post_init__(self) -> None:
         check_sizes(self, "vocab_size", "dim")
@@ -31,13 +32,14 @@ class Embedding:
         return {"E": rng.normal(size=(self.vocab_size, self.dim)) / np.sqrt(self.dim)}
 
     def forward(self, params: Params, x: Array, packing: Packing | None = None) -> tuple[Array, Any]:
-        _check_ids(x, self.vocab_size)
-        return params["E"][x].reshape(len(x), -1), x
+        _check_ids(x, len(params["E"]))
+        return params["E"][x].reshape(len(x), -1), (x, len(params["E"]))
 
     def backward(self, cache: Any, upstream: Array, *, inputs: bool = True) -> tuple[Params, Array | None]:
-        pick = _indicators(cache.reshape(-1, 1), self.vocab_size, upstream.dtype)
+        x, n_rows = cache
+        pick = _indicators(x.reshape(-1, 1), n_rows, upstream.dtype)
         # Ids have no gradient; zeros keep the protocol.
-        return {"E": pick.T @ upstream.reshape(-1, self.dim)}, np.zeros(cache.shape)
+        return {"E": pick.T @ upstream.reshape(-1, self.dim)}, np.zeros(x.shape) if inputs else None
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class EmbeddingSum:
     vocab_size: int
     dim: int
     scale: float = 0.0
+    table: ClassVar[str] = "E"
 
     def __post_init__(self) -> None:
         check_sizes(self, "vocab_size", "dim")
@@ -63,7 +66,7 @@ class EmbeddingSum:
         }
 
     def forward(self, params: Params, x: Array, packing: Packing | None = None) -> tuple[Array, Any]:
-        indicators = _indicators(x, self.vocab_size, params["E"].dtype)
+        indicators = _indicators(x, len(params["E"]), params["E"].dtype)
         return indicators @ params["E"] + params["b"], (indicators, x.shape)
 
     def backward(self, cache: Any, upstream: Array, *, inputs: bool = True) -> tuple[Params, Array | None]:

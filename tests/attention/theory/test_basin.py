@@ -154,6 +154,20 @@ def test_the_optimum_itself_is_inside() -> None:
     assert condition.kap_sharp == 1.0
 
 
+def test_values_whose_losses_underflow() -> None:
+    """y f = 1000 where gamma* = 2000: both losses are 0 in floats, and b = 1000 - log 2, not gamma*."""
+    start = unit_model([2000.0, -2000.0, 0.0])
+    condition = basin_condition(start, PAIR)
+    assert condition.holds
+    assert 0 < condition.kap_sharp <= (1000 - np.log(2)) / 2000
+    assert condition.kap == 0  # l'(2000)/l'(0) = 2 e^-2000
+    # Both slopes of the ratio in kap underflow, or nearly do: l'(760)/l'(735) = e^-25.
+    apart = TokenDataset.from_tokens([[0, 2], [1, 3]], [1, -1])
+    condition = basin_condition(unit_model([760.0, -760.0, 735.0, -735.0]).replace(p=[90.0, 90.0, 0.0, 0.0]), apart)
+    assert condition.holds
+    assert 0 <= condition.kap <= np.exp(-25) * (1 + 1e-9)
+
+
 @pytest.mark.parametrize("t", [[-1.0], [np.nan]])
 def test_times_must_not_be_negative(t: list[float]) -> None:
     with pytest.raises(InputError, match="`t`"):

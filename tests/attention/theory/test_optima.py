@@ -69,7 +69,7 @@ def check_limits(seed: int, n_starts: int) -> tuple[int, int]:
 
 
 def test_every_limit_of_random_flows_is_in_the_list() -> None:
-    numbers = np.array([check_limits(seed, 20) for seed in range(3)])
+    numbers = np.array([check_limits(seed, 30) for seed in range(2)])
     assert numbers[:, 0].sum() >= 36  # the others rest, or leave two tokens level
     assert numbers[:, 1].max() >= 2
 
@@ -81,7 +81,7 @@ def test_every_limit_of_2000_flows_is_in_the_list() -> None:
     assert (numbers[:, 1] >= 2).sum() >= 10
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_every_limit_of_the_flow_in_log_time_is_in_the_list() -> None:
     selected = 0
     for seed in range(12):

@@ -6,6 +6,7 @@ import functools
 
 import numpy as np
 import pytest
+from scipy.optimize import linprog
 
 from attnembed.attention.data import TokenDataset
 from attnembed.attention.flow import FlowResult, gradient_flow
@@ -327,6 +328,37 @@ def test_an_infeasible_program_gives_its_certificate() -> None:
     assert predicted.certificate is not None
     assert predicted.margin == 0.0
     assert np.isnan(predicted.rho).all()
+
+
+def test_opposite_rows_are_a_certificate() -> None:
+    """Token 0 must beat 1 under one label, and 1 must beat 0 under the other: no solver is asked, however many rows."""
+    rng = np.random.default_rng(0)
+    model = AttentionModel(rng.normal(size=(40, 60)), np.zeros(60), rng.normal(size=60))
+    data = TokenDataset.from_tokens([rng.integers(0, 40, size=20) for _ in range(30)], [1, -1] * 15, vocab_size=40)
+    predicted = asymptotics(model, data)
+    w = predicted.certificate
+    assert w is not None
+    assert sorted(w[w > 0].tolist()) == [0.5, 0.5]
+    first, second = predicted.pairs[w > 0]
+    assert first.tolist() == second[::-1].tolist()
+    # Independently: no p satisfies the rows.
+    D = margin_constraints(model, data, predicted.selected).differences
+    assert linprog(np.zeros(60), A_ub=-D, b_ub=-np.ones(len(D)), bounds=(None, None)).status == 2
+
+
+@pytest.mark.parametrize("dimension", [3, 5])
+def test_what_never_changes_with_many_rows(dimension: int) -> None:
+    """A sample of the rows may show that they span everything; else all of them are asked."""
+    rng = np.random.default_rng(1)
+    E = rng.normal(size=(30, dimension)) @ rng.normal(size=(dimension, 5))
+    model = AttentionModel(E, rng.normal(size=5), rng.normal(size=5))
+    data = TokenDataset.from_tokens([rng.integers(0, 30, size=12) for _ in range(20)], [1] * 19 + [-1], vocab_size=30)
+    predicted = asymptotics(model, data)
+    assert len(predicted.pairs) > 20 * 5
+    D = E[predicted.pairs[:, 0]] - E[predicted.pairs[:, 1]]
+    expected = model.p - D.T @ np.linalg.lstsq(D.T, model.p)[0]
+    np.testing.assert_allclose(predicted.conserved, expected, atol=1e-12)
+    assert (np.linalg.norm(expected) > 0.1) == (dimension == 3)
 
 
 def test_one_pair_in_closed_form() -> None:

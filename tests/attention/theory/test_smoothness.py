@@ -41,6 +41,19 @@ def test_pruning_never_loses_the_farthest_pair() -> None:
         np.testing.assert_allclose(smoothness_bound(model, data).diameter, diameter, rtol=1e-14)
 
 
+@pytest.mark.parametrize("apart", [0.0, 1e7])
+def test_dropping_tokens_by_their_farthest_partner_loses_nothing(apart: float) -> None:
+    """Many sequences over few tokens: after some of them most tokens are dropped."""
+    rng = np.random.default_rng(2)
+    for _ in range(20):
+        E = rng.standard_t(3, size=(24, 3)) + apart * (np.arange(24) % 2)[:, None]
+        lists = [rng.integers(0, 12, size=8) * 2 + k % 2 for k in range(200)]
+        data = TokenDataset.from_tokens(lists, [1, -1] * 100, vocab_size=24)
+        diameter = max(pdist(E[row]).max() for row in rows_of(data))
+        found = smoothness_bound(AttentionModel(E, np.zeros(3), np.ones(3)), data).diameter
+        np.testing.assert_allclose(found, diameter, rtol=1e-13, atol=1e-15 * apart)
+
+
 @given(attention_problems(), st.sampled_from([0.1, 1.0, 10.0]))
 def test_beta_bounds_the_hessian(problem: AttentionProblem, norm: float) -> None:
     model, data = as_model(problem.scaled(norm))

@@ -57,15 +57,21 @@ def steepest_path(model: ae.AttentionModel, data: ae.TokenDataset, norm: str, un
 
 
 def check(seed: int, norm: Any, n: int) -> float:
-    """The largest gap/bound; steps are short enough that discrete descent does not run ahead of or behind the flow."""
+    """The largest gap/bound; where a step runs ahead of or behind the flow, the path is repeated with shorter ones.
+
+    Steps along one coordinate can jump across the surface on which the flow slides, and the loss then rises: twice the
+    number of steps cures that, and would not cure a bound that is wrong.
+    """
     model, data = in_the_basin(np.random.default_rng(seed))
     until = 1.5 / max_margin(rows(model, data), norm=norm).margin
-    gaps = steepest_path(model, data, norm, until, n)
-    bound = steepest_bound(model, data, np.linspace(0, until, n + 1), norm=norm)
-    assert bound.holds
-    ratios = gaps / bound.gap
-    assert ratios.max() <= 1 + 5e-3  # of Euler's error
-    return float(ratios[n // 3 :].max())
+    for steps in (n, 2 * n, 8 * n):
+        gaps = steepest_path(model, data, norm, until, steps)
+        bound = steepest_bound(model, data, np.linspace(0, until, steps + 1), norm=norm)
+        assert bound.holds
+        ratios = gaps / bound.gap
+        if ratios.max() <= 1 + 5e-3:  # of Euler's error
+            return float(ratios[steps // 3 :].max())
+    raise AssertionError(f"seed {seed}: {ratios.max()} of the bound")
 
 
 def rows(model: ae.AttentionModel, data: ae.TokenDataset) -> Array:

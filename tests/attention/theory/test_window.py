@@ -44,7 +44,7 @@ def test_the_ends_of_the_window_select(dim: int) -> None:
         assert share_in_the_basin(dim, eta, scale, scale, 5, rng) == 1
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dim", "scale"), [(200, 2e-4), (10**6, 2e-4), (10**7, None)], ids=["narrow", "wide", "as the model's own"]
 )
