@@ -27,7 +27,7 @@ _THEORY, _TESTS = "attention/theory", "tests/attention/theory"
 TARGETS = (
     Target(
         f"{_THEORY}/smoothness.py",
-        ("smoothness_bound", "_largest_diameter"),
+        ("smoothness_bound", "_largest_diameter", "_farthest", "_eccentricities"),
         ("hessian-bound", "loss-monotone"),
         (f"{_TESTS}/test_smoothness.py",),
     ),
@@ -45,14 +45,14 @@ TARGETS = (
     ),
     Target(
         f"{_THEORY}/basin.py",
-        ("basin_condition", "basin_bound", "large_step_condition", "large_step_size", "_gap"),
+        ("basin_of", "basin_bound", "large_step_of", "large_step_size", "_gap"),
         ("basin-selection", "large-step"),
         (f"{_TESTS}/test_basin.py", f"{_TESTS}/test_rounding.py"),
     ),
     Target(f"{_THEORY}/basin.py", ("small_step_condition",), ("small-step",), (f"{_TESTS}/test_basin.py",)),
     Target(
         f"{_THEORY}/rates.py",
-        ("Asymptotics.p", "asymptotics", "_pulls", "_interior_multipliers", "_offset", "_row_basis"),
+        ("Asymptotics.p", "asymptotics_of", "_pulls", "_interior_multipliers", "_offset", "_row_basis"),
         ("other-than-top", "asymptote", "attention-decay", "angle-lower-bound", "transient-rate"),
         (f"{_TESTS}/test_rates.py", f"{_TESTS}/test_rounding.py"),
     ),
@@ -518,7 +518,7 @@ INTERNAL: dict[str, str] = {
 
 # A sentence for every mutant that no check can catch, by name.
 EQUIVALENT: dict[str, str] = {
-    "attention/theory/rates.py:asymptotics: unit = float(np.abs(program.differences).max(initial=0.0)) or 1.0 [function: np.abs(program.differences) -> program.differences]": (
+    "attention/theory/rates.py:asymptotics_of: unit = float(np.abs(D).max(initial=0.0)) or 1.0 [function: np.abs(D) -> D]": (
         "any positive unit cancels from the result"
     ),
     "attention/theory/rates.py:_interior_multipliers: if not (0 < size < np.inf and np.isfinite(target / size).all()): [logic: 0 < size < np.inf and np.isfinite(target / size).all() -> 0 < size < np.inf or np.isfinite(target / size).all()]": (

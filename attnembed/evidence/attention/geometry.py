@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from scipy.optimize import nnls
 
 from attnembed.attention.data import TokenDataset
 from attnembed.attention.first_step import one_step
@@ -13,6 +14,7 @@ from attnembed.attention.model import AttentionModel
 from attnembed.attention.selection import margin_constraints, select
 from attnembed.attention.theory.rates import asymptotics
 from attnembed.attention.theory.steepest import steepest_bound
+from attnembed.attention.training import train
 from attnembed.errors import NotSeparableError
 from attnembed.evidence.attention.instances import Instance, orthogonal_instance, ragged_instance
 from attnembed.evidence.measurement import largest
@@ -21,6 +23,7 @@ from attnembed.gradcheck import check_gradient_complex_step
 from attnembed.losses import Loss, exponential, softplus
 from attnembed.margin_norms import Norm, dual_norm, norm
 from attnembed.margins import max_margin
+from attnembed.optim import Adam
 
 _LOSSES = "derivations/losses.md"
 _STEEPEST = "derivations/steepest.md"
@@ -144,17 +147,21 @@ def _steepest(instance: Instance, kind: Norm, until: float, score_step: float = 
     return gradient_flow(instance.model, instance.data, geometry=kind, until=until, **options)
 
 
-def _bound_evidence(rng: np.random.Generator, kind: Norm) -> Evidence:
+def _nearly_attained(rng: np.random.Generator) -> Instance:
     """Pairs of one row each and small values, where kap tends to 1 and the bound is nearly attained."""
     size, along = float(rng.uniform(1e-4, 1e-3)), float(rng.uniform(5.0, 7.0))
     E = np.diag(rng.uniform(0.97, 1.03, size=2))
     E = np.vstack([E, -E])  # one pair in each dimension, so that the norms differ and every row is active
     data = TokenDataset.from_tokens([[0, 2], [1, 3]], [1, -1])
-    values = size * np.array([1.0, -1.0])
-    model = AttentionModel(E, along / np.diag(E), values)
+    return Instance(AttentionModel(E, along / np.diag(E), size * np.array([1.0, -1.0])), data)
+
+
+def _bound_evidence(rng: np.random.Generator, kind: Norm) -> Evidence:
+    instance = _nearly_attained(rng)
+    model, data = instance.model, instance.data
     bound = steepest_bound(model, data, 0.0, norm=kind)
     until = _LENGTHS[kind]
-    flow = _steepest(Instance(model, data), kind, until, 0.1)
+    flow = _steepest(instance, kind, until, 0.1)
     gap = np.maximum(flow.loss_gap, np.finfo(float).tiny)
     limit = steepest_bound(model, data, flow.arclength, norm=kind)
     # Time is the integral of dr over the dual norm of the gradient.
@@ -219,6 +226,77 @@ def steepest_l1(rng: np.random.Generator) -> Evidence:
 
 
 @claim(
+    "attention/adam-without-memory",
+    statement="inside the basin the loss gap falls at least like e^(-gamma kap r) under Adam on p with beta1 = beta2 = "
+    "epsilon = 0, which is sign descent; r is the sum of its step sizes",
+    tex=r"L(p_k) - L^* \le (L_0 - L^*)\, e^{-\gamma_\infty\kappa r},\quad r = \sum_{j<k}\eta_j",
+    reference="[JTA24] on the relation to sign descent; derived here",
+    hypotheses=(*_BASIN, "no entry of the gradient changes its sign"),
+    control="a rate larger by 10 %",
+    derivation=_STEEPEST,
+)
+def adam_without_memory(rng: np.random.Generator) -> Evidence:
+    instance = _nearly_attained(rng)
+    length, n_epochs = _LENGTHS["linf"], 40
+    adam = Adam(step_size=length / n_epochs, beta1=0.0, beta2=0.0, epsilon=np.finfo(float).tiny)
+    model = train(instance.model, instance.data, params=("p",), optimizer=adam, n_epochs=n_epochs, rng=0).model
+    start, end = (steepest_bound(at, instance.data, 0.0, norm="linf") for at in (instance.model, model))
+    rate = float(np.log(start.gap / end.gap)) / length
+    # Every entry has then moved by all of r, along a piece of the sign flow.
+    straight = bool(np.allclose(np.abs(model.p - instance.model.p), length, rtol=1e-9))
+    return Evidence(
+        measured=float(start.rate) / rate,
+        bound=1.0 + 1e-6,
+        control=1.1 * float(start.rate) / rate,
+        hypotheses={
+            **{hypothesis.name: hypothesis.holds for hypothesis in start.hypotheses},
+            "no entry of the gradient changes its sign": straight,
+        },
+    )
+
+
+def _balanced(rng: np.random.Generator, kind: Norm) -> tuple[Instance, np.ndarray]:
+    """Five tokens, well inside the basin: no multiplier is small, since rows come to their balance at its rate."""
+    while True:
+        instance, D = _five_tokens(rng)
+        program = max_margin(D, norm=kind)
+        if program.dual[program.support].min() > 0.04 * program.dual.sum():
+            return Instance(instance.model.replace(p=4 * max_margin(D).p), instance.data), D
+
+
+def _second_half(flow: FlowResult) -> np.ndarray:
+    """What the second half of the path adds to p; it has the margin of the limit long before p has."""
+    return np.asarray(flow.p - flow.path[np.searchsorted(flow.arclength, flow.arclength[-1] / 2)])
+
+
+@claim(
+    "attention/mirror-margin",
+    statement="the displacement of p under mirror descent with |p|_q^q / q has the largest margin in the q-norm",
+    tex=r"\min_k d_k\cdot\frac{p_r - p_{r/2}}{\|p_r - p_{r/2}\|_q} \to"
+    r" \gamma_q = \min_{w\ge0,\,\sum w=1}\|D^\top w\|_{q/(q-1)}",
+    reference="[JTA24]",
+    hypotheses=("every top token has attention above 0.99",),
+    control="a margin larger by 10 %",
+    derivation=_STEEPEST,
+)
+def mirror_margin(rng: np.random.Generator) -> Evidence:
+    (instance, D), q = _balanced(rng, "l2"), 1.5
+    flow = gradient_flow(instance.model, instance.data, geometry=("mirror", q), until=48.0, score_step=1.5)
+    x = _second_half(flow) / np.linalg.norm(_second_half(flow), q)
+    # Any weights of the rows bound gamma_q from above; those of the optimum have D^T w along |x|^{q-1} sign(x).
+    near = D[D @ x < 1.5 * (D @ x).min()]
+    weights = nnls(near.T, np.sign(x) * np.abs(x) ** (q - 1))[0]
+    above = float(np.linalg.norm(near.T @ weights, q / (q - 1)) / weights.sum())
+    share = float((D @ x).min()) / above
+    return Evidence(
+        measured=abs(1 - share),
+        tolerance=0.05,
+        control=abs(1 - share / 1.1),
+        hypotheses={"every top token has attention above 0.99": bool(flow.top_attention[-1] > 0.99)},
+    )
+
+
+@claim(
     "attention/steepest-margin",
     statement="the displacement of p under sign descent has the largest margin in the linf norm",
     tex=r"\min_k d_k\cdot\frac{p_r - p_{r/2}}{\|p_r - p_{r/2}\|_\infty} \to \gamma_\infty",
@@ -228,18 +306,12 @@ def steepest_l1(rng: np.random.Generator) -> Evidence:
     derivation=_STEEPEST,
 )
 def steepest_margin(rng: np.random.Generator) -> Evidence:
-    # Rows of the support come to their balance at the rate of their multipliers: none of them is small.
-    while True:
-        instance, D = _five_tokens(rng)
-        program = max_margin(D, norm="linf")
-        if program.dual[program.support].min() > 0.04 * program.dual.sum():
-            break
-    instance = Instance(instance.model.replace(p=4 * max_margin(D).p), instance.data)
-    gamma = program.margin
+    instance, D = _balanced(rng, "linf")
+    gamma = max_margin(D, norm="linf").margin
 
     def lacking(kind: Norm, factor: float = 1.0) -> tuple[float, FlowResult]:
         flow = _steepest(instance, kind, 24.0, 0.8)
-        added = flow.p - flow.path[np.searchsorted(flow.arclength, flow.arclength[-1] / 2)]
+        added = _second_half(flow)
         return abs(1 - float((D @ added).min()) / norm(added, "linf") / (factor * gamma)), flow
 
     measured, flow = lacking("linf")
