@@ -518,6 +518,12 @@ INTERNAL: dict[str, str] = {
 
 # A sentence for every mutant that no check can catch, by name.
 EQUIVALENT: dict[str, str] = {
+    "attention/theory/smoothness.py:_farthest: if 2 * reach[i] <= best: [strict: 2 * reach[i] <= best -> 2 * reach[i] < best]": (
+        "a sequence that reaches exactly half the best distance holds no larger one"
+    ),
+    "attention/theory/smoothness.py:_largest_diameter: X = E - E[occurs].mean(axis=0) [drop: E - E[occurs].mean(axis=0) -> E]": (
+        "distances do not depend on the centre, which decides how many sequences can be skipped"
+    ),
     "attention/theory/rates.py:asymptotics_of: unit = float(np.abs(D).max(initial=0.0)) or 1.0 [function: np.abs(D) -> D]": (
         "any positive unit cancels from the result"
     ),

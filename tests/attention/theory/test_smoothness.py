@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.spatial.distance import pdist
+from scipy.spatial.distance import cdist, pdist
 
 from attnembed.attention.data import TokenDataset
 from attnembed.attention.model import AttentionModel
 from attnembed.attention.theory import smoothness_bound
+from attnembed.attention.theory.smoothness import _eccentricities
 from tests.attention.theory.instances import as_model
 from tests.plain import AttentionProblem, attention_problems
 
@@ -88,6 +89,14 @@ def test_tokens_that_never_meet_do_not_count() -> None:
     together = TokenDataset.from_tokens([[0, 1], [1, 2]], [1, -1])
     assert smoothness_bound(model, apart).diameter == 1.0
     assert smoothness_bound(model, together).diameter == 999.0
+
+
+def test_no_token_is_dropped_that_has_a_farther_partner() -> None:
+    X = np.random.default_rng(3).normal(size=(70, 4))
+    farthest = cdist(X, X).max(axis=1)
+    found = _eccentricities(X, np.linalg.norm(X, axis=1), block=16)
+    assert (found >= farthest).all()
+    np.testing.assert_allclose(found, farthest, rtol=1e-12)
 
 
 @pytest.mark.thorough
