@@ -203,7 +203,7 @@ class Report:
         on = f" on {_counted(most, 'instance')} each" if most > 1 else ""
         lines.append(
             f"{self.n_passed} of {len(self.results)} claims hold{on}, with their negative controls caught, "
-            f"in {total:.1f} s"
+            f"in {total:.1f} s over all processes"
         )
         return "\n".join(lines)
 
