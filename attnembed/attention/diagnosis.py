@@ -11,7 +11,7 @@ from attnembed._typing import Ints
 from attnembed.attention.data import AssumptionReport, TokenDataset, TokenKind, check_data
 from attnembed.attention.model import AttentionModel
 from attnembed.attention.parameters import check_model
-from attnembed.attention.selection import Selection, TokenValues, select, top_tokens
+from attnembed.attention.selection import Selection, TokenValues, select
 from attnembed.attention.theory import (
     Asymptotics,
     Divergence,
@@ -43,6 +43,7 @@ __all__ = ["Diagnosis", "diagnose"]
 # selections to examine, and this many entries in the rows.
 _EXAMINED = 100
 _ENTRIES = 2_000
+_NOTHING_TO_SELECT = "every sequence has one token type: there is nothing to select, and p does not move"
 _METHODS = {"l2": "gradient flow", "linf": "sign descent", "l1": "coordinate descent"}
 
 
@@ -105,8 +106,7 @@ class Diagnosis(Record):
         Otherwise they are those of a flow that selects every top token, which no theorem promises: if the flow selects
         other tokens for good, they are wrong.
         """
-        promised = any(self.conditions[name].holds for name in ("F3 (basin)", "F4 (large step)"))
-        return promised and self.asymptotics.holds
+        return bool(self._kept) and self.asymptotics.holds
 
     @property
     def ends_in(self) -> Ints | None:
@@ -120,7 +120,7 @@ class Diagnosis(Record):
     def ends_because(self) -> str:
         """Why ``ends_in`` is the end of the flow from p, or why nothing is known without running the flow."""
         if not len(self.asymptotics.pairs):
-            return "every sequence has one token type: there is nothing to select, and p does not move"
+            return _NOTHING_TO_SELECT
         if self.rests:
             return "nowhere: the gradient at p is zero, so that the flow rests at p for ever"
         if self._kept:
@@ -225,7 +225,7 @@ class Diagnosis(Record):
         if several:
             lines.append(f"{several} sequences have several top tokens: see theory.tie_invariant")
         if not len(self.asymptotics.pairs):
-            lines.append("every sequence has one token type: there is nothing to select, and p does not move")
+            lines.append(_NOTHING_TO_SELECT)
         elif not self.feasible:
             lines += ["the margin program of the top tokens is infeasible: no p selects all of them", self.conflict]
         elif np.isfinite(self.asymptotics.margin):
@@ -383,14 +383,14 @@ def _diagnose(model: AttentionModel, data: TokenDataset) -> Diagnosis:
     # One solution of the margin program for all that rest on it: on real counts it has a million rows.
     _, p, v = parameters(model, data)
     values = TokenValues.of(model)
-    top = top_tokens(data, values)[0]
-    program = solve_program(model, data, top)
-    late = asymptotics_of(p, data, values, program, top)
+    selection = select(model, data)
+    program = solve_program(model, data, selection.top)
+    late = asymptotics_of(p, data, values, program, selection.top)
     margins, occurs = _margins(program, model.dim), data.frequency > 0
     return Diagnosis(
         kinds=kinds,
         assumption=data.check_assumption(limit=3),
-        selection=select(model, data),
+        selection=selection,
         feasible=late.certificate is None,
         conditions={
             "F3 (basin)": basin_of(model, data, logistic, program),

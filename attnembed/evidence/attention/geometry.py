@@ -282,7 +282,8 @@ def _second_half(flow: FlowResult) -> np.ndarray:
 def mirror_margin(rng: np.random.Generator) -> Evidence:
     (instance, D), q = _balanced(rng, "l2"), 1.5
     flow = gradient_flow(instance.model, instance.data, geometry=("mirror", q), until=48.0, score_step=1.5)
-    x = _second_half(flow) / np.linalg.norm(_second_half(flow), q)
+    added = _second_half(flow)
+    x = added / np.linalg.norm(added, q)
     # Any weights of the rows bound gamma_q from above; those of the optimum have D^T w along |x|^{q-1} sign(x).
     near = D[D @ x < 1.5 * (D @ x).min()]
     weights = nnls(near.T, np.sign(x) * np.abs(x) ** (q - 1))[0]
