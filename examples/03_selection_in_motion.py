@@ -50,7 +50,7 @@ def animate(path: Path, data: ae.TokenDataset, log_times: list[float], models: l
     left.set(ylabel=r"score $p \cdot E_s$", title="log t")
     weights = right.scatter(x, y, c=colour, zorder=2.5)
     right.set(yticks=[N_SHOWN / 4, 3 * N_SHOWN / 4], yticklabels=["$+1$", "$-1$"], ylabel="sequences, by label")
-    right.set_title("area of a point: attention")
+    right.set_title(f"{N_SHOWN} of {data.n_samples} sequences; area: attention")
     for ax in axes[0]:
         ax.set(xlabel=r"posterior difference $\Delta_s$", xlim=(-1.12, 1.12))
     figure.draw_without_rendering()
