@@ -215,22 +215,22 @@ def plot_word(
     return ax
 
 
-def plot_tags(ax: Axes, words: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) -> Axes:
-    """Draw words in columns, with one row of tags each for the truth (first) and the predictions, errors in bold."""
+def plot_tags(ax: Axes, words: Sequence[str], columns: Sequence[tuple[str, Sequence[str]]]) -> Axes:
+    """Draw words down the page, with a column of tags each for the truth (first) and the predictions, errors in bold."""
     ax.set_axis_off()
-    truth = rows[0][1]
-    for column, word in enumerate(words):
-        ax.text(column, 0, word, rotation=40, ha="left", va="bottom", fontsize=9)
-        for row, (_, tags) in enumerate(rows):
-            wrong = tags[column] != truth[column]
+    truth = columns[0][1]
+    for row, word in enumerate(words):
+        ax.text(-0.6, -row, word, ha="right", va="center")
+        for column, (_, tags) in enumerate(columns):
+            wrong = tags[row] != truth[row]
             ax.text(
-                column, -0.8 * (row + 1), tags[column], ha="center", va="center", fontsize=8,
+                column, -row, tags[row], ha="center", va="center",
                 color=COLOURS[1] if wrong else "black", fontweight="bold" if wrong else "normal",
             )  # fmt: skip
-    for row, (title, _) in enumerate(rows):
-        ax.text(-0.7, -0.8 * (row + 1), title, ha="right", va="center", fontsize=9)
-    ax.set_xlim(-0.6, len(words))
-    ax.set_ylim(-0.8 * len(rows) - 0.5, 1.8)
+    for column, (title, _) in enumerate(columns):
+        ax.text(column, 1.1, title.replace(" ", "\n"), ha="center", va="bottom", color=MUTED)
+    ax.set_xlim(-1.6, len(columns) - 0.5)
+    ax.set_ylim(-len(words), 2.4)
     return ax
 
 
