@@ -216,7 +216,7 @@ def plot_word(
 
 
 def plot_tags(ax: Axes, words: Sequence[str], columns: Sequence[tuple[str, Sequence[str]]]) -> Axes:
-    """Draw words down the page, with a column of tags each for the truth (first) and the predictions, errors in bold."""
+    """Draw words down the page, with a column of tags for the truth (first) and each prediction, errors in bold."""
     ax.set_axis_off()
     truth = columns[0][1]
     for row, word in enumerate(words):
