@@ -6,8 +6,10 @@ in dash as well as in colour. Sizes keep a figure legible at 600 pixels.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -16,6 +18,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
+
+from attnembed._files import PathLike, make_folder, replacing
 
 __all__ = [
     "COLOURS",
@@ -31,6 +35,8 @@ __all__ = [
     "plot_tags",
     "plot_tokens",
     "plot_word",
+    "save_figure",
+    "show_image",
     "style",
 ]
 
@@ -63,6 +69,25 @@ def new_figure(rows: int = 1, columns: int = 1, *, panel: tuple[float, float] = 
     figure = Figure(figsize=(panel[0] * columns, panel[1] * rows), layout="constrained")
     FigureCanvasAgg(figure)
     return figure, figure.subplots(rows, columns, squeeze=False)
+
+
+def save_figure(figure: Figure, path: PathLike, *, show: bool = False) -> Path:
+    """Write a figure as PNG, also into a new folder; ``show``: in a notebook, display it, too. Returns the path."""
+    file = Path(path)
+    make_folder(file.parent)
+    with replacing(file) as temporary:
+        figure.savefig(temporary, format="png", dpi=150)
+    if show:
+        show_image(file)
+    return file
+
+
+def show_image(path: PathLike) -> None:
+    """Display a PNG or GIF file below the cell of a notebook; does nothing elsewhere."""
+    display = getattr(sys.modules.get("IPython"), "display", None)
+    shell = sys.modules["IPython"].get_ipython() if display else None
+    if display is not None and hasattr(shell, "kernel"):
+        display.display(display.Image(filename=str(path)))
 
 
 def add_remark(figure: Figure, text: str) -> Figure:

@@ -16,7 +16,7 @@ from matplotlib.animation import PillowWriter
 from scipy.stats import spearmanr
 
 import attnembed as ae
-from attnembed.plotting import COLOURS, MUTED, new_figure, style
+from attnembed.plotting import COLOURS, MUTED, new_figure, show_image, style
 
 N_SHOWN = 24  # sequences in the right panel
 
@@ -72,9 +72,11 @@ def main(out_dir: str | Path = "results", quick: bool = False, rng: int = 0) -> 
     if quick:
         log_times, models = log_times[::7], models[::7]
 
-    Path(out_dir).mkdir(parents=True, exist_ok=True)
+    path = Path(out_dir) / "03_selection_in_motion.gif"
+    path.parent.mkdir(parents=True, exist_ok=True)
     with style():
-        animate(Path(out_dir) / "03_selection_in_motion.gif", data, log_times, models)
+        animate(path, data, log_times, models)
+    show_image(path)
     first, last = (models[k].attention(data).max(axis=1).mean() for k in (0, -1))
     return {
         "Spearman(p . E_s, |Delta_s|) at the end": float(
