@@ -151,12 +151,12 @@ def direction_margins(D: Any, flow: FlowResult, q: float) -> tuple[float, float]
 def test_the_margin_of_mirror_descent() -> None:
     model = in_basin(6)
     D, q = differences(model), 3.0
-    flow = follow(model, ("mirror", q), 18.0, score_step=0.5)
+    flow = follow(model, ("mirror", q), 25.0, score_step=0.5)
     gamma = power_margin(D, q, ae.max_margin(D).p)
     reached, late = direction_margins(D, flow, q)
     assert 0.85 * gamma < reached <= gamma * (1 + 1e-6)
     assert_allclose(late, gamma, rtol=1e-2)
-    assert direction_margins(D, follow(model, "l2", 15.0), q)[1] < 0.99 * gamma
+    assert direction_margins(D, follow(model, "l2", 25.0), q)[1] < 0.99 * gamma
 
 
 @pytest.mark.parametrize("norm", ["l2", "linf", "l1"])
