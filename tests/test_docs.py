@@ -29,6 +29,7 @@ MODULES = sorted(module.name for module in pkgutil.walk_packages(attnembed.__pat
 
 
 @pytest.mark.parametrize("name", MODULES)
+@pytest.mark.usefixtures("plain_layout")
 def test_docstrings(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # doctest prepares a debugger for every docstring, which looks for changes of every file that was ever traced.
     monkeypatch.setattr(linecache, "checkcache", lambda filename=None: None)

@@ -181,8 +181,18 @@ def test_a_result_without_a_figure_is_found() -> None:
 
 
 @pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.usefixtures("plain_layout")
 def test_a_result_draws_on_given_axes_or_its_own(name: str) -> None:
-    result = made(name)
+    check_drawn(made(name))
+
+
+@pytest.mark.slow
+def test_results_are_drawn_fitted_to_their_labels() -> None:
+    for name in MAKERS:
+        check_drawn(made(name))
+
+
+def check_drawn(result: Any) -> None:
     own = new_figure()[1][0, 0]
     assert result.plot(own) is own
     ax = result.plot()
