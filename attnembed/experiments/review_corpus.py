@@ -10,7 +10,7 @@ import numpy as np
 from attnembed._files import PathLike
 from attnembed._progress import Progress
 from attnembed._sources import as_source
-from attnembed._typing import Floats
+from attnembed._typing import Floats, Ints
 from attnembed.attention.data import TokenDataset
 from attnembed.attention.folders import archive_parts
 from attnembed.attention.model import AttentionModel
@@ -19,7 +19,16 @@ from attnembed.attention.text import Tokenizer, count_reviews, drop_empty
 from attnembed.attention.training import split_dataset
 from attnembed.errors import DataFileError
 
-__all__ = ["Corpus", "ExampleReview", "balanced", "example_reviews", "has_ratings", "load_corpus", "without_ratings"]
+__all__ = [
+    "Corpus",
+    "ExampleReview",
+    "balanced",
+    "example_reviews",
+    "has_ratings",
+    "load_corpus",
+    "no_ratings",
+    "without_ratings",
+]
 
 _RATINGS = frozenset(map(str, range(11)))  # what "7/10" becomes: 7 and 10
 
@@ -136,13 +145,20 @@ def example_reviews(
 def balanced(data: TokenDataset, rng: np.random.Generator) -> TokenDataset:
     """Repeat reviews of the smaller class until both are equally many, so that alpha_s ignores the classes' sizes."""
     classes = sorted((np.flatnonzero(data.labels == sign) for sign in (-1, 1)), key=len)
-    rows = np.sort(np.concatenate([np.resize(rng.permutation(classes[0]), classes[1].size), classes[1]]))
-    return TokenDataset.from_counts(data.counts[rows], data.labels[rows], vocab=data.vocab)
+    repeated = np.resize(rng.permutation(classes[0]), classes[1].size)
+    if repeated.size == classes[0].size:
+        return data  # each review once, in the same order
+    return data.subset(np.sort(np.concatenate([repeated, classes[1]])))
 
 
 def has_ratings(data: TokenDataset) -> bool:
     """Whether a word of the data is a rating."""
     return not _RATINGS.isdisjoint(data.vocab or ())
+
+
+def no_ratings(data: TokenDataset) -> Ints:
+    """The ids of the words that are no rating."""
+    return np.delete(np.arange(data.vocab_size), [s for s, word in enumerate(data.vocab or ()) if word in _RATINGS])
 
 
 def without_ratings(data: TokenDataset) -> TokenDataset:
@@ -152,7 +168,10 @@ def without_ratings(data: TokenDataset) -> TokenDataset:
     >>> without_ratings(data).counts.toarray().ravel().tolist(), without_ratings(data).vocab
     ([1.0, 1.0, 1.0], ('good',))
     """
-    vocab = data.vocab or ()
-    kept = np.array([k for k in range(data.vocab_size) if k >= len(vocab) or vocab[k] not in _RATINGS])
-    counts, labels, _ = drop_empty(data.counts[:, kept], data.labels)
-    return TokenDataset.from_counts(counts, labels, vocab=tuple(vocab[k] for k in kept) if vocab else None)
+    kept = no_ratings(data)
+    counts = data.counts[:, kept]
+    labels, full = data.labels, np.diff(counts.indptr) > 0
+    if not full.all():
+        counts, labels = counts[full], labels[full]
+    vocab = tuple(word for word in data.vocab if word not in _RATINGS) if data.vocab else None
+    return TokenDataset._trusted(counts, labels, vocab)  # rows and columns of canonical counts
