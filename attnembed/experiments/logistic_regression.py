@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from attnembed._sparse import with_values
 from attnembed._typing import Doubles
 from attnembed.errors import RunFailedError
 
@@ -45,14 +46,14 @@ class LogisticRegression:
     >>> import scipy.sparse as sp
     >>> problem = LogisticRegression(sp.csr_array([[1.0, 0.0], [0.0, 1.0]]), np.array([1.0, -1.0]))
     >>> problem.solve(np.zeros(3), penalty=0.5).round(3)
-    array([ 0.432, -0.432,  0.   ])
+    array([ 0.401, -0.401,  0.   ])
     """
 
     def __init__(self, x: Any, y: Doubles) -> None:
         self.x, self.y, self.transposed = x, y, x.T
         n = y.size
         self.mean: Doubles = self.transposed @ np.full(n, 1 / n)
-        squares = np.bincount(x.indices, x.data * x.data, x.shape[1]) / n
+        squares = with_values(x, x.data * x.data).T @ np.full(n, 1 / n)
         self.variance: Doubles = np.maximum(squares - self.mean * self.mean, 0.0)
         self.tolerance = _TOLERANCE * float(np.linalg.norm(self._against(y / (2 * n))))
 

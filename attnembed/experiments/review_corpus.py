@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -27,8 +31,11 @@ __all__ = [
     "has_ratings",
     "load_corpus",
     "no_ratings",
+    "once_per_data",
     "without_ratings",
 ]
+
+T = TypeVar("T")
 
 _RATINGS = frozenset(map(str, range(11)))  # what "7/10" becomes: 7 and 10
 
@@ -142,6 +149,19 @@ def example_reviews(
     return found[1.0] + found[-1.0]
 
 
+def once_per_data(function: Callable[[TokenDataset], T]) -> Callable[[TokenDataset], T]:
+    """Keep the results of a function of a data set as long as the data: repetitions share those of a test part."""
+    results: WeakKeyDictionary[TokenDataset, T] = WeakKeyDictionary()
+
+    @functools.wraps(function)
+    def kept(data: TokenDataset) -> T:
+        if data not in results:
+            results[data] = function(data)
+        return results[data]
+
+    return kept
+
+
 def balanced(data: TokenDataset, rng: np.random.Generator) -> TokenDataset:
     """Repeat reviews of the smaller class until both are equally many, so that alpha_s ignores the classes' sizes."""
     classes = sorted((np.flatnonzero(data.labels == sign) for sign in (-1, 1)), key=len)
@@ -161,6 +181,7 @@ def no_ratings(data: TokenDataset) -> Ints:
     return np.delete(np.arange(data.vocab_size), [s for s, word in enumerate(data.vocab or ()) if word in _RATINGS])
 
 
+@once_per_data
 def without_ratings(data: TokenDataset) -> TokenDataset:
     """The data without the words 0 to 10, in which reviews state their rating; reviews of nothing else are left out.
 

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
+from scipy.linalg import solve_triangular
 
 from attnembed._progress import Progress
 from attnembed.attention.data import TokenDataset
@@ -92,12 +93,16 @@ def flow_on_p(data: TokenDataset, words: int, relative_step: float, arclength: f
     """Gradient flow on p alone from the embeddings after one step, for the most frequent words.
 
     E^0 is orthonormal and orthogonal to v, the limit of large width, because p has only as many degrees of freedom as
-    E has columns.
+    E has columns. The step makes it E = [I, a], a = eta A, in words + 1 dimensions, with p in the span of its rows: the
+    flow is that of the Cholesky factor of E E^T = I + a a^T, whose rows have the same products in one dimension less.
     """
     kept = np.flatnonzero(data.counts[:, :words].sum(axis=1))
     frequent = TokenDataset.from_counts(data.counts[kept][:, :words], data.labels[kept])
-    start = AttentionModel(np.eye(words, words + 1), np.zeros(words + 1), np.eye(words + 1)[-1])
-    stepped = one_step(start, frequent, step_size(frequent, relative_step)).model
+    # A depends on scores and values alone, which are 0.
+    start = AttentionModel(np.zeros((words, 1)), [0.0], [1.0])
+    moved = one_step(start, frequent, step_size(frequent, relative_step)).model.E[:, 0]
+    E = np.linalg.cholesky(np.eye(words) + np.outer(moved, moved))
+    stepped = AttentionModel(E, np.zeros(words), solve_triangular(E, moved, lower=True))
     flow = gradient_flow(stepped, frequent, clock="arclength", until=arclength, rtol=1e-3, atol=1e-4)
     return flow.model
 

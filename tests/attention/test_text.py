@@ -453,6 +453,7 @@ FOREIGN: dict[str, dict[str, Any]] = {
     "columns beyond": {"columns": np.full(9, 5, np.int32)},
     "negative columns": {"columns": np.full(9, -1, np.int32)},
     "repeated columns": {"columns": np.zeros(9, np.int32)},
+    "falling columns in two bytes": {"columns": np.arange(9, dtype=np.uint16)[::-1] % 5},
     "fewer columns": {"columns": np.zeros(8, np.int32)},
     "float columns": {"columns": np.zeros(9)},
     "NaN": {"counts": np.full(9, np.nan)},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import numpy as np
@@ -9,16 +10,21 @@ import pytest
 import scipy.sparse as sp
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.optimize import minimize
+from scipy.stats import spearmanr
 
 from attnembed.attention.data import TokenDataset
+from attnembed.attention.first_step import one_step
+from attnembed.attention.flow import gradient_flow
 from attnembed.attention.model import AttentionModel
-from attnembed.attention.training import train
+from attnembed.attention.training import TrainResult, train
 from attnembed.errors import RunFailedError
 from attnembed.experiments import logistic_regression
 from attnembed.experiments.bag_of_words import BagOfWords
 from attnembed.experiments.logistic_regression import LogisticRegression
-from attnembed.experiments.review_corpus import balanced, without_ratings
-from attnembed.experiments.review_training import Pieces, ReviewOptions, Training, pooled
+from attnembed.experiments.review_corpus import balanced, once_per_data, without_ratings
+from attnembed.experiments.review_pictures import spearman
+from attnembed.experiments.review_training import Pieces, ReviewOptions, Training, pooled, step_size
+from attnembed.experiments.reviews import flow_on_p
 from attnembed.optim import Adam, Cosine
 
 Array = np.ndarray[Any, Any]
@@ -103,6 +109,22 @@ def test_a_path_from_similar_solutions_ends_where_the_plain_one_does() -> None:
     assert len({model.penalty for model in plain}) == 3
 
 
+def test_few_products_are_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the preconditioner, and fewer still from similar solutions; without either twice as many."""
+    data = made_up_reviews()
+    products = []
+    against = LogisticRegression._against
+    monkeypatch.setattr(LogisticRegression, "_against", lambda self, pull: products.append(1) or against(self, pull))
+    alone = BagOfWords.path(data)
+    first = len(products)
+    other = data.subset(np.arange(6, data.n_samples))
+    BagOfWords.path(other)
+    second = len(products) - first
+    BagOfWords.path(other, near=alone)
+    assert first < 70
+    assert len(products) - first - second < 0.75 * second
+
+
 def test_uniform_pooling_in_one_dimension_is_that_in_all() -> None:
     data, held_out = made_up_reviews(), made_up_reviews(seed=2)
     model = AttentionModel.random(data.vocab_size, 16, embedding_scale=0.3, rng=0)
@@ -117,26 +139,33 @@ def test_uniform_pooling_in_one_dimension_is_that_in_all() -> None:
 
 
 def test_a_training_takes_the_epochs_that_are_best_on_the_validation_part() -> None:
+    """Uniform pooling, in all dimensions: first on the part, then on the whole for as many epochs as were best."""
     pieces = Pieces(made_up_reviews(), made_up_reviews(seed=2), made_up_reviews(600, seed=3))
     options = ReviewOptions(dim=8, epochs=6)
     training = Training.after_one_step(AttentionModel.random(40, 8, rng=0), pieces, options)
-    optimizer = Adam(
-        step_size=options.pooling_step_size,
-        epsilon=options.relative_epsilon / pieces.part.lengths.sum(),
-        weight_decay=options.pooling_weight_decay,
-    )
-    model = training.starts[0].replace(p=np.zeros(8))
-    schedule, validation = Cosine(6), pieces.validation
-    plain = train(
-        model,
-        pieces.part,
-        params=("E",),
-        optimizer=optimizer,
-        n_epochs=6,
-        schedule=schedule,
-        validation=validation,
-    )
-    assert training.run(attends=False).best_epoch == max(plain.best_epoch, 1)
+
+    def plain(data: TokenDataset, start: AttentionModel, epochs: int, validation: TokenDataset | None) -> TrainResult:
+        optimizer = Adam(
+            step_size=options.pooling_step_size,
+            epsilon=options.relative_epsilon / data.lengths.sum(),
+            weight_decay=options.pooling_weight_decay,
+        )
+        return train(
+            start.replace(p=np.zeros(8)),
+            data,
+            params=("E",),
+            optimizer=optimizer,
+            n_epochs=epochs,
+            schedule=Cosine(6),
+            validation=validation,
+        )
+
+    epochs = max(plain(pieces.part, training.starts[0], 6, pieces.validation).best_epoch, 1)
+    expected = plain(pieces.whole, training.starts[1], epochs, None).model
+    found = training.run(attends=False)
+    assert found.best_epoch == epochs
+    output = expected.output(pieces.validation)
+    assert_allclose(found.model.output(pieces.validation), output, rtol=0, atol=1e-11 * np.abs(output).max())
 
 
 def test_even_classes_are_left_alone_and_draw_as_many_numbers() -> None:
@@ -161,3 +190,51 @@ def test_reviews_without_ratings_are_those_counted_anew() -> None:
     assert_array_equal(again.counts.indices, reduced.counts.indices)
     assert reduced.counts.indices.dtype == again.counts.indices.dtype
     assert not reduced.counts.data.flags.writeable
+
+
+def test_features_are_logarithms_of_counts_in_rows_of_unit_norm() -> None:
+    counts = [[1, 0, 3], [0, 2, 0], [5, 70_000, 1]]
+    for kept in (counts, [[1, 0, 3], [0, 2, 0]]):  # with a count too large for a table, and without
+        x = BagOfWords.features(TokenDataset.from_counts(kept, [1, -1, 1][: len(kept)])).toarray()
+        plain = np.log1p(np.array(kept, dtype=float))
+        assert_allclose(x, plain / np.linalg.norm(plain, axis=1, keepdims=True), rtol=1e-15)
+
+
+def test_results_are_kept_as_long_as_the_data() -> None:
+    calls = []
+
+    @once_per_data
+    def count(data: TokenDataset) -> int:
+        calls.append(data.n_samples)
+        return data.n_samples
+
+    data = made_up_reviews(20)
+    assert [count(data), count(data), count(made_up_reviews(30))] == [20, 20, 30]
+    assert calls == [20, 30]
+    gone = weakref.ref(data)
+    del data
+    assert gone() is None
+
+
+def test_the_flow_in_the_span_of_the_embeddings_is_that_of_all_dimensions() -> None:
+    data, words = made_up_reviews(60), 12
+    found = flow_on_p(data, words, 2.0, 1.5)
+    kept = np.flatnonzero(data.counts[:, :words].sum(axis=1))
+    frequent = TokenDataset.from_counts(data.counts[kept][:, :words], data.labels[kept])
+    start = AttentionModel(np.eye(words, words + 1), np.zeros(words + 1), np.eye(words + 1)[-1])
+    stepped = one_step(start, frequent, step_size(frequent, 2.0)).model
+    plain = gradient_flow(stepped, frequent, clock="arclength", until=1.5, rtol=1e-9, atol=1e-11).model
+    assert_allclose(found.token_values, plain.token_values, atol=1e-12)
+    assert_allclose(found.token_scores, plain.token_scores, atol=1e-3 * np.ptp(plain.token_scores))
+    assert np.ptp(plain.token_scores) > 0.1
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_rank_correlation_against_scipy(ties: bool) -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((2, 50))
+    y += x
+    if ties:
+        x, y = x.round(), y.round()
+    assert_allclose(spearman(x, y), spearmanr(x, y).statistic, rtol=1e-13)
+    assert spearman(np.ones(50), y) == 0
