@@ -30,7 +30,16 @@ from attnembed.gibbs import AnchoredSoftmax
 from attnembed.losses import Loss, logistic
 from attnembed.results import Record
 
-__all__ = ["AnchoredPass", "TokenPasses", "TokenSums", "loss_gap", "token_outputs", "token_sums", "uniform_sums"]
+__all__ = [
+    "AnchoredPass",
+    "TokenPasses",
+    "TokenSums",
+    "is_wide",
+    "loss_gap",
+    "token_outputs",
+    "token_sums",
+    "uniform_sums",
+]
 
 
 # The rounding of the plain form is below 1e-15 L ptp(g); above this multiple of L ptp(g) the sum
@@ -75,7 +84,7 @@ def token_outputs(
 ) -> tuple[float, Floats]:
     """The loss and the outputs f (n,) alone, at half the cost of `token_sums`."""
     u, g = token_scores, token_values
-    if _is_wide(u, g):
+    if is_wide(u, g):
         sums = AnchoredPass(data, u, g, loss).sums
         return sums.loss, sums.output
     f = _plain_outputs(data, u, g)[0]
@@ -87,7 +96,7 @@ def uniform_sums(data: TokenDataset, token_values: Floats, loss: Loss = logistic
 
     Then Z is the length, and each product has one column instead of two.
     """
-    if _is_wide(np.zeros(1), token_values):
+    if is_wide(np.zeros(1), token_values):
         return AnchoredPass(data, np.zeros_like(token_values), token_values, loss).sums
     _, h, centre = _token_factors(np.zeros(1), token_values)
     f = data.counts @ h / data.lengths + centre
@@ -104,7 +113,7 @@ class TokenPasses:
 
     def sums(self, u: Floats, g: Floats) -> TokenSums:
         """The factors A and B for scores u = E p and values g = E v, (V,) each."""
-        if _is_wide(u, g):
+        if is_wide(u, g):
             return AnchoredPass(self.data, u, g, self.loss).sums
         if self._anchored is not None and (sums := self._anchored.sums(u, g)) is not None:
             return sums
@@ -121,7 +130,7 @@ class TokenPasses:
         return float(-np.mean(self.loss.derivative(self.data.labels * sums.output)))
 
 
-def _is_wide(u: Floats, g: Floats) -> bool:
+def is_wide(u: Floats, g: Floats) -> bool:
     """Whether scores and values span so much that each sequence needs a maximum of its own."""
     # In Python's floats, which overflow silently.
     wide = float(u.max()) - float(u.min()) + float(np.abs(g).max()) > _LINEAR_SPAN

@@ -18,12 +18,12 @@ from attnembed.attention.flow import gradient_flow
 from attnembed.attention.model import AttentionModel
 from attnembed.attention.training import TrainResult, train
 from attnembed.errors import RunFailedError
-from attnembed.experiments import logistic_regression
+from attnembed.experiments import logistic_regression, review_training
 from attnembed.experiments.bag_of_words import BagOfWords
 from attnembed.experiments.logistic_regression import LogisticRegression
 from attnembed.experiments.review_corpus import balanced, once_per_data, without_ratings
 from attnembed.experiments.review_pictures import spearman
-from attnembed.experiments.review_training import Pieces, ReviewOptions, Training, pooled, step_size
+from attnembed.experiments.review_training import Pieces, ReviewOptions, Training, pooled, single, step_size
 from attnembed.experiments.reviews import flow_on_p
 from attnembed.optim import Adam, Cosine
 
@@ -166,6 +166,21 @@ def test_a_training_takes_the_epochs_that_are_best_on_the_validation_part() -> N
     assert found.best_epoch == epochs
     output = expected.output(pieces.validation)
     assert_allclose(found.model.output(pieces.validation), output, rtol=0, atol=1e-11 * np.abs(output).max())
+
+
+def test_attention_trained_in_single_precision_is_that_in_double() -> None:
+    pieces = Pieces(made_up_reviews(), made_up_reviews(seed=2), made_up_reviews(600, seed=3))
+    training = Training.after_one_step(AttentionModel.random(40, 8, rng=0), pieces, ReviewOptions(dim=8, epochs=12))
+    outputs = []
+    for precision in (single, lambda model: model):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(review_training, "single", precision)
+            result = training.run(attends=True)
+        outputs.append((result.model.E.dtype, result.best_epoch, result.model.output(pieces.validation)))
+    (kind, epochs, output), (plain_kind, plain_epochs, plain) = outputs
+    assert (kind, plain_kind) == (np.float32, np.float64)
+    assert epochs == plain_epochs
+    assert_allclose(output, plain, rtol=0, atol=1e-5 * np.abs(plain).max())
 
 
 def test_even_classes_are_left_alone_and_draw_as_many_numbers() -> None:
