@@ -81,6 +81,8 @@ TARGETS = (
         "attention/passes.py",
         (
             "TokenSums.B",
+            "uniform_sums",
+            "_plain_outputs",
             "_plain_sums",
             "_AnchoredCounts.sums",
             "_loss_factors",
