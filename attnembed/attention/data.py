@@ -192,12 +192,12 @@ class TokenDataset(KeepsFrozen, Shown):
     def __len__(self) -> int:
         return self.n_samples
 
-    @property
+    @cached_property
     def n_samples(self) -> int:
         """Number of sequences n."""
         return int(self.counts.shape[0])
 
-    @property
+    @cached_property
     def vocab_size(self) -> int:
         """Number of tokens V."""
         return int(self.counts.shape[1])
@@ -228,8 +228,12 @@ class TokenDataset(KeepsFrozen, Shown):
     @cached_property
     def dense_counts(self) -> tuple[Doubles, Doubles, Ints]:
         """The counts as an array (n, V), y_i / n and the number of types (n,), for passes over small data."""
-        types = np.diff(self.counts.indptr)
-        return freeze(self.counts.toarray()), freeze(self.labels / self.n_samples), freeze(types)
+        return freeze(self.counts.toarray()), freeze(self.labels / self.n_samples), freeze(np.diff(self.counts.indptr))
+
+    @cached_property
+    def _operands(self) -> tuple[Doubles, ...]:
+        """-y, 1 and 1 / n, (n,) each: NumPy takes as long to convert a Python number as for an operation on few."""
+        return tuple(freeze(part + np.zeros(self.n_samples)) for part in (-self.labels, 1.0, 1.0 / self.n_samples))
 
     @cached_property
     def frequency(self) -> Doubles:
@@ -437,8 +441,7 @@ def _check_probs(name: str, value: ArrayLike) -> Doubles:
     if (probs < 0).any() or not abs(probs.sum() - 1) <= 1e-8:
         got = f"sum {probs.sum():.6g}, smallest {probs.min(initial=1.0):.6g}"
         raise InputError(name, "must be probabilities: >= 0, with sum 1", got=got, hint="divide by the sum")
-    found: Doubles = probs / probs.sum()
-    return found
+    return np.divide(probs, probs.sum())
 
 
 def _flip(labels: Doubles, share: float, rng: np.random.Generator) -> Doubles:

@@ -28,7 +28,7 @@ from attnembed._validation import (
     freeze,
 )
 from attnembed.attention.data import TokenDataset, check_data
-from attnembed.attention.dense_passes import DensePasses, dense_gradients, is_small
+from attnembed.attention.dense_passes import dense_gradients, dense_sums, is_small
 from attnembed.attention.parameters import check_scores, scores_and_values
 from attnembed.attention.passes import AnchoredPass, TokenSums, token_sums
 from attnembed.attention.products import embedding_product, embedding_transpose_product, rank_two, two_columns
@@ -64,6 +64,16 @@ class AttentionGradients(Gradients):
     scaled_p: Floats
     log_scale: float
     _directions: tuple[Floats, Floats]
+    _rows: Floats | None = None
+
+    @classmethod
+    def _of_rows(cls, factors: Floats, gradients: Floats, directions: tuple[Floats, Floats]) -> AttentionGradients:
+        """From A and B as the rows of one array, and the gradients in v and p as those of another, both read-only."""
+        new = object.__new__(cls)  # in half the time that `__init__` of a frozen class takes
+        grad_p, pair = gradients[1], (factors[0], factors[1])
+        vars(new).update(p=grad_p, v=gradients[0], E_factors=pair, scaled_p=grad_p, log_scale=0.0)
+        vars(new).update(_directions=directions, _rows=factors)
+        return new
 
     def _names(self) -> tuple[str, ...]:
         return "E", "p", "v"
@@ -84,9 +94,9 @@ class AttentionGradients(Gradients):
         return rank_two(-two_columns(*self.E_factors), two_columns(*self._directions).T, out)
 
     def _small_E(self) -> Floats:
-        v, p = self._directions
-        out: Floats = np.array(self.E_factors).T.dot(np.array((-v, -p)))
-        return out
+        factors = np.array(self.E_factors) if self._rows is None else self._rows
+        out: Floats = factors.T.dot(np.array(self._directions))
+        return np.negative(out, out)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -213,13 +223,11 @@ class AttentionModel(KeepsFrozen, Shown):
         ((4, 3), True)
         """
         self._check(data)
-        if check_loss(loss) is logistic and self._is_small(data):
+        if (loss is logistic or check_loss(loss) is logistic) and self._is_small(data):
             found = dense_gradients(data, self.E, self.p, self.v)
             if found is not None:
-                value, A, B, grad_p, grad_v = found
-                for array in (A, B, grad_p, grad_v):
-                    array.flags.writeable = False
-                return value, AttentionGradients(grad_p, grad_v, (A, B), grad_p, 0.0, (self.v, self.p))
+                value, factors, gradients = found
+                return value, AttentionGradients._of_rows(factors, gradients, (self.v, self.p))
         sums = self._sums(data, loss)
         A, B = (freeze(factor.astype(self.E.dtype, copy=False)) for factor in (sums.A, sums.B))
         peak = float(np.abs(sums.scaled_B).max()) or 1.0  # float32 would lose a small B
@@ -282,9 +290,10 @@ class AttentionModel(KeepsFrozen, Shown):
         self._check(data)
         kind = check_loss(loss)
         if kind is logistic and self._is_small(data):
-            found = DensePasses(data).sums(*scores_and_values(self))
+            found = dense_sums(data, *scores_and_values(self))
             if found is not None:
-                return TokenSums(*found)
+                value, output, factors = found
+                return TokenSums(value, output, factors[0], factors[1])
         with np.errstate(over="ignore", invalid="ignore"):
             u, g = embedding_product(self.E, two_columns(self.p, self.v).T).T.astype(np.float64)
             suspect = not math.isfinite(u @ g)  # NaN and inf show in the product, and huge finite ones may
