@@ -105,7 +105,8 @@ def largest(values: Floats, count: int) -> Indices:
 def row_norms(matrix: Floats) -> Floats:
     """Euclidean norms of the rows, without a copy of the matrix; inf where the squares overflow."""
     with np.errstate(over="ignore"):
-        return np.sqrt(np.vecdot(matrix, matrix))
+        value: Floats = np.sqrt(np.vecdot(matrix, matrix))
+    return value
 
 
 def union(size: int, first: Indices, second: Indices) -> Indices:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from attnembed.attention.data import TokenDataset
 
-__all__ = ["DenseField", "dense_gradients", "dense_sums", "is_small"]
+__all__ = ["SMALLEST_SQUARE", "DenseField", "dense_gradients", "dense_sums", "is_small"]
 
 Vector = NDArray[Any]
 
@@ -32,7 +32,7 @@ _SPAN = 600.0
 # Vectors with a square below this span no more than 200, and no entry is beyond 100.
 _SHORT = 1e4
 # A gradient whose square is smaller is left to the general form, which keeps it from underflowing.
-_TINY = 1e-140
+SMALLEST_SQUARE = 1e-140
 # A gradient below this share of its terms is rounding.
 _NOTHING = 1e-15
 # Below this square of the scores the attention is hardly ever close to one, and the plain form is tried.
@@ -66,7 +66,7 @@ def dense_gradients(data: TokenDataset, E: Vector, p: Vector, v: Vector) -> tupl
         return None
     loss, _, factors, square = found
     gradients = factors.dot(E)
-    if not _TINY < abs(gradients[0].dot(gradients[1])) + square < math.inf:
+    if not SMALLEST_SQUARE < abs(gradients[0].dot(gradients[1])) + square < math.inf:
         return None
     np.negative(gradients, gradients)
     factors.setflags(write=False)
@@ -121,8 +121,8 @@ def _factors(
     """L and the rows A, B (2, V) from e^u, Z, f, delta and M; in the plain form delta is f, and M is not needed."""
     # On vectors this short a Python number as an operand, `np.add.reduce` in place of a product and the iteration over
     # the rows of an array each cost as much as another operation or two.
-    counts, share, _ = data.dense_counts
-    minus_labels, ones, weights = data._operands
+    counts = data.dense_counts[0]
+    minus_labels, share, ones, weights = data._operands
     odds = f * minus_labels
     np.exp(odds, odds)  # at most e^600
     r = odds + ones
@@ -235,7 +235,7 @@ class DenseField:
         # At a point of rest only rounding remains, which late in the flow, times t, would keep an integrator busy.
         if (square := B.dot(B)) <= (2.0 * _NOTHING * self._largest_value) ** 2:
             terms = float(np.abs(shift, out=shift).dot(Z))
-            if terms > _TINY and square <= (_NOTHING * terms) ** 2:
+            if terms > SMALLEST_SQUARE and square <= (_NOTHING * terms) ** 2:
                 B.fill(0.0)
         return np.asarray(self._transposed.dot(B))
 

@@ -80,13 +80,14 @@ class TokenPasses:
     def sums(self, u: Floats, g: Floats) -> TokenSums:
         """The factors A and B for scores u = E p and values g = E v, (V,) each."""
         # In Python's floats, which overflow silently.
-        if float(u.max()) - float(u.min()) + float(np.abs(g).max()) > _LINEAR_SPAN:
+        top, high, low = float(u.max()), float(g.max()), float(g.min())
+        if top - float(u.min()) + max(high, -low) > _LINEAR_SPAN:
             check_scores(u, g)  # differences of finite scores overflow, too
             return AnchoredPass(self.data, u, g, self.loss).sums
         if self._anchored is not None and (sums := self._anchored.sums(u, g)) is not None:
             return sums
-        sums = _plain_sums(self.data, u, g, self.loss)
-        if np.abs(sums.scaled_B).sum() < _SMALLEST_SHARE * self._size(sums) * np.ptp(g):
+        sums = _plain_sums(self.data, np.exp(u - top), g, 0.5 * (high + low), self.loss)
+        if float(np.add.reduce(np.abs(sums.scaled_B))) < _SMALLEST_SHARE * self._size(sums) * (high - low):
             self._anchored = _AnchoredCounts(self.data, u, g, self.loss)
             sums = self._anchored.sums(u, g) or sums
         return sums
@@ -98,16 +99,22 @@ class TokenPasses:
         return float(-np.mean(self.loss.derivative(self.data.labels * sums.output)))
 
 
-def _plain_sums(data: TokenDataset, u: Floats, g: Floats, kind: Loss = logistic) -> TokenSums:
-    """Z = C e, f = C(e g)/Z, A = e C^T(c/Z), B = e (g C^T(c/Z) - C^T(c f/Z)), e = exp(u - max u)."""
-    e, h, centre = _token_factors(u, g)
-    Z, N = count_product(data.counts_csc, two_columns(e, e * h)).T
-    q = N / Z
+def _plain_sums(data: TokenDataset, e: Floats, g: Floats, centre: float, kind: Loss = logistic) -> TokenSums:
+    """Z = C e, f = C(e g)/Z, A = e C^T(c/Z), B = e (g C^T(c/Z) - C^T(c f/Z)), e = exp(u - max u).
+
+    Shifting g by the centre of its range leaves B unchanged and makes its terms smaller.
+    """
+    h = g - centre
+    Z, q = count_product(data.counts_csc, two_columns(e, e * h)).T
+    q = q / Z
     f = q + centre
-    loss, c = _loss_factors(data, f, kind)
-    r = c / Z
+    loss, r = _loss_factors(data, f, kind)
+    r /= Z
     S, Q = count_product(data.counts_transposed, two_columns(r, r * q)).T
-    return TokenSums(loss, f, e * S, e * (h * S - Q))
+    A = e * S
+    B = h * A
+    B -= e * Q
+    return TokenSums(loss, f, A, B)
 
 
 class _AnchoredCounts:
@@ -171,13 +178,16 @@ def _token_factors(u: Floats, g: Floats) -> tuple[Floats, Floats, float]:
 
 def _loss_factors(data: TokenDataset, f: Floats, kind: Loss) -> tuple[float, Floats]:
     """The loss and c_i = -(y_i/n) l'(y_i f_i), (n,), at the outputs; the logistic ones from one exponential."""
-    margins = data.labels * f
     if kind is not logistic:
+        margins = data.labels * f
         slope = np.asarray(kind.derivative(margins), dtype=np.float64)
         return float(np.mean(kind.value(margins))), data.labels * -slope / data.n_samples
-    small = np.exp(-np.abs(margins))
-    loss = float((np.maximum(-margins, 0) + np.log1p(small)).mean())
-    return loss, data.labels * np.where(margins > 0, small, 1.0) / ((1 + small) * data.n_samples)
+    minus_labels, share, ones, weights = data._operands
+    odds = f * minus_labels
+    np.exp(odds, odds)  # at most e^600
+    c = odds / (odds + ones)
+    c *= share
+    return float(np.log1p(odds, odds).dot(weights)), c
 
 
 class AnchoredPass:
