@@ -15,7 +15,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import attnembed as ae
-from attnembed.plotting import COLOURS, new_figure, plot_line, style
+from attnembed.plotting import COLOURS, new_figure, plot_line, save_figure, style
 
 T, R = 20, 30  # tokens per sequence; sequences that share the token A
 
@@ -50,9 +50,8 @@ def main(out_dir: str | Path = "results", quick: bool = False, rng: int = 0) -> 
     attention = np.array([state.attention_shared for state in finals])
     below, above = promised()
 
-    Path(out_dir).mkdir(parents=True, exist_ok=True)
     with style():
-        draw(step_sizes, attention, below, above).savefig(Path(out_dir) / "06_when_selection_fails.png", dpi=150)
+        save_figure(draw(step_sizes, attention, below, above), Path(out_dir) / "06_when_selection_fails.png", show=True)
     failing = step_sizes[attention < 0.5]
     return {
         "fails from step": float(failing.min()),
