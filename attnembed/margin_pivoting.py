@@ -12,6 +12,8 @@ If there is no q, half the squared hinge ||(t - R q)_+||^2 / 2 has a positive mi
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import blas, lapack
@@ -103,16 +105,17 @@ def combination_to_zero(rows: Floats) -> Floats | None:
     >>> combination_to_zero(np.array([[1.0, 0.0], [-1.0, 0.0]]))
     array([1., 1.])
     """
-    q = rows.mean(axis=0)
+    q = np.full(len(rows), 1.0 / len(rows)).dot(rows)
     left = 1.0 - rows @ q
-    value = 0.5 * float((np.maximum(left, 0.0) ** 2).sum())
+    short = np.maximum(left, 0.0)
+    value = 0.5 * float(short.dot(short))
     for _ in range(STEPS):
-        active = np.flatnonzero(left > 0.0)
+        active = (left > 0.0).nonzero()[0]
         if active.size == 0:
             return None  # q is feasible
-        R, u = rows[active], left[active]
-        slope = -(u @ R)
-        if np.sqrt(slope @ slope) <= ROUNDED * u.sum():
+        R, u = (rows, left) if active.size == len(rows) else (rows.take(active, 0), left.take(active))
+        slope = -u.dot(R)
+        if math.sqrt(slope.dot(slope)) <= ROUNDED * float(np.add.reduce(u)):
             weights = np.zeros(len(rows))
             weights[active] = u
             return weights
@@ -125,8 +128,9 @@ def combination_to_zero(rows: Floats) -> Floats | None:
         along, decrease, share = rows @ step, float(slope @ step), 1.0
         while True:
             moved = left - share * along
-            new = 0.5 * float((np.maximum(moved, 0.0) ** 2).sum())
-            if new <= value + 1e-4 * share * decrease or share < 1e-8:
+            np.maximum(moved, 0.0, out=moved)
+            new = 0.5 * float(moved.dot(moved))
+            if new <= value * (1.0 + 8 * EPS) + 1e-4 * share * decrease or share < 1e-8:  # up to rounding
                 break
             share *= 0.5
         q, value = q + share * step, new

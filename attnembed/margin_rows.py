@@ -13,7 +13,7 @@ from attnembed._validation import as_integer_array, as_real_array, check_shape, 
 from attnembed.enclosures import Rows
 from attnembed.errors import InputError
 
-__all__ = ["DenseRows", "Indices", "PairRows", "WorkingRows", "largest", "row_norms"]
+__all__ = ["DenseRows", "Indices", "PairRows", "WorkingRows", "largest", "row_norms", "union"]
 
 Indices = NDArray[np.intp]
 
@@ -45,7 +45,7 @@ class DenseRows(KeepsFrozen):
         return self.matrix @ p
 
     def take(self, index: Indices) -> Floats:
-        return self.matrix[index]
+        return self.matrix.take(index, 0)
 
     def choose(self, index: Indices, depth: Floats, count: int) -> Indices:
         return index[largest(depth, count)]
@@ -75,7 +75,8 @@ class PairRows(KeepsFrozen):
         return value
 
     def take(self, index: Indices) -> Floats:
-        value: Floats = self.E[self.first[index]] - self.E[self.second[index]]
+        value: Floats = self.E.take(self.first[index], 0)
+        value -= self.E.take(self.second[index], 0)
         return value
 
     def choose(self, index: Indices, depth: Floats, count: int) -> Indices:
@@ -102,6 +103,15 @@ def largest(values: Floats, count: int) -> Indices:
 
 
 def row_norms(matrix: Floats) -> Floats:
-    """Euclidean norms of the rows, without a copy of the matrix."""
-    value: Floats = np.sqrt(np.einsum("ij,ij->i", matrix, matrix))
+    """Euclidean norms of the rows, without a copy of the matrix; inf where the squares overflow."""
+    with np.errstate(over="ignore"):
+        value: Floats = np.sqrt(np.vecdot(matrix, matrix))
     return value
+
+
+def union(size: int, first: Indices, second: Indices) -> Indices:
+    """The indices below ``size`` that are in one of the two, in increasing order."""
+    chosen = np.zeros(size, dtype=bool)
+    chosen[first] = True
+    chosen[second] = True
+    return chosen.nonzero()[0]

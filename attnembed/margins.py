@@ -10,6 +10,7 @@ round, until no row is violated. Rows are scaled to norm 1 and p to norm 1, so u
 from __future__ import annotations
 
 import dataclasses
+import math
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,7 @@ from attnembed.errors import InputError, NotSeparableError
 from attnembed.margin_norms import NORMS, Norm, dual_norm, solve_linear
 from attnembed.margin_norms import norm as vector_norm
 from attnembed.margin_pivoting import combination_to_zero, shortest
-from attnembed.margin_rows import DenseRows, Indices, PairRows, WorkingRows, largest, row_norms
+from attnembed.margin_rows import DenseRows, Indices, PairRows, WorkingRows, largest, row_norms, union
 from attnembed.results import Result, Status
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ CERTIFIED = 1e-12  # the required KKT residual, on top of rounding
 LOOSEST = 1e-6  # the largest residual that counts as a certificate, whatever the rounding
 MAX_ROUNDS = 200
 NEAR_FRACTION = 1e-9  # for weights that are small fractions up to rounding
-_DENOMINATORS = np.arange(1.0, 1001.0)  # of small fractions
+LARGEST_DENOMINATOR = 1000  # of small fractions
 GROWTH = (2.5, 1.8)  # of ||p|| in round 2 and later, beyond which there may be no p; if there is, some time is lost
 PIVOTED = 160  # rows from which block pivoting is faster than nnls by more than its overhead
 WIDE = 160  # columns from which fewer rows are enough
@@ -189,7 +190,7 @@ def _residual(values: Floats, sizes: Floats, combination: Floats, p: Floats, dua
     parts = (
         0.0,
         ((1.0 - values) / np.maximum(1.0, sizes * total / (weights @ sizes))).max(),
-        np.linalg.norm(p - combination) / np.sqrt(square),
+        math.sqrt((off := p - combination).dot(off) / square),
         -dual.min() / total,
         np.abs(dual * (values - 1.0)).sum() / square,
         abs(square - 2.0 * dual.sum() + combination @ combination) / square,
@@ -206,7 +207,7 @@ def _solve(rows: WorkingRows) -> MarginResult:
     batch = min(max(d // 4, 64), 256)
     # Before there is a solution, try the rows with the smallest component along the mean of a sample.
     sample = np.arange(0, m, 1 + m // (4 * d))
-    p = rows.take(sample).mean(axis=0)
+    p = np.ones(sample.size).dot(rows.take(sample))
     values = rows.price(p)
     work = largest(-values / rows.sizes, batch)
     dual, dropped = np.zeros(m), np.zeros(m, dtype=bool)
@@ -215,9 +216,9 @@ def _solve(rows: WorkingRows) -> MarginResult:
     while not trouble:
         block = rows.take(work)
         norms = row_norms(block)
-        if not norms.all():
+        if not (least := float(norms.min())) > 0.0:
             raise _not_separable(rows, work, norms == 0.0)
-        unit = 1.0 / p_norm if p_norm else float(norms.min())  # p / unit is then of norm 1 or more
+        unit = 1.0 / p_norm if p_norm else least  # p / unit is then of norm 1 or more
         try:
             u, q = _least_distance(block / norms[:, None], unit / norms)
         except RuntimeError:
@@ -225,7 +226,7 @@ def _solve(rows: WorkingRows) -> MarginResult:
             break
         if q is None:
             raise _not_separable(rows, work, u / norms)
-        p, previous, p_norm = q / unit, p_norm, float(np.linalg.norm(q)) / unit
+        p, previous, p_norm = q / unit, p_norm, math.sqrt(q.dot(q)) / unit
         dual = np.zeros(m)
         dual[work] = u / (unit * norms)
         values = rows.price(p)
@@ -241,7 +242,7 @@ def _solve(rows: WorkingRows) -> MarginResult:
         # Rows without weight are dropped, but only once: nearly opposite rows would come and go for hundreds of rounds.
         kept = (u > 0.0) | dropped[work]
         dropped[work[~kept]] = True
-        work = np.union1d(work[kept], rows.choose(violated, depth[violated], batch))
+        work = union(m, work[kept], rows.choose(violated, depth[violated], batch))
         stalled = 0 if p_norm > previous * (1.0 + CERTIFIED) else stalled + 1
         if stalled == PATIENCE or rounds == MAX_ROUNDS:
             trouble = f"{violated.size} rows are still violated"
@@ -250,7 +251,7 @@ def _solve(rows: WorkingRows) -> MarginResult:
 
 def _raise_if_combined(rows: WorkingRows, work: Indices, depth: Floats) -> None:
     """Raise NotSeparableError if 0 is a combination of the rows most violated while p grows."""
-    work = np.union1d(work, largest(depth, 3 * rows.shape[1]))
+    work = union(rows.shape[0], work, largest(depth, 3 * rows.shape[1]))
     block = rows.take(work)
     norms = row_norms(block)
     if norms.all() and (weights := combination_to_zero(block / norms[:, None])) is not None:
@@ -300,7 +301,7 @@ def _least_distance(rows: Floats, target: Floats) -> tuple[Floats, Floats | None
         system = qr(system, mode="r")[0][: k + 1]
     u, residual = nnls(system[:, :k], system[:, k], maxiter=10 * k)
     q = rows.T @ u
-    if np.linalg.norm(q) <= ROUNDING * u.sum():
+    if math.sqrt(q.dot(q)) <= ROUNDING * u.sum():
         return u, None
     u, q = u / residual**2, q / residual**2
     # On nearly opposite rows nnls finds the support, but loses digits with the square of the condition number.
@@ -338,7 +339,7 @@ def _tight(rows: Floats, target: Floats, support: Indices) -> tuple[Floats, Floa
 def _certified(rows: WorkingRows, p: Floats, values: Floats, dual: Floats, rounds: int, trouble: str) -> MarginResult:
     """The result with its KKT residual; a success only if rounding explains the residual."""
     support = np.flatnonzero(dual)
-    p_norm = float(np.linalg.norm(p))
+    p_norm = math.sqrt(p.dot(p))
     residual = _residual(values, rows.sizes, rows.take(support).T @ dual[support], p, dual)
     cancellation = float(dual @ rows.sizes) / p_norm  # sum ||dual_k d_k|| / ||p||, 1 over the relative margin
     if residual <= min(CERTIFIED + ROUNDING * cancellation, LOOSEST):
@@ -370,7 +371,8 @@ def _not_separable(rows: WorkingRows, work: Indices, weights: ArrayLike) -> NotS
     w = w / w.sum()
     simple = _simple_weights(block, w)
     w = w if simple is None else simple
-    distance, size = float(np.linalg.norm(block.T @ w)), float(w @ rows.sizes[work])
+    combined = w.dot(block)
+    distance, size = math.sqrt(combined.dot(combined)), float(w @ rows.sizes[work])
     certificate = np.zeros(rows.shape[0])
     certificate[work] = w
     rounded = ", up to rounding" if simple is None else ""
@@ -385,16 +387,13 @@ def _not_separable(rows: WorkingRows, work: Indices, weights: ArrayLike) -> NotS
 
 def _simple_weights(block: Floats, weights: Floats) -> Floats | None:
     """Small fractions within rounding of the weights, with which the rows cancel exactly; else None."""
-    support = np.flatnonzero(weights)
-    if support.size * block.shape[1] > 10_000:  # not worth the time
-        return None
-    # Most weights are not small fractions, as the first one shows: no multiple of it is near a whole number.
-    multiples = weights[support[0]] * _DENOMINATORS
-    if not (np.abs(multiples - np.rint(multiples)) <= 2 * NEAR_FRACTION * _DENOMINATORS).any():
+    support = weights.nonzero()[0]
+    # Most weights are not small fractions, as the first one shows.
+    if support.size * block.shape[1] > 10_000 or not _near_fraction(float(weights[support[0]])):
         return None
     exact = []
     for weight in weights[support].tolist():
-        exact.append(Fraction(weight).limit_denominator(len(_DENOMINATORS)))
+        exact.append(Fraction(weight).limit_denominator(LARGEST_DENOMINATOR))
         if abs(exact[-1] - weight) > NEAR_FRACTION:
             return None
     columns = block[support].T.tolist()
@@ -403,6 +402,19 @@ def _simple_weights(block: Floats, weights: Floats) -> Floats | None:
     simple = np.zeros(weights.size)
     simple[support] = [float(w) for w in exact]
     return simple
+
+
+def _near_fraction(x: float) -> bool:
+    """Whether a small fraction is within 2 NEAR_FRACTION of x >= 0: if so, a convergent of x is one (Legendre)."""
+    rest, whole = x, math.floor(x)
+    above, below = (1, whole), (0, 1)  # numerators and denominators of the last two convergents
+    while below[1] <= LARGEST_DENOMINATOR:
+        if abs(x - above[1] / below[1]) <= 2.0 * NEAR_FRACTION:
+            return True
+        rest = 1.0 / (rest - whole)
+        whole = math.floor(rest)
+        above, below = (above[1], whole * above[1] + above[0]), (below[1], whole * below[1] + below[0])
+    return False
 
 
 def _check_norms(rows: WorkingRows) -> None:

@@ -59,6 +59,17 @@ def test_weights_that_combine_to_zero(seed: int) -> None:
     assert combination_to_zero(unit_rows(rng, 30, 40, 2.0)) is None
 
 
+@pytest.mark.parametrize("seed", [41, 53, 177, 201])
+def test_rounding_of_the_objective_stops_no_step(seed: int) -> None:
+    """Near the minimum a step may gain less than the rounding of the sum of squares."""
+    rows = np.random.default_rng(seed).standard_normal((60, 6))
+    rows /= np.linalg.norm(rows, axis=1)[:, None]
+    u = combination_to_zero(rows)
+    assert u is not None
+    assert u.min() >= 0
+    assert np.linalg.norm(u @ rows) <= 2e-14 * u.sum()
+
+
 @pytest.fixture(scope="module")
 def pairs() -> tuple[Array, Array]:
     """A program whose working sets are large enough for pivoting, with pairs that close cycles."""

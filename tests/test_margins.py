@@ -663,3 +663,12 @@ def test_kkt_residual_checks_shapes():
         kkt_residual(np.eye(2), [1.0, 1.0], [1.0])
     with pytest.raises(InputError, match="`p` must be finite"):
         kkt_residual(np.eye(2), [1.0, np.nan], [1.0, 1.0])
+
+
+@given(st.floats(0, 1), st.integers(1, 1200), st.floats(-3e-9, 3e-9))
+def test_near_fractions_are_those_that_a_search_over_denominators_finds(x: float, k: int, off: float) -> None:
+    denominators = np.arange(1.0, margins.LARGEST_DENOMINATOR + 1)
+    for value in (x, abs(round(x * k) / k + off)):
+        gap = float(np.abs(value - np.rint(value * denominators) / denominators).min())
+        if abs(gap - 2 * margins.NEAR_FRACTION) > 1e-15:
+            assert margins._near_fraction(value) == (gap < 2 * margins.NEAR_FRACTION)

@@ -149,8 +149,8 @@ TARGETS = (
         "attention/dense_passes.py",
         (
             "dense_gradients",
+            "_sums",
             "_factors",
-            "DensePasses.sums",
             "DenseField._weights",
             "DenseField.force",
             "DenseField.jacobian",
@@ -438,16 +438,17 @@ INTERNAL: dict[str, str] = {
     'attention/data.py:TokenDataset.check_assumption: detail = f": {\', \'.join(found)}" if found else ""': (
         "the text of a violation"
     ),
-    "attention/dense_passes.py:DenseField.force: if terms > _TINY and square <= (_NOTHING * terms) ** 2:": (
+    "attention/dense_passes.py:DenseField.force: if terms > SMALLEST_SQUARE and square <= (_NOTHING * terms) ** 2:": (
         "where a force is rounding alone and the flow may rest"
     ),
     "attention/dense_passes.py:DenseField.observe: if not -u.min() + 2.0 * self._largest_value <= _SPAN:  # delta is a difference of values": (
         "which of two forms is taken"
     ),
-    "attention/dense_passes.py:DensePasses.sums: if self._values is None or not np.array_equal(self._values, g):": (
-        "what is kept from one call to the next; every user has values of its own"
+    "attention/dense_passes.py:_sums: if short and level < _LEVEL:": "which of two forms is taken, which agree to rounding",
+    "attention/dense_passes.py:_sums: short = level < _SHORT and square < _SHORT": (
+        "which of two forms is taken, which agree to rounding"
     ),
-    "attention/dense_passes.py:dense_gradients: size = abs(grad_p.dot(grad_v)) + B.dot(B)": (
+    "attention/dense_passes.py:dense_gradients: if not SMALLEST_SQUARE < abs(gradients[0].dot(gradients[1])) + square < math.inf:": (
         "which of two forms is taken, which agree to rounding"
     ),
     "attention/geometry.py:_Steepest._minimum: if np.abs(move).max() < _SETTLED:": (
@@ -571,7 +572,7 @@ EQUIVALENT: dict[str, str] = {
     "attention/dense_passes.py:DenseField.observe: if not -u.min() + 2.0 * self._largest_value <= _SPAN:  # delta is a difference of values [constant: 2.0 * self._largest_value -> 2.2 * self._largest_value]": (
         "the general form gives the same numbers to rounding, more slowly"
     ),
-    "attention/dense_passes.py:dense_gradients: size = abs(grad_p.dot(grad_v)) + B.dot(B) [drop: abs(grad_p.dot(grad_v)) + B.dot(B) -> abs(grad_p.dot(grad_v))]": (
+    "attention/dense_passes.py:dense_gradients: if not SMALLEST_SQUARE < abs(gradients[0].dot(gradients[1])) + square < math.inf: [drop: abs(gradients[0].dot(gradients[1])) + square -> abs(gradients[0].dot(gradients[1]))]": (
         "decides which of two forms is used, which agree to rounding"
     ),
     "attention/theory/rates.py:_row_basis: return right[singular > (floor or _RANK * singular[0])].T [strict: singular > (floor or _RANK * singular[0]) -> singular >= (floor or _RANK * singular[0])]": (

@@ -192,12 +192,12 @@ class TokenDataset(KeepsFrozen, Shown):
     def __len__(self) -> int:
         return self.n_samples
 
-    @property
+    @cached_property
     def n_samples(self) -> int:
         """Number of sequences n."""
         return int(self.counts.shape[0])
 
-    @property
+    @cached_property
     def vocab_size(self) -> int:
         """Number of tokens V."""
         return int(self.counts.shape[1])
@@ -228,8 +228,13 @@ class TokenDataset(KeepsFrozen, Shown):
     @cached_property
     def dense_counts(self) -> tuple[Doubles, Doubles, Ints]:
         """The counts as an array (n, V), y_i / n and the number of types (n,), for passes over small data."""
-        types = np.diff(self.counts.indptr)
-        return freeze(self.counts.toarray()), freeze(self.labels / self.n_samples), freeze(types)
+        return freeze(self.counts.toarray()), freeze(self.labels / self.n_samples), freeze(np.diff(self.counts.indptr))
+
+    @cached_property
+    def _operands(self) -> tuple[Doubles, ...]:
+        """-y, y / n, 1 and 1 / n, (n,) each: NumPy takes as long to convert a Python number as for many operations."""
+        n = np.full(self.n_samples, float(self.n_samples))
+        return tuple(map(freeze, (-self.labels, self.labels / n, n / n, 1.0 / n)))
 
     @cached_property
     def frequency(self) -> Doubles:
@@ -308,12 +313,9 @@ def check_data(data: TokenDataset, vocab_size: int | None = None, name: str = "d
     if not isinstance(data, TokenDataset):
         raise InputTypeError(name, "must be a TokenDataset", got=type(data).__name__)
     if vocab_size is not None and data.vocab_size != vocab_size:
-        raise InputError(
-            name,
-            f"must have the model's vocabulary of {vocab_size} tokens",
-            got=data.vocab_size,
-            hint="pass vocab_size to TokenDataset.from_tokens",
-        )
+        expected = f"must have the model's vocabulary of {vocab_size} tokens"
+        hint = "pass vocab_size to TokenDataset.from_tokens"
+        raise InputError(name, expected, got=data.vocab_size, hint=hint)
 
 
 def _as_names(vocab: Sequence[str] | None) -> tuple[str, ...] | None:
@@ -435,8 +437,8 @@ def make_iid_dataset(
 def _check_probs(name: str, value: ArrayLike) -> Doubles:
     probs = as_real_array(name, value, ndim=1, dtype=np.float64)
     if (probs < 0).any() or not abs(probs.sum() - 1) <= 1e-8:
-        got = f"sum {probs.sum():.6g}, smallest {probs.min(initial=1.0):.6g}"
-        raise InputError(name, "must be probabilities: >= 0, with sum 1", got=got, hint="divide by the sum")
+        got, hint = f"sum {probs.sum():.6g}, smallest {probs.min(initial=1.0):.6g}", "divide by the sum"
+        raise InputError(name, "must be probabilities: >= 0, with sum 1", got=got, hint=hint)
     found: Doubles = probs / probs.sum()
     return found
 

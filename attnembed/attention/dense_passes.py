@@ -6,8 +6,9 @@ With N (n, V) the counts as a dense array, m_i an anchor of sequence i, D_is = g
     A = e * (N^T r),   B = e * (M^T r - N^T (r delta)).
 
 As in the general forms of `passes`, no difference cancels while the anchor keeps some of the attention: it is the mode
-of its sequence, and is chosen again when it has lost too much. Scores that span more than the range of exp are left to
-the general forms (``None`` is returned), which also serve the tests as the reference.
+of its sequence, and is chosen again when it has lost too much. While attention is spread out, one pass takes the plain
+form instead, f = N (e g) / Z and B = g A - e N^T (r f), unless |B| shows that it has cancelled. Scores that span more
+than the range of exp are left to the general forms (``None`` is returned), which also serve the tests as the reference.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 
 from attnembed.attention.data import TokenDataset
 
-__all__ = ["DenseField", "DensePasses", "dense_gradients", "is_small"]
+__all__ = ["SMALLEST_SQUARE", "DenseField", "dense_gradients", "dense_sums", "is_small"]
 
 Vector = NDArray[Any]
 
@@ -31,9 +32,13 @@ _SPAN = 600.0
 # Vectors with a square below this span no more than 200, and no entry is beyond 100.
 _SHORT = 1e4
 # A gradient whose square is smaller is left to the general form, which keeps it from underflowing.
-_TINY = 1e-140
+SMALLEST_SQUARE = 1e-140
 # A gradient below this share of its terms is rounding.
 _NOTHING = 1e-15
+# Below this square of the scores the attention is hardly ever close to one, and the plain form is tried.
+_LEVEL = 64.0
+# The plain form holds where |B| is above this share of L |g|, the size of its terms.
+_SMALLEST_SHARE = 1e-3
 # An anchor with less of the attention than this (among many tokens, half the least share of a mode) is replaced.
 _SMALLEST_ANCHOR = 0.05
 # Number of points of a path whose sums are formed at once.
@@ -45,34 +50,64 @@ def is_small(data: TokenDataset) -> bool:
     return data.n_samples * data.vocab_size <= _ENTRIES
 
 
-def dense_gradients(
-    data: TokenDataset, E: Vector, p: Vector, v: Vector
-) -> tuple[float, Vector, Vector, Vector, Vector] | None:
-    """(L, A (V,), B (V,), grad_p L, grad_v L); None where the general form must judge what is wrong, or tiny."""
-    with np.errstate(over="ignore", invalid="ignore"):  # NaN and inf do not get past the tests
-        u, g = E.dot(p), E.dot(v)
-        if (e := _exponentials(u, g)) is None:
-            return None
-        counts, share, _ = data.dense_counts
-        weight = counts * e
-        values = g[weight.argmax(axis=1)]
-        moments = g - values[:, None]
-        moments *= counts
-        Z = counts.dot(e)
-        delta = moments.dot(e)
-        delta /= Z
-        loss, _, A, B = _factors(e, counts, moments, values, Z, delta, data.labels, share)
-        grad_p, grad_v = B.dot(E), A.dot(E)
-        size = abs(grad_p.dot(grad_v)) + B.dot(B)
-    if not _TINY < size < math.inf:
+# Scores and values that overflow do so silently: NaN and inf do not get past the tests. As a decorator it costs half of
+# what it costs in a `with` statement.
+_quiet = np.errstate(over="ignore", invalid="ignore")
+
+
+@_quiet
+def dense_gradients(data: TokenDataset, E: Vector, p: Vector, v: Vector) -> tuple[float, Vector, Vector] | None:
+    """(L, A and B (2, V), grad_v L and grad_p L (2, d)); None where the general form must judge what is wrong, or tiny.
+
+    Both arrays are read-only.
+    """
+    found = _sums(data, E.dot(p), E.dot(v))
+    if found is None:
         return None
-    return loss, A, B, np.negative(grad_p, out=grad_p), np.negative(grad_v, out=grad_v)
+    loss, _, factors, square = found
+    gradients = factors.dot(E)
+    if not SMALLEST_SQUARE < abs(gradients[0].dot(gradients[1])) + square < math.inf:
+        return None
+    np.negative(gradients, gradients)
+    factors.setflags(write=False)
+    gradients.setflags(write=False)
+    return loss, factors, gradients
 
 
-def _exponentials(u: Vector, g: Vector) -> Vector | None:
+@_quiet
+def dense_sums(data: TokenDataset, u: Vector, g: Vector) -> tuple[float, Vector, Vector] | None:
+    """(L, f (n,), A and B (2, V)) for scores u and values g (V,), once; None where they span too much."""
+    found = _sums(data, u, g)
+    return None if found is None else found[:3]
+
+
+def _sums(data: TokenDataset, u: Vector, g: Vector) -> tuple[float, Vector, Vector, float] | None:
+    """(L, f, A and B, B.B), in the plain form where it loses nothing: it has no array of the size of the counts."""
+    level, square = float(u.dot(u)), float(g.dot(g))
+    short = level < _SHORT and square < _SHORT
+    e = np.exp(u) if short else _shifted_exponentials(u, g)  # in a third of the time
+    if e is None:
+        return None
+    counts = data.dense_counts[0]
+    Z = counts.dot(e)
+    if short and level < _LEVEL:
+        f = counts.dot(e * g)
+        f /= Z
+        loss, factors = _factors(data, e, Z, f, f, g, None)
+        if (own := float(factors[1].dot(factors[1]))) > (_SMALLEST_SHARE * loss) ** 2 * square:
+            return loss, f, factors, own
+    values = g[(counts * e).argmax(1)]
+    moments = g - values[:, None]
+    moments *= counts
+    delta = moments.dot(e)
+    delta /= Z
+    f = values + delta
+    loss, factors = _factors(data, e, Z, f, delta, g, moments)
+    return loss, f, factors, float(factors[1].dot(factors[1]))
+
+
+def _shifted_exponentials(u: Vector, g: Vector) -> Vector | None:
     """e^u up to a factor; None where scores and values span too much. In Python's floats, which overflow silently."""
-    if u.dot(u) < _SHORT and g.dot(g) < _SHORT:  # the common case, in a third of the time
-        return np.exp(u)
     top = float(u.max())
     if not top - float(u.min()) + max(float(g.max()), -float(g.min())) <= _SPAN:
         return None
@@ -81,73 +116,46 @@ def _exponentials(u: Vector, g: Vector) -> Vector | None:
 
 
 def _factors(
-    e: Vector, counts: Vector, moments: Vector, values: Vector, Z: Vector, delta: Vector, y: Vector, share: Vector
-) -> tuple[float, Vector, Vector, Vector]:
-    """(L, f, A, B) from e^u, N, M, g_m, Z, delta, the labels and y/n."""
-    f = values + delta
-    small = y * f
-    np.negative(small, out=small)
-    np.exp(small, out=small)  # at most e^600
-    r = small + 1.0
+    data: TokenDataset, e: Vector, Z: Vector, f: Vector, delta: Vector, g: Vector, moments: Vector | None
+) -> tuple[float, Vector]:
+    """L and the rows A, B (2, V) from e^u, Z, f, delta and M; in the plain form delta is f, and M is not needed."""
+    # On vectors this short a Python number as an operand, `np.add.reduce` in place of a product and the iteration over
+    # the rows of an array each cost as much as another operation or two.
+    counts = data.dense_counts[0]
+    minus_labels, share, ones, weights = data._operands
+    odds = f * minus_labels
+    np.exp(odds, odds)  # at most e^600
+    r = odds + ones
     r *= Z
-    np.divide(small, r, out=r)
+    np.divide(odds, r, r)
     r *= share
-    A = r.dot(counts)
+    factors = np.empty((2, len(e)))
+    A, B = factors[0], factors[1]
+    r.dot(counts, A)
     A *= e
-    B = r.dot(moments)
-    r *= delta
-    B -= r.dot(counts)
-    B *= e
-    np.log1p(small, out=small)
-    return float(np.add.reduce(small)) / len(y), f, A, B
+    if moments is None:
+        r *= delta
+        r.dot(counts, B)
+        B *= e
+        np.subtract(g * A, B, B)
+    else:
+        r.dot(moments, B)
+        r *= delta
+        B -= r.dot(counts)
+        B *= e
+    np.log1p(odds, odds)
+    return float(odds.dot(weights)), factors
 
 
-class DensePasses:
-    """Loss, outputs and the factors A, B of the gradients for many scores on one small data set."""
+class DenseField:
+    """-grad_p L, its Jacobian and the observables of a path, for embeddings R (V, r) and scores u = u_0 + R x."""
 
-    def __init__(self, data: TokenDataset) -> None:
+    def __init__(self, data: TokenDataset, embeddings: Vector, scores: Vector, values: Vector) -> None:
         self.counts, self.share, types = data.dense_counts
         self.labels = data.labels
         self._rows = np.arange(data.n_samples)
         self._least_share = np.minimum(_SMALLEST_ANCHOR, 0.5 / types)
-        self._values: Vector | None = None
-
-    def sums(self, u: Vector, g: Vector) -> tuple[float, Vector, Vector, Vector] | None:
-        """(L, f (n,), A (V,), B (V,)) for scores u and values g (V,); None where they span too much."""
-        with np.errstate(over="ignore"):
-            e = _exponentials(u, g)
-        if e is None:
-            return None
-        if self._values is None or not np.array_equal(self._values, g):
-            self._anchor(e, g.copy())
-        Z = self.counts @ e
-        self._renew(e, Z)
-        delta = self._moments @ e
-        delta /= Z
-        return _factors(e, self.counts, self._moments, self._anchor_values, Z, delta, self.labels, self.share)
-
-    def _anchor(self, e: Vector, g: Vector) -> None:
-        """Make the mode of each sequence its anchor."""
-        mode = (self.counts * e).argmax(axis=1)
-        self._values, self._mode, self._anchor_values = g, mode, g[mode]
-        self._difference = g - self._anchor_values[:, None]
-        self._moments = self.counts * self._difference
-        self._most = self.counts[self._rows, mode] / self._least_share
-
-    def _renew(self, e: Vector, Z: Vector) -> None:
-        """Replace the anchors where one has lost its attention."""
-        room = self._most * e[self._mode]
-        room -= Z
-        if room.min() < 0.0:
-            assert self._values is not None
-            self._anchor(e, self._values)
-
-
-class DenseField(DensePasses):
-    """-grad_p L, its Jacobian and the observables of a path, for embeddings R (V, r) and scores u = u_0 + R x."""
-
-    def __init__(self, data: TokenDataset, embeddings: Vector, scores: Vector, values: Vector) -> None:
-        super().__init__(data)
+        self._values = values
         self._from_top = scores - scores.max()
         # The forces depend on differences of embeddings only.
         self._embeddings = embeddings - embeddings.mean(axis=0)
@@ -162,11 +170,18 @@ class DenseField(DensePasses):
         sums, weights = np.empty(3 * n), np.empty(2 * n)
         self._buffers = np.empty(V), sums, weights, np.empty(V), np.empty(V)
         self._parts = sums[:n], sums[n : 2 * n], sums[2 * n :], weights[:n], weights[n:]
-        self._anchor(np.exp(self._from_top), values)
+        self._anchor(np.exp(self._from_top))
 
-    def _anchor(self, e: Vector, g: Vector) -> None:
-        """Stack the factors of a force: on the way in N, y M and N less what an anchor may take, back -N and y M."""
-        super()._anchor(e, g)
+    def _anchor(self, e: Vector) -> None:
+        """Make the mode of each sequence its anchor, and stack the factors of a force.
+
+        On the way in N, y M and N less what an anchor may take, on the way back -N and y M.
+        """
+        mode = (self.counts * e).argmax(axis=1)
+        self._mode, self._anchor_values = mode, self._values[mode]
+        self._difference = self._values - self._anchor_values[:, None]
+        self._moments = self.counts * self._difference
+        self._most = self.counts[self._rows, mode] / self._least_share
         n = len(self.counts)
         self._signed_values = self.labels * self._anchor_values
         signed = self.labels[:, None] * self._moments
@@ -200,8 +215,7 @@ class DenseField(DensePasses):
         for matrix, out in self._inwards:
             np.dot(matrix, e, out=out)
         if spare[spare.argmax()] > 0.0:  # an anchor has lost its attention
-            assert self._values is not None
-            self._anchor(e, self._values)
+            self._anchor(e)
             for matrix, out in self._inwards:
                 np.dot(matrix, e, out=out)
         delta /= Z  # times y, as the values are
@@ -221,7 +235,7 @@ class DenseField(DensePasses):
         # At a point of rest only rounding remains, which late in the flow, times t, would keep an integrator busy.
         if (square := B.dot(B)) <= (2.0 * _NOTHING * self._largest_value) ** 2:
             terms = float(np.abs(shift, out=shift).dot(Z))
-            if terms > _TINY and square <= (_NOTHING * terms) ** 2:
+            if terms > SMALLEST_SQUARE and square <= (_NOTHING * terms) ** 2:
                 B.fill(0.0)
         return np.asarray(self._transposed.dot(B))
 
@@ -230,8 +244,7 @@ class DenseField(DensePasses):
         e = self._buffers[0]
         if not self._weights(x, e):
             return None
-        if self._values is not None:
-            self._anchor(e, self._values)
+        self._anchor(e)
         Z = self.counts @ e
         delta = self._moments @ e / Z
         a = self.counts * e
@@ -248,7 +261,6 @@ class DenseField(DensePasses):
 
     def observe(self, path: Vector, top: NDArray[np.integer[Any]], gamma: Vector) -> Vector | None:
         """(L - L*, least attention on a top token) at the points (k, r) of a path, (2, k); see `passes.loss_gap`."""
-        assert self._values is not None
         u = path @ self._transposed
         u += self._from_top
         u -= u.max(axis=1, keepdims=True)

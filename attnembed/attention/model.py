@@ -28,10 +28,10 @@ from attnembed._validation import (
     freeze,
 )
 from attnembed.attention.data import TokenDataset, check_data
-from attnembed.attention.dense_passes import DensePasses, dense_gradients, is_small
+from attnembed.attention.dense_passes import SMALLEST_SQUARE, dense_gradients, dense_sums, is_small
 from attnembed.attention.parameters import check_scores, scores_and_values
 from attnembed.attention.passes import AnchoredPass, TokenSums, token_sums
-from attnembed.attention.products import embedding_product, embedding_transpose_product, rank_two, two_columns
+from attnembed.attention.products import embedding_product, embedding_transpose_product, rank_two
 from attnembed.errors import DataFileError, InputError
 from attnembed.gibbs import probabilities
 from attnembed.gradients import Gradients
@@ -64,6 +64,16 @@ class AttentionGradients(Gradients):
     scaled_p: Floats
     log_scale: float
     _directions: tuple[Floats, Floats]
+    _rows: Floats | None = None
+
+    @classmethod
+    def _of_rows(cls, factors: Floats, gradients: Floats, directions: tuple[Floats, Floats]) -> AttentionGradients:
+        """From A and B as the rows of one array, and the gradients in v and p as those of another, both read-only."""
+        new = object.__new__(cls)  # in half the time that `__init__` of a frozen class takes
+        grad_p, pair = gradients[1], (factors[0], factors[1])
+        vars(new).update(p=grad_p, v=gradients[0], E_factors=pair, scaled_p=grad_p, log_scale=0.0)
+        vars(new).update(_directions=directions, _rows=factors)
+        return new
 
     def _names(self) -> tuple[str, ...]:
         return "E", "p", "v"
@@ -81,12 +91,15 @@ class AttentionGradients(Gradients):
         if out.size <= _FEW:
             out[...] = self._small_E()
             return out
-        return rank_two(-two_columns(*self.E_factors), two_columns(*self._directions).T, out)
+        return rank_two(self._stacked(), -np.array(self._directions), out)
 
     def _small_E(self) -> Floats:
-        v, p = self._directions
-        out: Floats = np.array(self.E_factors).T.dot(np.array((-v, -p)))
-        return out
+        out: Floats = self._stacked().T.dot(np.array(self._directions))
+        return np.negative(out, out)
+
+    def _stacked(self) -> Floats:
+        """A and B as the rows of one array."""
+        return np.array(self.E_factors) if self._rows is None else self._rows
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -213,17 +226,19 @@ class AttentionModel(KeepsFrozen, Shown):
         ((4, 3), True)
         """
         self._check(data)
-        if check_loss(loss) is logistic and self._is_small(data):
+        if (loss is logistic or check_loss(loss) is logistic) and self._is_small(data):
             found = dense_gradients(data, self.E, self.p, self.v)
             if found is not None:
-                value, A, B, grad_p, grad_v = found
-                for array in (A, B, grad_p, grad_v):
-                    array.flags.writeable = False
-                return value, AttentionGradients(grad_p, grad_v, (A, B), grad_p, 0.0, (self.v, self.p))
+                value, factors, gradients = found
+                return value, AttentionGradients._of_rows(factors, gradients, (self.v, self.p))
         sums = self._sums(data, loss)
+        if self.E.dtype == np.float64 and sums.log_scale == 0.0:
+            rows = freeze(np.array((sums.A, sums.scaled_B)))
+            if (usual := _usual_gradients(self.E, rows)) is not None:
+                return sums.loss, AttentionGradients._of_rows(rows, usual, (self.v, self.p))
         A, B = (freeze(factor.astype(self.E.dtype, copy=False)) for factor in (sums.A, sums.B))
         peak = float(np.abs(sums.scaled_B).max()) or 1.0  # float32 would lose a small B
-        factors = two_columns(sums.scaled_B / -peak, -sums.A).astype(self.E.dtype, copy=False)
+        factors = np.array((sums.scaled_B / -peak, -sums.A), dtype=self.E.dtype)
         with np.errstate(over="ignore", invalid="ignore"):
             scaled, grad_v = freeze(embedding_transpose_product(self.E, factors))
             grad_p = freeze(scaled * (peak * np.exp(sums.log_scale)).astype(self.E.dtype))
@@ -280,14 +295,13 @@ class AttentionModel(KeepsFrozen, Shown):
 
     def _sums(self, data: TokenDataset, loss: Loss | str = logistic) -> TokenSums:
         self._check(data)
-        kind = check_loss(loss)
+        kind = loss if loss is logistic else check_loss(loss)
         if kind is logistic and self._is_small(data):
-            found = DensePasses(data).sums(*scores_and_values(self))
+            found = dense_sums(data, *scores_and_values(self))
             if found is not None:
-                return TokenSums(*found)
-        with np.errstate(over="ignore", invalid="ignore"):
-            u, g = embedding_product(self.E, two_columns(self.p, self.v).T).T.astype(np.float64)
-            suspect = not math.isfinite(u @ g)  # NaN and inf show in the product, and huge finite ones may
+                value, output, factors = found
+                return TokenSums(value, output, factors[0], factors[1])
+        u, g, suspect = _scores(self.E, self.p, self.v)
         if suspect:
             check_scores(u, g, self.E.dtype)
         return token_sums(data, u, g, kind)
@@ -306,6 +320,22 @@ class AttentionModel(KeepsFrozen, Shown):
 
     def __repr__(self) -> str:
         return f"AttentionModel(vocab_size={self.vocab_size}, dim={self.dim}, dtype={self.E.dtype})"
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def _scores(E: Floats, p: Floats, v: Floats) -> tuple[Floats, Floats, bool]:
+    """u = E p and g = E v, (V,) each, in float64, and whether one may not be finite."""
+    both = embedding_product(E, np.array((p, v))).astype(np.float64, copy=False)
+    u, g = both[0], both[1]
+    return u, g, not math.isfinite(u.dot(g))  # NaN and inf show in the product, and huge finite ones may
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def _usual_gradients(E: Floats, factors: Floats) -> Floats | None:
+    """The gradients in v and p (2, d), read-only, from the rows A and B; None where they overflow or may underflow."""
+    gradients = embedding_transpose_product(E, factors)
+    size = abs(gradients[0].dot(gradients[1])) + factors[1].dot(factors[1])
+    return freeze(np.negative(gradients, gradients)) if SMALLEST_SQUARE < size < math.inf else None
 
 
 def read_parameters(path: PathLike, members: Mapping[str, Member], build: Callable[..., Model]) -> Model:

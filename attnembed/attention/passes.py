@@ -84,10 +84,11 @@ def token_outputs(
 ) -> tuple[float, Floats]:
     """The loss and the outputs f (n,) alone, at half the cost of `token_sums`."""
     u, g = token_scores, token_values
-    if is_wide(u, g):
+    top, high, low, wide = _ranges(u, g)
+    if wide:
         sums = AnchoredPass(data, u, g, loss).sums
         return sums.loss, sums.output
-    f = _plain_outputs(data, u, g)[0]
+    f = _plain_outputs(data, np.exp(u - top), g, 0.5 * (high + low))[0]
     return _loss_factors(data, f, loss)[0], f
 
 
@@ -113,12 +114,13 @@ class TokenPasses:
 
     def sums(self, u: Floats, g: Floats) -> TokenSums:
         """The factors A and B for scores u = E p and values g = E v, (V,) each."""
-        if is_wide(u, g):
+        top, high, low, wide = _ranges(u, g)
+        if wide:
             return AnchoredPass(self.data, u, g, self.loss).sums
         if self._anchored is not None and (sums := self._anchored.sums(u, g)) is not None:
             return sums
-        sums = _plain_sums(self.data, u, g, self.loss)
-        if np.abs(sums.scaled_B).sum() < _SMALLEST_SHARE * self._size(sums) * np.ptp(g):
+        sums = _plain_sums(self.data, np.exp(u - top), g, 0.5 * (high + low), self.loss)
+        if float(np.add.reduce(np.abs(sums.scaled_B))) < _SMALLEST_SHARE * self._size(sums) * (high - low):
             self._anchored = _AnchoredCounts(self.data, u, g, self.loss)
             sums = self._anchored.sums(u, g) or sums
         return sums
@@ -130,30 +132,42 @@ class TokenPasses:
         return float(-np.mean(self.loss.derivative(self.data.labels * sums.output)))
 
 
-def is_wide(u: Floats, g: Floats) -> bool:
-    """Whether scores and values span so much that each sequence needs a maximum of its own."""
+def _ranges(u: Floats, g: Floats) -> tuple[float, float, float, bool]:
+    """max u, max g, min g, and whether scores and values span so much that each sequence needs a maximum of its own."""
     # In Python's floats, which overflow silently.
-    wide = float(u.max()) - float(u.min()) + float(np.abs(g).max()) > _LINEAR_SPAN
+    top, high, low = float(u.max()), float(g.max()), float(g.min())
+    wide = top - float(u.min()) + max(high, -low) > _LINEAR_SPAN
     if wide:
         check_scores(u, g)  # differences of finite scores overflow, too
-    return wide
+    return top, high, low, wide
 
 
-def _plain_outputs(data: TokenDataset, u: Floats, g: Floats) -> tuple[Floats, Floats, Floats, Floats, Floats]:
-    """f = C(e g)/Z, Z = C e, f without the centre, e = exp(u - max u), and g without the centre."""
-    e, h, centre = _token_factors(u, g)
-    Z, N = count_product(data.counts_csc, two_columns(e, e * h)).T
-    q = N / Z
-    return q + centre, Z, q, e, h
+def is_wide(u: Floats, g: Floats) -> bool:
+    """Whether scores and values span so much that each sequence needs a maximum of its own."""
+    return _ranges(u, g)[3]
 
 
-def _plain_sums(data: TokenDataset, u: Floats, g: Floats, kind: Loss = logistic) -> TokenSums:
-    """Z = C e, f = C(e g)/Z, A = e C^T(c/Z), B = e (g C^T(c/Z) - C^T(c f/Z)), e = exp(u - max u)."""
-    f, Z, q, e, h = _plain_outputs(data, u, g)
-    loss, c = _loss_factors(data, f, kind)
-    r = c / Z
+def _plain_outputs(data: TokenDataset, e: Floats, g: Floats, centre: float) -> tuple[Floats, Floats, Floats, Floats]:
+    """f = C(e g)/Z, Z = C e, and f and g less the centre."""
+    h = g - centre
+    Z, q = count_product(data.counts_csc, two_columns(e, e * h)).T
+    q = q / Z
+    return q + centre, Z, q, h
+
+
+def _plain_sums(data: TokenDataset, e: Floats, g: Floats, centre: float, kind: Loss = logistic) -> TokenSums:
+    """Z = C e, f = C(e g)/Z, A = e C^T(c/Z), B = e (g C^T(c/Z) - C^T(c f/Z)), e = exp(u - max u).
+
+    Shifting g by the centre of its range leaves B unchanged and makes its terms smaller.
+    """
+    f, Z, q, h = _plain_outputs(data, e, g, centre)
+    loss, r = _loss_factors(data, f, kind)
+    r /= Z
     S, Q = count_product(data.counts_transposed, two_columns(r, r * q)).T
-    return TokenSums(loss, f, e * S, e * (h * S - Q))
+    A = e * S
+    B = h * A
+    B -= e * Q
+    return TokenSums(loss, f, A, B)
 
 
 class _AnchoredCounts:
@@ -217,13 +231,16 @@ def _token_factors(u: Floats, g: Floats) -> tuple[Floats, Floats, float]:
 
 def _loss_factors(data: TokenDataset, f: Floats, kind: Loss) -> tuple[float, Floats]:
     """The loss and c_i = -(y_i/n) l'(y_i f_i), (n,), at the outputs; the logistic ones from one exponential."""
-    margins = data.labels * f
     if kind is not logistic:
+        margins = data.labels * f
         slope = np.asarray(kind.derivative(margins), dtype=np.float64)
         return float(np.mean(kind.value(margins))), data.labels * -slope / data.n_samples
-    small = np.exp(-np.abs(margins))
-    loss = float((np.maximum(-margins, 0) + np.log1p(small)).mean())
-    return loss, data.labels * np.where(margins > 0, small, 1.0) / ((1 + small) * data.n_samples)
+    minus_labels, share, ones, weights = data._operands
+    odds = f * minus_labels
+    np.exp(odds, odds)  # at most e^600
+    c = odds / (odds + ones)
+    c *= share
+    return float(np.log1p(odds, odds).dot(weights)), c
 
 
 class AnchoredPass:

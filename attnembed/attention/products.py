@@ -1,15 +1,16 @@
 """The products that dominate the attention passes, each over two columns at once.
 
-    E X^T (V, 2),   F^T E (2, d),   F X (V, d),   C W (n, 2),   C^T R (V, 2)
+    X E^T (2, V),   F E (2, d),   F^T X (V, d),   C W (n, 2),   C^T R (V, 2)
 
-for embeddings E (V, d), counts C (n, V), and X (2, d), F and W (V, 2), R (n, 2).
+for embeddings E (V, d), counts C (n, V), and X (2, d), F (2, V), W (V, 2), R (n, 2).
 Each has a plain form, the formula in its first line, against which tests/attention/test_products.py compares it. The
 fast forms are explained beside the code; docs/performance.md has the measurements.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -21,14 +22,17 @@ from attnembed._typing import Floats, Ints
 __all__ = ["count_product", "embedding_product", "embedding_transpose_product", "rank_two", "two_columns"]
 
 
-# Rows of E go to BLAS in blocks of this many entries (256 kB in float64): they stay in the second-level cache, and
-# OpenBLAS works on the calling thread whatever its setting (below 2^18 multiplications), so that the threads here
-# never wait for threads of BLAS. A small E is one block. The blocks are the leading axis of a stacked product: NumPy
-# then runs over them without the interpreter, whose lock two threads would pass back and forth at every block.
-_BLOCK, _ONE_BLOCK = 2**15, 2**17
+# Rows of E go to BLAS in blocks of this many entries: they stay in the cache, and OpenBLAS works on the calling thread
+# whatever its setting (matrix times vector below 9,216 entries, matrix times matrix below 2^18 multiplications), so
+# that the threads here never wait for threads of BLAS. The blocks are the leading axis of a stacked product: NumPy then
+# runs over them without the interpreter, whose lock two threads would pass back and forth at every block. A gradient
+# of few entries is one block.
+_VECTOR_BLOCK, _BLOCK, _ONE_BLOCK = 2**13, 2**15, 2**17
 
 # Number of blocks whose partial sums are kept at once.
-_PARTIAL = 16
+_PARTIAL = 64
+
+Block = tuple[slice, tuple[int, int]]
 
 # Below this many bytes a second thread costs more than it saves.
 _LARGE = 2**22
@@ -42,52 +46,51 @@ def two_columns(first: Floats, second: Floats) -> Floats:
 
 
 def embedding_product(E: Floats, X: Floats) -> Floats:
-    """E X^T, (V, d)(d, 2) -> (V, 2)."""
-    # One product with two columns reads E once; two matrix-vector products read it twice.
-    if E.size <= _ONE_BLOCK:
-        return E @ X.T
-    out = np.empty((len(E), len(X)), dtype=np.result_type(E, X))
+    """X E^T, (2, d)(d, V) -> (2, V)."""
+    # Two products with vectors, the second from the cache, take a third of the time of one with two columns.
+    out = np.empty((2, len(E)), dtype=E.dtype)
+    columns = X.reshape(2, -1, 1)
 
     def task(part: slice) -> None:
-        for rows, shape in _blocks(part, E.shape[1]):
-            np.matmul(E[rows].reshape(*shape, -1), X.T, out=out[rows].reshape(*shape, -1))
+        for rows, (count, step) in _blocks(part.start, part.stop, E.shape[1], _VECTOR_BLOCK):
+            target = out[:, rows].reshape(2, count, step, 1).swapaxes(0, 1)
+            np.matmul(E[rows].reshape(count, 1, step, -1), columns, target)
 
     threads.share(task, _even_parts(len(E), E.nbytes))
     return out
 
 
 def embedding_transpose_product(E: Floats, F: Floats) -> Floats:
-    """F^T E, (2, V)(V, d) -> (2, d)."""
-    if E.size <= _ONE_BLOCK:
-        return F.T @ E
+    """F E, (2, V)(V, d) -> (2, d)."""
 
     def task(part: slice) -> Floats:
-        total = np.zeros((F.shape[1], E.shape[1]), dtype=np.result_type(E, F))
-        for rows, shape in _blocks(part, E.shape[1], most=_PARTIAL):
-            partial = F[rows].reshape(*shape, -1).transpose(0, 2, 1) @ E[rows].reshape(*shape, -1)
-            total += partial.sum(axis=0)
-        return total
+        sums = [np.zeros((2, E.shape[1]), dtype=E.dtype)] if part.start == part.stop else []
+        for rows, (count, step) in _blocks(part.start, part.stop, E.shape[1], _VECTOR_BLOCK, _PARTIAL):
+            weights = F[:, rows].reshape(2, count, 1, step).swapaxes(0, 1)
+            partial = np.matmul(weights, E[rows].reshape(count, 1, step, -1))
+            sums.append(np.add.reduce(partial[:, :, 0]) if count > 1 else partial[0, :, 0])
+        return _sum(sums)
 
-    value: Floats = np.sum(threads.share(task, _even_parts(len(E), E.nbytes)), axis=0)
-    return value
+    return _sum(threads.share(task, _even_parts(len(E), E.nbytes)))
 
 
 def rank_two(F: Floats, X: Floats, out: Floats | None = None) -> Floats:
-    """F X, (V, 2)(2, d) -> (V, d), into ``out`` where it is given.
+    """F^T X, (V, 2)(2, d) -> (V, d), into ``out`` where it is given.
 
     Writing to untouched memory doubles the cost (page faults): a loop should pass ``out``.
     """
     if out is None:
-        out = np.empty((len(F), X.shape[1]), dtype=np.result_type(F, X))
+        out = np.empty((F.shape[1], X.shape[1]), dtype=np.result_type(F, X))
     # As a product of inner dimension two: the sum of two outer products passes through memory three times.
     if out.size <= _ONE_BLOCK or not out.flags.c_contiguous:
-        return np.matmul(F, X, out=out)
+        return np.matmul(F.T, X, out=out)
+    columns = np.ascontiguousarray(F.T)
 
     def task(part: slice) -> None:
-        for rows, shape in _blocks(part, X.shape[1]):
-            np.matmul(F[rows].reshape(*shape, -1), X, out=out[rows].reshape(*shape, -1))
+        for rows, shape in _blocks(part.start, part.stop, X.shape[1], _BLOCK):
+            np.matmul(columns[rows].reshape(*shape, -1), X, out=out[rows].reshape(*shape, -1))
 
-    threads.share(task, _even_parts(len(F), out.nbytes))
+    threads.share(task, _even_parts(len(out), out.nbytes))
     return out
 
 
@@ -95,7 +98,7 @@ def count_product(matrix: sp.csc_array, W: Floats) -> Floats:
     """C W, (n, V)(V, 2) -> (n, 2), for counts in CSC form; with C^T in that form, C^T R, (V, n)(n, 2) -> (V, 2)."""
     # In CSC form a product walks the matrix once and adds to the rows of a small result, both columns at a time; the
     # CSR form of the same product gathers and takes 1.4 times as long. Hence the two orientations of the counts.
-    count = _thread_count(12 * matrix.nnz)
+    count = _thread_count(12 * matrix.data.size)
     if count == 1:
         value: Floats = matrix @ W
         return value
@@ -114,16 +117,28 @@ def _columns(matrix: sp.csc_array, part: slice) -> sp.csc_array:
     return view
 
 
-def _blocks(part: slice, width: int, *, most: int | None = None) -> Iterator[tuple[slice, tuple[int, int]]]:
-    """Rows of ``part`` and their shape (blocks, rows of a block): at most ``most`` blocks at a time, then the rest."""
-    step = max(1, min(_BLOCK // width, part.stop - part.start))
-    whole = (part.stop - part.start) // step * step
+@lru_cache
+def _blocks(start: int, stop: int, width: int, entries: int, most: int | None = None) -> list[Block]:
+    """Rows ``start`` to ``stop``, and their shape (blocks, rows of a block): at most ``most`` blocks, then the rest.
+
+    Blocks of somewhat fewer rows where these leave no rest.
+    """
+    most_rows = max(1, min(entries // width, stop - start))
+    step = next((rows for rows in range(most_rows, most_rows // 2, -1) if (stop - start) % rows == 0), most_rows)
+    whole = (stop - start) // step * step
     at_once = step * (most or max(1, whole // step))
-    for k in range(part.start, part.start + whole, at_once):
-        rows = slice(k, min(k + at_once, part.start + whole))
-        yield rows, ((rows.stop - rows.start) // step, step)
-    if part.start + whole < part.stop:
-        yield slice(part.start + whole, part.stop), (1, part.stop - part.start - whole)
+    ends = [min(k + at_once, start + whole) for k in range(start, start + whole, at_once)]
+    blocks = [(slice(a, b), ((b - a) // step, step)) for a, b in pairwise([start, *ends])]
+    rest = stop - start - whole
+    return [*blocks, (slice(stop - rest, stop), (1, rest))] if rest else blocks
+
+
+def _sum(arrays: Sequence[Floats]) -> Floats:
+    """The sum of at least one array."""
+    total = arrays[0]
+    for array in arrays[1:]:
+        total = total + array
+    return total
 
 
 def _even_parts(rows: int, nbytes: int) -> list[slice]:

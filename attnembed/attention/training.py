@@ -22,7 +22,7 @@ from attnembed._validation import check_share, freeze, shown
 from attnembed.attention.data import TokenDataset, check_data
 from attnembed.attention.model import AttentionModel
 from attnembed.attention.passes import TokenSums, token_outputs, token_sums, uniform_sums
-from attnembed.attention.products import embedding_product, embedding_transpose_product, rank_two, two_columns
+from attnembed.attention.products import embedding_product, embedding_transpose_product, rank_two
 from attnembed.attention.splitting import split_dataset
 from attnembed.errors import InputError, InputTypeError
 from attnembed.fit import EpochState, FitOptions, HasHistory, NotFiniteError, Row, Trainee, as_score, check_metric, fit
@@ -287,7 +287,7 @@ class _Descent(Trainee):
     def _factors(self) -> tuple[Floats, Floats]:
         """The scores E p and the values E v, (V,) each."""
         E, p, v = (self.parameters[name] for name in PARAMETERS)
-        u, g = embedding_product(E, two_columns(p, v).T).T.astype(np.float64)
+        u, g = embedding_product(E, np.array((p, v))).astype(np.float64, copy=False)
         if not np.isfinite(np.ptp(u) + np.ptp(g)):
             raise NotFiniteError
         return u, g
@@ -302,7 +302,7 @@ class _Descent(Trainee):
     def _step(self, sums: TokenSums) -> None:
         """theta <- theta - eta grad: grad_E = -(A v^T + B p^T), grad_p = -E^T B, grad_v = -E^T A."""
         E, p, v = (self.parameters[name] for name in PARAMETERS)
-        factors, directions = two_columns(sums.A, sums.B).astype(E.dtype, copy=False), two_columns(v, p).T
+        factors, directions = np.array((sums.A, sums.B), dtype=E.dtype), np.array((v, p))
         eta = scheduled_step_size(self.optimizer, self.schedule, self.state.step)
         grads: dict[str, Floats] = {}
         if "p" in self.arrays or "v" in self.arrays:
@@ -313,7 +313,7 @@ class _Descent(Trainee):
         elif "E" in self.arrays:
             # BLAS sees E^T (d, V), which is in its order, and adds the product to it.
             rate, keep = self.optimizer.rates("E", eta)
-            self.gemm(rate, directions.T, factors.T, keep, E.T, overwrite_c=True)
+            self.gemm(rate, directions.T, factors, keep, E.T, overwrite_c=True)
         self.optimizer.update(self.arrays, grads, self.state, eta)
 
 

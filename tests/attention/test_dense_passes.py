@@ -11,7 +11,7 @@ from scipy.special import expit
 
 from attnembed.attention import dense_passes
 from attnembed.attention.data import TokenDataset
-from attnembed.attention.dense_passes import DenseField, DensePasses, is_small
+from attnembed.attention.dense_passes import DenseField, dense_sums, is_small
 from attnembed.attention.flow import _ClsField, gradient_flow
 from attnembed.attention.model import AttentionModel
 from attnembed.attention.passes import AnchoredPass, loss_gap
@@ -44,11 +44,11 @@ def test_sums_and_gradients_are_those_of_the_rows(seed: int) -> None:
     u, g = model.E @ model.p, model.E @ model.v
     rows = AnchoredPass(data, u, g)
     terms = np.abs(rows.slope).sum() * np.exp(rows.log_scale)
-    found = DensePasses(data).sums(u, g)
+    found = dense_sums(data, u, g)
     if found is None:
         assert np.ptp(u) + np.abs(g).max() > 600
         return
-    loss, output, A, B = found
+    loss, output, (A, B) = found
     size = 1 + np.abs(u).max()  # e^u has the rounding of u
     rounding = 1e-14 * size * np.ptp(g) + 1e-15 * np.abs(g).max()
     assert_allclose(output, rows.output, rtol=0, atol=rounding)
@@ -62,6 +62,26 @@ def test_sums_and_gradients_are_those_of_the_rows(seed: int) -> None:
     largest = np.linalg.norm(model.E, axis=1).max()
     assert np.linalg.norm(grads.p + model.E.T @ B) <= 1e-13 * terms * largest
     assert_allclose(grads.v, -model.E.T @ A, atol=1e-14 * largest * np.abs(A).sum())
+
+
+@given(SEEDS, st.floats(-3, 0.9), st.floats(-2, 2.5), st.floats(-6, 1))
+@example(0, 0.9, 2.5, -6.0)  # values that hardly differ: the terms of B cancel
+def test_short_scores_lose_nothing(seed: int, level: float, offset: float, spread: float) -> None:
+    """Sums in which no token has all the attention are plain ones, unless the terms cancel for another reason."""
+    data, _ = random_problem(seed)
+    u, g = np.random.default_rng(seed).standard_normal((2, data.vocab_size))
+    u *= 10**level / np.linalg.norm(u)
+    g = 10**offset + g * 10**spread
+    rows = AnchoredPass(data, u, g)
+    found = dense_sums(data, u, g)
+    assert found is not None
+    loss, output, (A, B) = found
+    exact = rows.scaled_B * np.exp(rows.log_scale)
+    terms = np.abs(rows.slope).sum() * np.exp(rows.log_scale)
+    assert_allclose(output, rows.output, rtol=0, atol=1e-14 * np.abs(g).max())
+    assert loss == pytest.approx(rows.sums.loss, rel=1e-12)
+    assert np.abs(A - rows.sums.A).max() <= 1e-12 * expit(-data.labels * rows.output).mean()
+    assert np.abs(B - exact).sum() <= 1e-12 * np.abs(exact).sum() + 1e-13 * terms
 
 
 @given(SEEDS, st.lists(st.floats(0, 60), min_size=1, max_size=5))

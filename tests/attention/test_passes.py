@@ -243,7 +243,10 @@ def test_large_values_elsewhere_do_no_harm(size: float) -> None:
         grads = model.loss_and_grads(data)[1]
         exact = reference.precise_gradient_p(*problem.arguments)
         assert exact.relative_error(grads.scaled_p, grads.log_scale) <= 1e-15 * (10 + size)
-        plain = passes._plain_sums(data, model.token_scores, model.token_values)
+        if size > passes._LINEAR_SPAN:
+            continue
+        u, g = model.token_scores, model.token_values
+        plain = passes._plain_sums(data, np.exp(u - u.max()), g, 0.5 * float(g.max() + g.min()))
         assert exact.relative_error(-(model.E.T @ plain.B)) > 1e-15 * (10 + size)
 
 

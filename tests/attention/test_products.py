@@ -27,6 +27,7 @@ BLOCK = 12  # entries; the sizes below lie on, before and after multiples of it
 def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Blocks of a few rows, and threads whatever the size."""
     monkeypatch.setattr(products, "_BLOCK", BLOCK)
+    monkeypatch.setattr(products, "_VECTOR_BLOCK", BLOCK)
     monkeypatch.setattr(products, "_ONE_BLOCK", BLOCK)
     monkeypatch.setattr(products, "_LARGE", 0)
     yield
@@ -44,15 +45,15 @@ def relative_error(x: np.ndarray, y: np.ndarray) -> float:
 @given(generators(), sizes, counts_of_threads, st.sampled_from([np.float64, np.float32]))
 def test_dense_products(rng: np.random.Generator, size: tuple[int, int], count: int, dtype: type) -> None:
     V, d = size
-    E, X, F = (rng.standard_normal(shape).astype(dtype) for shape in ((V, d), (2, d), (V, 2)))
+    E, X, F = (rng.standard_normal(shape).astype(dtype) for shape in ((V, d), (2, d), (2, V)))
     out = np.full((V, d), np.nan, dtype)
     threads.set_threads(count)
     limit = 20 * np.finfo(dtype).eps
     for fast, plain in (
-        (products.embedding_product(E, X), E @ X.T),
-        (products.embedding_transpose_product(E, F), F.T @ E),
-        (products.rank_two(F, X), np.outer(F[:, 0], X[0]) + np.outer(F[:, 1], X[1])),
-        (products.rank_two(F, X, out), F @ X),
+        (products.embedding_product(E, X), X @ E.T),
+        (products.embedding_transpose_product(E, F), F @ E),
+        (products.rank_two(F, X), np.outer(F[0], X[0]) + np.outer(F[1], X[1])),
+        (products.rank_two(F, X, out), F.T @ X),
     ):
         assert fast.dtype == dtype
         scale = max(1.0, float(np.linalg.norm(E) * np.linalg.norm(X)), float(np.linalg.norm(F) * np.linalg.norm(E)))
@@ -100,7 +101,7 @@ def test_products_called_from_many_threads() -> None:
     threads.set_threads(3)
     with ThreadPoolExecutor(8) as pool:
         for product in pool.map(lambda _: products.embedding_product(E, X), range(64)):
-            assert_allclose(product, E @ X.T, rtol=1e-12, atol=1e-12)
+            assert_allclose(product, X @ E.T, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("wrong", [0, -1])
