@@ -47,7 +47,7 @@ class Conv2D:
         pad = self.size // 2 if self.padding == "same" else 0
         large_enough = min(x.shape[1:3]) + 2 * pad >= self.size
         expect_inputs(large_enough, f"must be at least {self.size} high and wide for Conv2D", x)
-        linear = correlation(params["W"], pad, x.shape[2])
+        linear = correlation(params["W"], pad, x.shape[2], len(x))
         out = linear.apply(x)
         out += params["b"]
         return out, (linear, x)
@@ -115,8 +115,12 @@ class Upsample2D:
         return out.reshape(n, 2 * height, 2 * width, channels), x.shape
 
     def backward(self, cache: Any, upstream: Array, *, inputs: bool = True) -> tuple[Params, Array | None]:
-        n, height, width, channels = cache
-        return {}, upstream.reshape(n, height, 2, width, 2, channels).sum(axis=(2, 4))
+        # The blocks are those of pooling; adding their entries one after the other is four times as fast as a reduction.
+        first, second, third, fourth = MaxPool2D._corners(upstream)
+        total = first + second
+        total += third
+        total += fourth
+        return {}, total
 
 
 @dataclass(frozen=True)
