@@ -23,7 +23,7 @@ __all__ = ["Bands", "Windows", "correlation"]
 
 Array = NDArray[Any]
 
-# Up to this width the zeros in a band cost less than forming the windows, if at least so many images share its products.
+# Up to this width the zeros in a band cost less than forming the windows, if at least so many images share a product.
 _NARROW, _MANY = 16, 32
 
 # Number of entries of the windows formed at a time, and of those that are kept for the gradient.

@@ -115,7 +115,7 @@ class Upsample2D:
         return out.reshape(n, 2 * height, 2 * width, channels), x.shape
 
     def backward(self, cache: Any, upstream: Array, *, inputs: bool = True) -> tuple[Params, Array | None]:
-        # The blocks are those of pooling; adding their entries one after the other is four times as fast as a reduction.
+        # The blocks are those of pooling; adding their entries one by one takes a quarter of the time of a reduction.
         first, second, third, fourth = MaxPool2D._corners(upstream)
         total = first + second
         total += third
