@@ -220,7 +220,7 @@ class _FlowNetwork:
         if 2 * np.count_nonzero(self.down) >= self.size:
             return self.flow(capacities)
         back = maximum_flow(self._matrix(self.reversed(capacities)), self.size + 1, self.size)
-        return np.negative(back.flow.data)
+        return -np.asarray(back.flow.data)
 
     def reversed(self, capacities: NDArray[np.int32]) -> NDArray[np.int32]:
         """The capacity of the reverse of each arc: equal for an edge, exchanged for a terminal."""
