@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
-from scipy.stats import sem
 
 from attnembed._deprecation import renamed
 from attnembed._typing import Floats
@@ -48,7 +47,7 @@ def standard_error(values: Floats) -> float:
     >>> standard_error(np.array([1.0, 2.0, 3.0])) == 1 / 3**0.5
     True
     """
-    return float(sem(values)) if values.size > 1 else np.nan
+    return float(np.std(values, ddof=1) / np.sqrt(values.size)) if values.size > 1 else np.nan
 
 
 # --- the budget -------------------------------------------------------------------------------------------------------

@@ -6,8 +6,10 @@ in dash as well as in colour. Sizes keep a figure legible at 600 pixels.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -16,6 +18,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
+
+from attnembed._files import PathLike, make_folder, replacing
 
 __all__ = [
     "COLOURS",
@@ -31,6 +35,8 @@ __all__ = [
     "plot_tags",
     "plot_tokens",
     "plot_word",
+    "save_figure",
+    "show_image",
     "style",
 ]
 
@@ -63,6 +69,25 @@ def new_figure(rows: int = 1, columns: int = 1, *, panel: tuple[float, float] = 
     figure = Figure(figsize=(panel[0] * columns, panel[1] * rows), layout="constrained")
     FigureCanvasAgg(figure)
     return figure, figure.subplots(rows, columns, squeeze=False)
+
+
+def save_figure(figure: Figure, path: PathLike, *, show: bool = False) -> Path:
+    """Write a figure as PNG, also into a new folder; ``show``: in a notebook, display it, too. Returns the path."""
+    file = Path(path)
+    make_folder(file.parent)
+    with replacing(file) as temporary:
+        figure.savefig(temporary, format="png", dpi=150)
+    if show:
+        show_image(file)
+    return file
+
+
+def show_image(path: PathLike) -> None:
+    """Display a PNG or GIF file below the cell of a notebook; does nothing elsewhere."""
+    display = getattr(sys.modules.get("IPython"), "display", None)
+    shell = sys.modules["IPython"].get_ipython() if display else None
+    if display is not None and hasattr(shell, "kernel"):
+        display.display(display.Image(filename=str(path)))
 
 
 def add_remark(figure: Figure, text: str) -> Figure:
@@ -215,22 +240,22 @@ def plot_word(
     return ax
 
 
-def plot_tags(ax: Axes, words: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) -> Axes:
-    """Draw words in columns, with one row of tags each for the truth (first) and the predictions, errors in bold."""
+def plot_tags(ax: Axes, words: Sequence[str], columns: Sequence[tuple[str, Sequence[str]]]) -> Axes:
+    """Draw words down the page, with a column of tags for the truth (first) and each prediction, errors in bold."""
     ax.set_axis_off()
-    truth = rows[0][1]
-    for column, word in enumerate(words):
-        ax.text(column, 0, word, rotation=40, ha="left", va="bottom", fontsize=9)
-        for row, (_, tags) in enumerate(rows):
-            wrong = tags[column] != truth[column]
+    truth = columns[0][1]
+    for row, word in enumerate(words):
+        ax.text(-0.6, -row, word, ha="right", va="center")
+        for column, (_, tags) in enumerate(columns):
+            wrong = tags[row] != truth[row]
             ax.text(
-                column, -0.8 * (row + 1), tags[column], ha="center", va="center", fontsize=8,
+                column, -row, tags[row], ha="center", va="center",
                 color=COLOURS[1] if wrong else "black", fontweight="bold" if wrong else "normal",
             )  # fmt: skip
-    for row, (title, _) in enumerate(rows):
-        ax.text(-0.7, -0.8 * (row + 1), title, ha="right", va="center", fontsize=9)
-    ax.set_xlim(-0.6, len(words))
-    ax.set_ylim(-0.8 * len(rows) - 0.5, 1.8)
+    for column, (title, _) in enumerate(columns):
+        ax.text(column, 1.1, title.replace(" ", "\n"), ha="center", va="bottom", color=MUTED)
+    ax.set_xlim(-1.6, len(columns) - 0.5)
+    ax.set_ylim(-len(words), 2.4)
     return ax
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import attnembed as ae
-from attnembed.plotting import new_figure, plot_alignment, style
+from attnembed.plotting import new_figure, plot_alignment, save_figure, style
 
 
 # %% Sequences of 12 tokens out of 40; the tilt of a token is its preference for one class or the other
@@ -41,10 +41,9 @@ def main(out_dir: str | Path = "results", quick: bool = False, rng: int = 0) -> 
     model = ae.AttentionModel.random(data.vocab_size, 800, rng=generator)
     step = ae.one_step(model, data, step_size=400.0)
 
-    Path(out_dir).mkdir(parents=True, exist_ok=True)
     with style():
         figure = draw(data.signed_frequency, step.model.token_values, step.slope)
-        figure.savefig(Path(out_dir) / "01_one_step.png", dpi=150)
+        save_figure(figure, Path(out_dir) / "01_one_step.png", show=True)
     return {
         "predicted slope": step.slope,
         "measured slope": step.measured_slope,

@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import attnembed as ae
-from attnembed.plotting import new_figure, plot_line, style
+from attnembed.plotting import new_figure, plot_line, save_figure, style
 
 SCALES = np.geomspace(1e-3, 3.0, 15)
 STEP_SIZES = np.geomspace(1e-2, 1e4, 7)
@@ -60,9 +60,8 @@ def main(out_dir: str | Path = "results", quick: bool = False, rng: int = 0) -> 
     )
     errors, bounds = measure(ae.AttentionModel.random(data.vocab_size, 64, rng=generator), data)
 
-    Path(out_dir).mkdir(parents=True, exist_ok=True)
     with style():
-        draw(errors, bounds).savefig(Path(out_dir) / "02_bound_against_error.png", dpi=150)
+        save_figure(draw(errors, bounds), Path(out_dir) / "02_bound_against_error.png", show=True)
     small = SCALES < 0.02
     return {
         "exponent of the error in the step size": float(np.polyfit(np.log(STEP_SIZES), np.log(errors[0]), 1)[0]),

@@ -16,7 +16,7 @@ from matplotlib.animation import PillowWriter
 from scipy.stats import spearmanr
 
 import attnembed as ae
-from attnembed.plotting import COLOURS, MUTED, new_figure, style
+from attnembed.plotting import COLOURS, MUTED, new_figure, show_image, style
 
 N_SHOWN = 24  # sequences in the right panel
 
@@ -50,7 +50,7 @@ def animate(path: Path, data: ae.TokenDataset, log_times: list[float], models: l
     left.set(ylabel=r"score $p \cdot E_s$", title="log t")
     weights = right.scatter(x, y, c=colour, zorder=2.5)
     right.set(yticks=[N_SHOWN / 4, 3 * N_SHOWN / 4], yticklabels=["$+1$", "$-1$"], ylabel="sequences, by label")
-    right.set_title("area of a point: attention")
+    right.set_title(f"{N_SHOWN} of {data.n_samples} sequences; area: attention")
     for ax in axes[0]:
         ax.set(xlabel=r"posterior difference $\Delta_s$", xlim=(-1.12, 1.12))
     figure.draw_without_rendering()
@@ -72,9 +72,11 @@ def main(out_dir: str | Path = "results", quick: bool = False, rng: int = 0) -> 
     if quick:
         log_times, models = log_times[::7], models[::7]
 
-    Path(out_dir).mkdir(parents=True, exist_ok=True)
+    path = Path(out_dir) / "03_selection_in_motion.gif"
+    path.parent.mkdir(parents=True, exist_ok=True)
     with style():
-        animate(Path(out_dir) / "03_selection_in_motion.gif", data, log_times, models)
+        animate(path, data, log_times, models)
+    show_image(path)
     first, last = (models[k].attention(data).max(axis=1).mean() for k in (0, -1))
     return {
         "Spearman(p . E_s, |Delta_s|) at the end": float(

@@ -15,7 +15,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import attnembed as ae
-from attnembed.plotting import MUTED, new_figure, plot_line, style
+from attnembed.plotting import MUTED, new_figure, plot_line, save_figure, style
 
 PLAIN = 10_000.0  # where the plain axis ends
 
@@ -58,9 +58,8 @@ def main(out_dir: str | Path = "results", quick: bool = False, rng: int = 0) -> 
     margin = ae.max_margin(ae.margin_constraints(model, data, chosen).differences)
     log_time, angle = flow.log_time[1:], angle_to(margin.direction, flow.path[1:])
 
-    Path(out_dir).mkdir(parents=True, exist_ok=True)
     with style():
-        draw(log_time, angle).savefig(Path(out_dir) / "04_log_time.png", dpi=150)
+        save_figure(draw(log_time, angle), Path(out_dir) / "04_log_time.png", show=True)
     late = log_time > log_time[-1] / 2
     return {
         f"angle at t = {PLAIN:.0f} (degrees)": float(np.interp(np.log(PLAIN), log_time, angle)),

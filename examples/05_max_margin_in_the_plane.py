@@ -17,7 +17,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 import attnembed as ae
-from attnembed.plotting import COLOURS, MUTED, new_figure, plot_line, style
+from attnembed.plotting import COLOURS, MUTED, new_figure, plot_line, save_figure, style
 
 
 # %% One token per label and twelve irrelevant ones; v reads the first coordinate, so that p has to use the second
@@ -70,12 +70,11 @@ def main(out_dir: str | Path = "results", quick: bool = False, rng: int = 0) -> 
         felt = C * np.exp(flow.log_time[-1] - differences @ flow.p)
         mismatches.append(np.abs(felt - margin.dual).max())
 
-    Path(out_dir).mkdir(parents=True, exist_ok=True)
     with style():
         figure, axes = new_figure(1, 2, panel=(4.6, 4.6))
         draw_program(axes[0, 0], differences, margin.p, margin.dual)
         draw_flows(axes[0, 1], paths, margin.p)
-        figure.savefig(Path(out_dir) / "05_max_margin_in_the_plane.png", dpi=150)
+        save_figure(figure, Path(out_dir) / "05_max_margin_in_the_plane.png", show=True)
     return {
         "KKT residual of the certificate": margin.kkt_residual,
         "largest angle of a flow to p_mm (degrees)": float(np.degrees(max(angles))),

@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import attnembed as ae
-from attnembed.plotting import COLOURS, MUTED, new_figure, plot_line, style
+from attnembed.plotting import COLOURS, MUTED, new_figure, plot_line, save_figure, style
 
 STEP_SIZE, N_IRRELEVANT = 24.0, 12
 
@@ -66,10 +66,9 @@ def main(out_dir: str | Path = "results", quick: bool = False, rng: int = 0) -> 
     relative = {r"$\|p_{mm}\|^2$": squares / exact - 1, "slope": slopes - 1}
     errors = {name: np.sqrt(np.mean(error**2, axis=1)) for name, error in relative.items()}
 
-    Path(out_dir).mkdir(parents=True, exist_ok=True)
     with style():
         figure = draw(widths, squares, exact, errors)
-        figure.savefig(Path(out_dir) / "07_closed_forms_against_width.png", dpi=150)
+        save_figure(figure, Path(out_dir) / "07_closed_forms_against_width.png", show=True)
     exponents = [np.polyfit(np.log(widths), np.log(error), 1)[0] for error in errors.values()]
     return {
         "exponent of the error of ||p_mm||^2": float(exponents[0]),

@@ -21,7 +21,7 @@ import attnembed as ae
 from attnembed.attention.text import drop_empty
 from attnembed.attention.training import split_dataset
 from attnembed.experiments.reviews import balanced
-from attnembed.plotting import new_figure, style
+from attnembed.plotting import new_figure, save_figure, style
 
 PRAISE = ["superb", "delightful", "moving", "witty", "charming", "good", "pleasant", "fine"]  # the clearest first
 BLAME = ["dreadful", "dull", "clumsy", "boring", "noisy", "weak", "long", "slow"]
@@ -74,16 +74,16 @@ def draw(data: ae.TokenDataset, model: ae.AttentionModel) -> Figure:
 def main(out_dir: str | Path = "results", quick: bool = False, rng: int = 0, path: str = "") -> dict[str, float]:
     """Read the reviews at ``path``, or write some first; train on four fifths of them."""
     generator = np.random.default_rng(rng)
-    Path(out_dir).mkdir(parents=True, exist_ok=True)
     source = Path(path or Path(out_dir) / "08_reviews.tsv")
     if not path:
+        source.parent.mkdir(parents=True, exist_ok=True)
         write_reviews(source, 300 if quick else 800, generator)
     rest, held_out = split_dataset(read(source), 0.2, rng=generator)
     data = balanced(rest, generator)  # otherwise Delta_s would reflect the class sizes
     model = fit(data, generator)
 
     with style():
-        draw(data, model).savefig(Path(out_dir) / "08_your_own_reviews.png", dpi=150)
+        save_figure(draw(data, model), Path(out_dir) / "08_your_own_reviews.png", show=True)
     absolute = np.abs(data.posterior_difference)
     return {
         "accuracy on held-out reviews": model.accuracy(held_out),

@@ -16,7 +16,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import attnembed as ae
-from attnembed.plotting import COLOURS, new_figure, style
+from attnembed.plotting import COLOURS, new_figure, save_figure, style
 
 STATES, DAYS = ("sun", "cloud", "rain"), ("Mo", "Tu", "We", "Th", "Fr", "Sa", "Su")
 
@@ -69,10 +69,9 @@ def main(out_dir: str | Path = "results", quick: bool = False, rng: int = 0) -> 
     frequencies = np.stack([(samples == k).mean(axis=0) for k in range(len(STATES))], axis=1)
     errors = np.sqrt(marginals * (1 - marginals) / n)
 
-    Path(out_dir).mkdir(parents=True, exist_ok=True)
     with style():
         figure = draw(chain.node, frequencies, errors, week)
-        figure.savefig(Path(out_dir) / "09_chain_crf_by_hand.png", dpi=150)
+        save_figure(figure, Path(out_dir) / "09_chain_crf_by_hand.png", show=True)
     exact = max(abs(ae.chain_log_partition(unary, pairwise) - log_z), np.abs(chain.node - marginals).max())
     return {
         "largest error of log Z and the marginals": float(exact),

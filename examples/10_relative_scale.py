@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 import attnembed as ae
 from attnembed.compare import Comparison
 from attnembed.optim import Adam
-from attnembed.plotting import new_figure, plot_line, style
+from attnembed.plotting import new_figure, plot_line, save_figure, style
 
 LABELS, FEATURES, RATIOS = 6, 8, (1.5, 2.5, 4.0, 6.0)
 
@@ -82,10 +82,9 @@ def main(out_dir: str | Path = "results", quick: bool = False, rng: int = 0) -> 
     comparison = compare(multipliers, n_epochs=8 if quick else 20, n_seeds=1 if quick else 3, rng=rng)
     joint, online = ([comparison[f"{name} {c:g}"].mean for c in multipliers] for name in ("joint", "online"))
 
-    Path(out_dir).mkdir(parents=True, exist_ok=True)
     (Path(out_dir) / "10_relative_scale.txt").write_text(f"{comparison}\n", encoding="utf-8")
     with style():
-        draw(comparison, multipliers).savefig(Path(out_dir) / "10_relative_scale.png", dpi=150)
+        save_figure(draw(comparison, multipliers), Path(out_dir) / "10_relative_scale.png", show=True)
     return {
         "spread of the accuracy over c, joint": max(joint) - min(joint),
         "spread of the accuracy over c, online": max(online) - min(online),

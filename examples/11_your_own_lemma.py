@@ -15,7 +15,7 @@ import numpy as np
 
 import attnembed as ae
 from attnembed import testing as t
-from attnembed.plotting import new_figure, style
+from attnembed.plotting import new_figure, save_figure, style
 
 
 # %% The ranges in all three bounds
@@ -67,7 +67,6 @@ def main(out_dir: str | Path = "results", quick: bool = False, rng: int = 0) -> 
         norm = np.linalg.norm(model.hessian_p(data), 2)
         points.append((G**2 * R**2 / 64, G**2 * R**2 / 64 + G * R**2 / 4, norm))
     false, true, norms = np.array(points).T
-    Path(out_dir).mkdir(parents=True, exist_ok=True)
     with style():
         figure, axes = new_figure()
         ax = axes[0, 0]
@@ -76,7 +75,7 @@ def main(out_dir: str | Path = "results", quick: bool = False, rng: int = 0) -> 
         ax.axline((1.0, 1.0), (10.0, 10.0), color="grey", linestyle="--", label="equality")
         ax.set(xlabel="bound (log)", ylabel="norm of the Hessian in p (log)", title="60 random instances, one each")
         ax.legend(fontsize=10)
-        figure.savefig(Path(out_dir) / "11_your_own_lemma.png", dpi=150)
+        save_figure(figure, Path(out_dir) / "11_your_own_lemma.png", show=True)
     return {
         "best ratio of the true bound": report.results[0].best_ratio,
         "ratio of the counterexample": found.ratio,

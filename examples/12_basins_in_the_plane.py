@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 
 import attnembed as ae
-from attnembed.plotting import COLOURS, new_figure, style
+from attnembed.plotting import COLOURS, new_figure, save_figure, style
 
 REACH = 6.0
 PALE = ("#9CC9E8", "#F6BE96", "#8FD3BD", "#E8C3D8", "#FBE08A", "#C8E4F5")
@@ -77,11 +77,10 @@ def main(out_dir: str | Path = "results", quick: bool = False, rng: int = 0) -> 
     for prediction in late:
         flow = ae.gradient_flow(model.replace(p=5 * prediction.margin * prediction.p_mm), data, until=40.0)
         errors.append(float(np.linalg.norm(flow.p - prediction.p(40.0)) / np.linalg.norm(flow.p)))
-    Path(out_dir).mkdir(parents=True, exist_ok=True)
     with style():
         figure, axes = new_figure(1, 1, panel=(6.0, 6.0))
         draw(axes[0, 0], found, late, model)
-        figure.savefig(Path(out_dir) / "12_basins_in_the_plane.png", dpi=150)
+        save_figure(figure, Path(out_dir) / "12_basins_in_the_plane.png", show=True)
     return {
         "locally optimal selections": float(len(optima)),
         "share of starts that end in one": float(np.mean(found >= 0)),

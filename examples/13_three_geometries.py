@@ -17,7 +17,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 import attnembed as ae
-from attnembed.plotting import COLOURS, new_figure, style
+from attnembed.plotting import COLOURS, new_figure, save_figure, style
 
 NORMS: dict[Any, tuple[str, float]] = {
     "l2": ("l2: gradient", 2),
@@ -81,11 +81,10 @@ def main(out_dir: str | Path = "results", quick: bool = False, rng: int = 0) -> 
         own.append(reached.pop(norm))
         foreign.append(max(reached.values()))
     angles = sorted(float(np.degrees(np.arctan2(x[1], x[0]))) for x in best.values())
-    Path(out_dir).mkdir(parents=True, exist_ok=True)
     with style():
         figure, axes = new_figure(1, 2, panel=(5.0, 5.0))
         draw(axes[0, 0], axes[0, 1], flows, best)
-        figure.savefig(Path(out_dir) / "13_three_geometries.png", dpi=150)
+        save_figure(figure, Path(out_dir) / "13_three_geometries.png", show=True)
     return {
         "least share of the own margin that a flow reaches": min(own),
         "largest share that a flow of another geometry reaches": max(foreign),

@@ -16,7 +16,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 import attnembed as ae
-from attnembed.plotting import COLOURS, MUTED, new_figure, plot_line, style
+from attnembed.plotting import COLOURS, MUTED, new_figure, plot_line, save_figure, style
 
 
 # %% Orthonormal embeddings after one actual step on E, so that all rows are active; a start near the asymptote
@@ -72,12 +72,11 @@ def main(out_dir: str | Path = "results", quick: bool = False, rng: int = 0) -> 
     pair = ae.TokenDataset.from_tokens([[0, 2], [1, 2]], [1, -1])
     flat = ae.AttentionModel(np.eye(3), np.zeros(3), [1.0, -1.0, 0.0])  # lambda_max(H_perp) = 1/3
     polyak = ae.normalised_descent(flat, pair, 1.0, 200, polyak=True)
-    Path(out_dir).mkdir(parents=True, exist_ok=True)
     with style():
         figure, axes = new_figure(1, 2, panel=(4.8, 4.2))
         draw_gaps(axes[0, 0], runs)
         draw_contraction(axes[0, 1], shares, measured, late)
-        figure.savefig(Path(out_dir) / "14_normalised_steps.png", dpi=150)
+        save_figure(figure, Path(out_dir) / "14_normalised_steps.png", show=True)
     return {
         "largest error of a predicted contraction below the limit": float(errors[shares < 0.96].max()),
         "shortfall 5 % above the limit": 1 - above,

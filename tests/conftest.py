@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 for name, options in {
-    "dev": {"max_examples": 25},
+    "dev": {"max_examples": 16},
     # The same examples on every run: more of them would find nothing that was not found the first time.
     "ci": {"max_examples": 50, "derandomize": True},
     "thorough": {"max_examples": 1000},
@@ -21,10 +21,15 @@ for name, options in {
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 
 
+gc.disable()  # until all is imported and collected, none of which is garbage
+
+
 def pytest_collection_finish() -> None:
     """Leave what was collected, some hundred thousand objects, out of every later garbage collection."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)
@@ -39,10 +44,14 @@ def own_claims_only() -> Iterator[None]:
 
 @pytest.fixture
 def plain_layout(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Figures are not fitted to their labels, which takes half of their time; those of slow tests are."""
+    """Figures are small, and not fitted to their labels, which takes half of their time; those of slow tests are."""
+    from matplotlib.figure import Figure
+
     with pytest.MonkeyPatch.context() as patch:  # `monkeypatch` would be undone after later fixtures
         if not {"slow", "thorough"} & {mark.name for mark in request.node.iter_markers()}:
-            patch.setattr("matplotlib.layout_engine.ConstrainedLayoutEngine.execute", lambda self, figure: {})
+            save = Figure.savefig
+            patch.setattr(Figure, "set_layout_engine", lambda self, *args, **options: None)
+            patch.setattr(Figure, "savefig", lambda self, *args, **options: save(self, *args, **options | {"dpi": 60}))
         yield
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,7 @@ MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py") if 
 CLAUSES = (ast.ExceptHandler, ast.match_case)
 
 
+@cache  # every module is read by two tests
 def parsed(source: str) -> tuple[list[ast.Import | ast.ImportFrom], list[ast.FunctionDef | ast.AsyncFunctionDef]]:
     """The imports and the functions of a module, anywhere in it."""
     imports: list[ast.Import | ast.ImportFrom] = []

@@ -29,6 +29,7 @@ MODULES = sorted(module.name for module in pkgutil.walk_packages(attnembed.__pat
 
 
 @pytest.mark.parametrize("name", MODULES)
+@pytest.mark.usefixtures("plain_layout")
 def test_docstrings(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # doctest prepares a debugger for every docstring, which looks for changes of every file that was ever traced.
     monkeypatch.setattr(linecache, "checkcache", lambda filename=None: None)
@@ -239,6 +240,22 @@ def test_figures_in_prose_are_those_of_the_code(figures: Callable[[], Iterator[t
     for page, sentence in figures():
         text = " ".join((ROOT / page).read_text(encoding="utf-8").split())
         assert " ".join(sentence.split()) in text, f"{page} does not say: {sentence}"
+
+
+def _spaced_formulas(text: str) -> list[str]:
+    """Inline formulas that GitHub leaves as they are, since a space or a line's end is next to one of their dollars."""
+    prose = re.sub(r"```.*?```|`[^`]*`|\$\$.*?\$\$|\\\$", "", text, flags=re.DOTALL)
+    found = []
+    for paragraph in re.split(r"\n\s*\n", prose):
+        inline = paragraph.split("$")[1::2]
+        found += [formula for formula in inline if formula != formula.strip()]
+    return found
+
+
+def test_inline_formulas_are_shown_as_formulas() -> None:
+    broken = {page.name: found for page in PAGES if (found := _spaced_formulas(page.read_text(encoding="utf-8")))}
+    assert not broken
+    assert _spaced_formulas(r"as $a$ and `$ b$`, $\varepsilon = $ the largest") == [r"\varepsilon = "]
 
 
 def test_links_lead_somewhere() -> None:

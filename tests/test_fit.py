@@ -7,6 +7,7 @@ import io
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ TOKENS = ae.make_balanced_dataset(n_samples=40, length=6, n_irrelevant=10, rng=0
 CHAINS = ae.make_chain_dataset(40, 4, 3, 3, rng=0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Subject:
     """One of the two trainings with a model and data, and others of the same sizes."""
 
@@ -99,6 +100,22 @@ def python_handles_ctrl_c() -> Iterator[None]:
     previous = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, previous)
+
+
+def own_metric(model: Any, held: Any) -> float:
+    return float(model.accuracy(held))
+
+
+@functools.cache
+def written(subject: Subject, *, validated: bool = True, step_size: float | None = None, **options: Any) -> bytes:
+    """The checkpoint of a run, made once for all tests that damage it; with a ``step_size``, by Adam."""
+    if validated:
+        options["validation"] = subject.held
+    if step_size is not None:
+        options["optimizer"] = Adam(step_size=step_size)
+    with tempfile.TemporaryDirectory() as folder:
+        subject.run(checkpoint=Path(folder, "run.npz"), **options)
+        return Path(folder, "run.npz").read_bytes()
 
 
 def stop_after(epochs: int) -> Callable[[Any], bool]:
@@ -313,9 +330,9 @@ def test_checkpoints_of_other_runs_are_refused(
     subject: Subject, file: Path, change: Callable[[Subject], dict[str, Any]], name: str
 ) -> None:
     """The file stays as it is."""
-    options: dict[str, Any] = {"validation": subject.held, "metric": lambda model, held: model.accuracy(held)}
-    subject.run(checkpoint=file, n_epochs=3, **options)
-    before = file.read_bytes()
+    options: dict[str, Any] = {"validation": subject.held, "metric": own_metric}
+    before = written(subject, metric=own_metric, n_epochs=3)
+    file.write_bytes(before)
     with pytest.raises(InputError, match=f"^`checkpoint` must come from the same .* with other {name} in "):
         subject.run(**{**options, "checkpoint": file, "n_epochs": 4, **change(subject)})
     assert file.read_bytes() == before
@@ -399,8 +416,8 @@ DAMAGE: dict[str, Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]] = {
 def test_nothing_is_cast_or_broadcast(
     subject: Subject, file: Path, damage: Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]
 ) -> None:
-    subject.run(checkpoint=file, validation=subject.held, optimizer=Adam(step_size=0.01))
-    good = file.read_bytes()
+    good = written(subject, step_size=0.01)
+    file.write_bytes(good)
     found = floats(file)
     names = [
         "E",
@@ -443,7 +460,7 @@ DEEP = "[" * 100_000 + "]" * 100_000
 )
 def test_damaged_checkpoints_are_refused(subject: Subject, file: Path, changes: dict[str, Any]) -> None:
     options: dict[str, Any] = {"checkpoint": file, "validation": subject.held, "rng": None}
-    subject.run(**options)
+    file.write_bytes(written(subject))
     rewrite(file, **changes)
     with pytest.raises(DataFileError, match=r"run\.npz: "):
         subject.run(n_epochs=6, **options)
@@ -452,7 +469,7 @@ def test_damaged_checkpoints_are_refused(subject: Subject, file: Path, changes: 
 @pytest.mark.parametrize("column", ["epoch", "seconds", "loss"])
 @pytest.mark.parametrize("value", [np.nan, 7])
 def test_damaged_histories_are_refused(subject: Subject, file: Path, column: str, value: float) -> None:
-    subject.run(checkpoint=file)
+    file.write_bytes(written(subject, validated=False))
     with np.load(file) as archive:
         history = archive["history"]
     if column == "epoch":

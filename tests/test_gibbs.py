@@ -203,3 +203,14 @@ def test_low_temperature_selects_the_mode(rng: np.random.Generator, scale: float
     a = probabilities(scale * scores, segments, rng.integers(1, 9, 9).astype(float))
     assert_allclose(a[mode(scores, segments)], 1, rtol=1e-15)
     assert log_partition(scale * scores, segments, np.ones(9)) == pytest.approx(scale * segments.max(scores), rel=1e-15)
+
+
+@pytest.mark.parametrize("dtype", [float, bool, np.int64])
+def test_long_segments_are_spread_as_short_ones_are(dtype: type) -> None:
+    sizes = np.random.default_rng(0).integers(1, 40, size=2000)
+    segments = Segments(np.r_[0, np.cumsum(sizes)])
+    assert segments.indptr[-1] > 2**15
+    for x in (np.arange(2000).astype(dtype), np.arange(4000).reshape(2000, 2).astype(dtype)):
+        spread = segments.spread(x)
+        assert spread.dtype == x.dtype
+        assert np.array_equal(spread, np.array([x[i] for i, size in enumerate(sizes) for _ in range(size)]))

@@ -12,6 +12,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,7 +26,7 @@ from attnembed.attention import FlowResult
 from attnembed.errors import InputError
 from attnembed.evidence import Report
 from attnembed.gradcheck import check_gradient_complex_step
-from attnembed.plotting import new_figure
+from attnembed.plotting import new_figure, save_figure, show_image
 from attnembed.results import Result, Shown, Status
 from attnembed.structured.grid import grid_mean_field
 from attnembed.structured.theory import fit_scales
@@ -179,8 +181,18 @@ def test_a_result_without_a_figure_is_found() -> None:
 
 
 @pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.usefixtures("plain_layout")
 def test_a_result_draws_on_given_axes_or_its_own(name: str) -> None:
-    result = made(name)
+    check_drawn(made(name))
+
+
+@pytest.mark.slow
+def test_results_are_drawn_fitted_to_their_labels() -> None:
+    for name in MAKERS:
+        check_drawn(made(name))
+
+
+def check_drawn(result: Any) -> None:
     own = new_figure()[1][0, 0]
     assert result.plot(own) is own
     ax = result.plot()
@@ -259,3 +271,22 @@ def test_a_curve_needs_two_finite_points() -> None:
     assert "y: 1 to 2; x: 0 to 1" in Drawn([1.0, 2.0, np.nan])._repr_html_()
     assert "polyline" not in Drawn([1.0, np.inf])._repr_html_()
     assert "nan" not in Drawn([1.0, 1.0])._repr_html_()
+
+
+@pytest.mark.parametrize("kernel", [True, False])
+def test_a_saved_figure_is_shown_in_a_notebook_only(
+    kernel: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[Any] = []
+    shell = SimpleNamespace(kernel=None) if kernel else SimpleNamespace()
+    display = SimpleNamespace(Image=lambda filename: filename, display=shown.append)
+    ipython = SimpleNamespace(get_ipython=lambda: shell, display=display, version_info=(9, 0))
+    monkeypatch.setitem(sys.modules, "IPython", ipython)
+    figure, _ = new_figure()
+    path = save_figure(figure, tmp_path / "new" / "figure.png", show=True)
+    assert path.read_bytes().startswith(b"\x89PNG")
+    assert shown == ([str(path)] if kernel else [])
+    save_figure(figure, path)
+    assert len(shown) == kernel
+    monkeypatch.delitem(sys.modules, "IPython")
+    show_image(path)

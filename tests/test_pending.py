@@ -78,6 +78,24 @@ def test_squares_beyond_the_range_are_taken_row_by_row():
         assert np.allclose(plain, other, rtol=2e-4)
 
 
+@pytest.mark.parametrize(
+    ("options", "n_taken", "left"),
+    [
+        ({}, 20, True),
+        ({}, 21, False),
+        ({"epsilon": 1e-160}, 1, False),
+        ({"beta2": 0.4}, 1, False),
+        ({"weight_decay": 1.0}, 1, True),
+        ({"weight_decay": 1.5}, 1, False),
+    ],
+)
+def test_rows_are_left_pending_where_it_is_exact_and_pays(options, n_taken, left):
+    adam = ae.Adam(step_size=1.0, **options)
+    table = np.ones((40, 3))
+    held = PendingRows(adam, adam.init({"E": table}), "E", table)
+    assert (held.take(np.arange(n_taken), 1.0) is not None) == left
+
+
 @pytest.mark.parametrize("eps", [1e-7, 2e-16])
 def test_a_rule_gives_the_sum_for_every_root(eps):
     weights = 0.9 ** np.arange(30) * np.tri(30)[::-1]

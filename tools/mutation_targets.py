@@ -81,6 +81,8 @@ TARGETS = (
         "attention/passes.py",
         (
             "TokenSums.B",
+            "uniform_sums",
+            "_plain_outputs",
             "_plain_sums",
             "_AnchoredCounts.sums",
             "_loss_factors",
@@ -253,6 +255,24 @@ TARGETS = (
         ("tests/test_optim.py",),
     ),
     Target(
+        "pending.py",
+        (
+            "PendingRows.__init__",
+            "PendingRows.take",
+            "PendingRows.put",
+            "PendingRows._possible",
+            "PendingRows.settle",
+            "PendingRows._catch_up",
+            "_Rules.__init__",
+            "_Rules.apply",
+            "gauss_rules",
+            "_nodes_needed",
+            "distinct",
+        ),
+        (),
+        ("tests/test_pending.py",),
+    ),
+    Target(
         "structured/chain.py",
         ("score", "decode", "_best_prefixes", "chain_marginals", "ChainBatch.pad"),
         ("chain-enumeration", "viterbi-enumeration", "sampling", "padding", "single-precision"),
@@ -284,6 +304,12 @@ TARGETS = (
         "structured/grid.py",
         ("contrast_weights", "grid_map", "icm", "mean_field", "_sweeps", "_two_label_sweeps", "_softmax", "_surplus"),
         ("mean-field", "min-cut", "grid-objectives"),
+        ("tests/structured/test_grid.py",),
+    ),
+    Target(
+        "structured/checkerboard.py",
+        ("two_label_sweeps", "_Half.__init__", "_Half.update", "_Half._fold", "_Half.unfold"),
+        ("mean-field", "grid-objectives"),
         ("tests/structured/test_grid.py",),
     ),
     Target(
@@ -475,6 +501,9 @@ INTERNAL: dict[str, str] = {
     ),
     "margins.py:_tight: support = support[push > 0.0]": (
         "which rows are exchanged; the certificate judges the solution"
+    ),
+    "pending.py:PendingRows._catch_up: size = max(1, _BLOCK // max(1, self.parameter[0].size))": (
+        "how many rows are done at a time"
     ),
     "structured/certified.py:_log_partition: return context.next_plus(x) if up else context.next_minus(x)": (
         "the last of 40 digits, of which the result has 17"

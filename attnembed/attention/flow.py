@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack, cast
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from attnembed._notebook import CLOCK_LABELS, Curve
 from attnembed._options import with_options
+from attnembed._sparse import with_values
 from attnembed._typing import Doubles
 from attnembed._validation import check_choice, check_function, check_integer, check_positive, check_share, freeze
 from attnembed.attention.data import TokenDataset, check_data
@@ -19,7 +21,7 @@ from attnembed.attention.dense_passes import DenseField, is_small
 from attnembed.attention.geometry import Geometry, check_geometry, follow_geometry
 from attnembed.attention.model import AttentionModel
 from attnembed.attention.parameters import check_model, check_scores, check_sizes
-from attnembed.attention.passes import AnchoredPass, TokenPasses, loss_gap
+from attnembed.attention.passes import AnchoredPass, TokenPasses, is_wide, loss_gap
 from attnembed.attention.selection import TokenValues, select, top_tokens
 from attnembed.attention.theory.rates import asymptotics
 from attnembed.clocks import CLOCKS, Clock, check_clock
@@ -44,6 +46,8 @@ _AT_REST = 0.1
 # program) where its rows have no more entries than this.
 _SELECTED = 0.99
 _JUDGED = 2_000_000
+# From this many nonzero counts on, points of a path are observed by one exponential per token.
+_MANY = 2**14
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -368,5 +372,26 @@ class _ClsField:
     def observe(self, x: Doubles) -> tuple[float, float]:
         """(L - L*, smallest attention on a top token)."""
         u = self._scores(x)
+        if self.data.counts.nnz >= _MANY and not is_wide(u, self.values):
+            return self._observe_by_tokens(u)
         a = probabilities(u[self.data.counts.indices], self.data.segments, self.data.counts.data)
         return loss_gap(self.data, self.values, self.top, self.gamma, a, self.loss), float(a[self._is_top].min())
+
+    def _observe_by_tokens(self, u: Doubles) -> tuple[float, float]:
+        """The same from one exponential per token, for scores that span little.
+
+        With Z = C e, e = exp(u), the attention on the top token is n e / Z, and delta_i of `loss_gap` is C' e / Z with
+        c'_is = n_is y_i (g_top - g_s) >= 0: nothing cancels.
+        """
+        e = np.exp(u - u.max())
+        Z = self.data.counts @ e
+        delta = self._shortfalls @ e / Z
+        gap = float(self.loss.rise(self.gamma, delta).mean())
+        return gap, float((self.data.counts.data[self._is_top] * e[self.top] / Z).min())
+
+    @cached_property
+    def _shortfalls(self) -> Any:
+        """n_is y_i (g_top - g_s), (n, V) with the sparsity of the counts."""
+        counts, spread = self.data.counts, self.data.segments.spread
+        below = spread(self.data.labels) * (spread(self.values[self.top]) - self.values[counts.indices])
+        return with_values(counts, counts.data * below)

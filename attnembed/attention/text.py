@@ -15,6 +15,7 @@ import hashlib
 import io
 import re
 import unicodedata
+import zipfile
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -374,15 +375,20 @@ def _reviews(
 def _write_entry(path: Path, result: ReviewCounts) -> None:
     """Write an npz followed by its SHA-256, so that damage is detected before any of it is interpreted."""
     counts = result.counts
+    short = counts.shape[1] <= 1 << 16
+    arrays = {
+        "counts": counts.data.astype(np.min_scalar_type(int(counts.data.max(initial=0)))),
+        "columns": counts.indices.astype(np.uint16) if short else counts.indices,
+        "ends": counts.indptr,
+        "labels": result.labels.astype(np.int8),
+        "words": np.frombuffer(" ".join(result.vocabulary).encode(), np.uint8),
+    }
     buffer = io.BytesIO()
-    np.savez_compressed(
-        buffer,
-        counts=counts.data.astype(np.min_scalar_type(int(counts.data.max(initial=0)))),
-        columns=counts.indices,
-        ends=counts.indptr,
-        labels=result.labels.astype(np.int8),
-        words=np.frombuffer(" ".join(result.vocabulary).encode(), np.uint8),
-    )
+    # Level 1 takes an eighth of the time of savez_compressed, which has no such option, for files as small.
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as stream:
+                np.lib.format.write_array(stream, array, allow_pickle=False)
     content = buffer.getvalue()
     with replacing(path) as temporary:
         temporary.write_bytes(content + hashlib.sha256(content).digest())
@@ -391,7 +397,7 @@ def _write_entry(path: Path, result: ReviewCounts) -> None:
 # A damaged or foreign entry is rebuilt, whatever the fault.
 _ENTRY = {
     "counts": Member("u", ("counts",), low=1, high=2**53 - 1),
-    "columns": Member((np.int32, np.int64), ("counts",), low=0),
+    "columns": Member((np.uint16, np.int32, np.int64), ("counts",), low=0),
     "ends": Member((np.int32, np.int64), ("ends",), low=0),
     "labels": Member((np.int8,), ("texts",), low=-1, high=1),
     "words": Member((np.uint8,), ("bytes",)),
@@ -411,7 +417,10 @@ def _read_entry(path: Path, tokenizer: Tokenizer) -> ReviewCounts | None:
         arrays = read_checked(path, _ENTRY, content=content)
         words = arrays["words"].tobytes().decode().split(" ")
         labels = arrays["labels"].astype(np.float64)
-        parts = (arrays["counts"].astype(np.float64), arrays["columns"], arrays["ends"])
+        columns = arrays["columns"]
+        if columns.dtype == np.uint16:
+            columns = columns.astype(np.int32)
+        parts = (arrays["counts"].astype(np.float64), columns, arrays["ends"])
         counts = _as_written(parts, (labels.size, len(words)))
     except (DataFileError, InputError, UnicodeError):
         return None

@@ -21,7 +21,7 @@ from attnembed._typing import Floats, Ints
 from attnembed._validation import check_share, freeze, shown
 from attnembed.attention.data import TokenDataset, check_data
 from attnembed.attention.model import AttentionModel
-from attnembed.attention.passes import TokenSums, token_sums
+from attnembed.attention.passes import TokenSums, token_outputs, token_sums, uniform_sums
 from attnembed.attention.products import embedding_product, embedding_transpose_product, rank_two, two_columns
 from attnembed.attention.splitting import split_dataset
 from attnembed.errors import InputError, InputTypeError
@@ -241,22 +241,21 @@ class _Descent(Trainee):
         self.gradient_E = np.empty_like(self.parameters["E"]) if "E" in names and optimizer.slots else None
         self.gemm = get_blas_funcs("gemm", (self.parameters["E"],))
         self.sums: TokenSums | None = None  # over all data, at the present parameters
+        self.is_uniform = "p" not in names and not self.parameters["p"].any()
 
     def start(self) -> Row:
-        self.sums = self._sums(self.data)
-        return self._row(self.sums)
+        return self._row()
 
     def take_up(self, numbers: Mapping[str, float]) -> None:
-        self.sums = self._sums(self.data)
+        self.sums = self._sums(self.data, *self._factors())
 
     def epoch(self, number: int, batches: Iterator[Ints]) -> Row:
         if self.in_one_step and self.sums is not None:
             self._step(self.sums)
         else:
             for batch in batches:
-                self._step(self._sums(self.data.subset(np.sort(batch))))
-        self.sums = self._sums(self.data)
-        return self._row(self.sums)
+                self._step(self._sums(self.data.subset(np.sort(batch)), *self._factors()))
+        return self._row()
 
     def kept(self) -> Mapping[str, Floats]:
         return self.arrays
@@ -269,11 +268,15 @@ class _Descent(Trainee):
         E, p, v = (freeze(self.parameters[name].view()) for name in PARAMETERS)
         return TrainState(**record, E=E, p=p, v=v)
 
-    def _row(self, sums: TokenSums) -> Row:
+    def _row(self) -> Row:
+        """The losses at the present parameters; keeps the sums for the next step."""
         loss = accuracy = score = np.nan
+        u, g = self._factors()
+        self.sums = sums = self._sums(self.data, u, g)
         if self.validation is not None:
-            held = self._sums(self.validation)
-            loss, accuracy = held.loss, float(np.mean(self.validation.labels * held.output > 0))
+            with np.errstate(all="ignore"):
+                loss, output = token_outputs(self.validation, u, g, self.loss)
+            accuracy = float(np.mean(self.validation.labels * output > 0))
             if isinstance(self.metric, str):
                 score = accuracy if self.metric == "accuracy" else -loss
             else:
@@ -281,13 +284,19 @@ class _Descent(Trainee):
         return {"loss": sums.loss, "validation_score": score, "validation_loss": loss, "validation_accuracy": accuracy}
 
     @np.errstate(all="ignore")
-    def _sums(self, data: TokenDataset) -> TokenSums:
-        """Loss, outputs and the factors A, B at the present parameters."""
+    def _factors(self) -> tuple[Floats, Floats]:
+        """The scores E p and the values E v, (V,) each."""
         E, p, v = (self.parameters[name] for name in PARAMETERS)
         u, g = embedding_product(E, two_columns(p, v).T).T.astype(np.float64)
         if not np.isfinite(np.ptp(u) + np.ptp(g)):
             raise NotFiniteError
-        return token_sums(data, u, g, self.loss)
+        return u, g
+
+    @np.errstate(all="ignore")
+    def _sums(self, data: TokenDataset, u: Floats, g: Floats) -> TokenSums:
+        """Loss, outputs and the factors A, B at the present parameters."""
+        # Without scores B is needed for the gradient in p alone.
+        return uniform_sums(data, g, self.loss) if self.is_uniform else token_sums(data, u, g, self.loss)
 
     @np.errstate(all="ignore")
     def _step(self, sums: TokenSums) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from attnembed._files import PathLike, replacing, versions, writable_folder, write_json, write_text
+from attnembed._files import PathLike, versions, writable_folder, write_json, write_text
 from attnembed.attention.reviews import ReaderOptions
 from attnembed.auditing.front import audit, kinds_of
 from attnembed.auditing.record import Audit
@@ -52,9 +52,9 @@ def audit_files(
 
 
 def _draw(found: Audit, path: Path) -> None:
-    from attnembed.plotting import new_figure, style
+    from attnembed.plotting import new_figure, save_figure, style
 
-    with style(), replacing(path) as temporary:
+    with style():
         figure, axes = new_figure(panel=(9.0, found.figure_height))
         found.plot(axes[0, 0])
-        figure.savefig(temporary, format="png", dpi=150)
+        save_figure(figure, path)

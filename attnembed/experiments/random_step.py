@@ -6,19 +6,25 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from attnembed._progress import Progress
-from attnembed._typing import Floats
+from attnembed._typing import Floats, Ints
 from attnembed.attention.data import TokenDataset, make_balanced_dataset
 from attnembed.attention.first_step import one_step
 from attnembed.attention.model import AttentionModel
 from attnembed.attention.theory import basin_condition, random_step_window
 from attnembed.attention.theory.window import RandomStepWindow, rotated_start
 from attnembed.experiments.registry import Outcome, Request, experiment
+from attnembed.losses import logistic
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+
+# The share of the largest number above which a difference is no matter of rounding.
+_CLEAR = 1e-9
 
 
 @dataclass(frozen=True)
@@ -98,9 +104,54 @@ def _shares(data: TokenDataset, dim: int, step_sizes: Floats, draws: int, rng: n
     inside = np.zeros(step_sizes.size)
     for _ in range(draws):
         start = AttentionModel(*rotated_start(rng, data.vocab_size, dim, dim**-0.5, dim**-0.5))
-        for k, eta in enumerate(step_sizes.tolist()):
-            inside[k] += basin_condition(one_step(start, data, eta).model, data).holds
+        inside += _leads_into_the_basin(start, data, step_sizes)
     return inside / draws
+
+
+def _leads_into_the_basin(start: AttentionModel, data: TokenDataset, step_sizes: Floats) -> NDArray[np.bool_]:
+    """Whether `basin_condition` holds after one step on E, for every step size, (k,).
+
+    Clear cases are decided for all step sizes at once: the embeddings move along one gradient, and a vector that scores
+    every top token highest shows that their margin program is feasible. `basin_condition` decides the others.
+    """
+    counts = data.counts.toarray()
+    absent = counts == 0
+    E = start.E - step_sizes[:, None, None] * start.loss_and_grads(data)[1].E
+    values = np.where(absent, -np.inf, data.labels[:, None] * (E @ start.v)[:, None, :])
+    scores = np.where(absent, -np.inf, (E @ start.p)[:, None, :])
+    top = values.argmax(axis=2)
+    gamma = values.max(axis=2)
+    others = values.copy()
+    np.put_along_axis(others, top[..., None], -np.inf, axis=2)
+    gap = gamma - others.max(axis=2)
+    weights = counts * np.exp(scores - scores.max(axis=2, keepdims=True))
+    below = np.where(absent, 0.0, gamma[..., None] - values)
+    left = logistic.rise(gamma, (weights * below).sum(axis=2) / weights.sum(axis=2)).sum(axis=1)
+    right = logistic.rise(gamma, gap).min(axis=1)
+
+    unique = (gap > _CLEAR * np.abs(E @ start.v).max(axis=1)[:, None]).all(axis=1)
+    inside: NDArray[np.bool_] = (left < right * (1 - _CLEAR)) & unique
+    inside &= _separated(E, top, absent)
+    for k in np.flatnonzero(~inside & (left < right * (1 + _CLEAR))):
+        inside[k] = basin_condition(one_step(start, data, float(step_sizes[k])).model, data).holds
+    return inside
+
+
+def _separated(E: Floats, top: Ints, absent: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Whether E w is clearly larger at every top token than elsewhere in its sequence, for some w found at once.
+
+    Shapes (k, V, d), (k, n), (n, V) -> (k,). The w tried has the scores E w = 1 at tokens that are the top one of some
+    sequence, and 0 elsewhere, but for rounding, which the scores computed from it show.
+    """
+    wanted = np.zeros(E.shape[:2])
+    np.put_along_axis(wanted, top, 1.0, axis=1)
+    w = np.linalg.pinv(E) @ wanted[..., None]
+    scores = (E @ w)[:, None, :, 0]
+    lead = np.where(absent, np.inf, np.take_along_axis(scores, top[:, None, :], axis=2).swapaxes(1, 2) - scores)
+    np.put_along_axis(lead, top[..., None], np.inf, axis=2)
+    size = np.abs(E) @ np.abs(w)
+    clear: NDArray[np.bool_] = lead.min(axis=(1, 2)) > _CLEAR * size.max(axis=(1, 2))
+    return clear
 
 
 def draw_window(ax: Axes, options: WindowOptions, shares: Floats, windows: list[RandomStepWindow]) -> Axes:

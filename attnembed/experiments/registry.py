@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from attnembed._declared import EXPERIMENT_MODULES
-from attnembed._files import PathLike, replacing, versions, writable_folder, write_json, write_text
+from attnembed._files import PathLike, versions, writable_folder, write_json, write_text
 from attnembed._validation import check_choice, check_flag, check_integer, check_mapping
 from attnembed._workers import check_executor
 from attnembed.attention.reviews import ReaderOptions
@@ -351,13 +351,13 @@ def unavailable(entry: Experiment, data: Path | None) -> str:
 
 def write_figure(draw: Callable[[], Figure], path: Path, *, remark: str = "") -> None:
     """Draw a figure and write it as PNG, with a remark above it."""
-    from attnembed.plotting import add_remark, style
+    from attnembed.plotting import add_remark, save_figure, style
 
-    with style(), replacing(path) as temporary:
+    with style():
         figure = draw()
         if remark:
             add_remark(figure, remark)
-        figure.savefig(temporary, format="png", dpi=150)
+        save_figure(figure, path)
 
 
 _SPREADS = {"std": "standard deviation over the repetitions", "standard_error": "standard error of the mean"}

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from attnembed._files import PathLike
 from attnembed._progress import Progress
 from attnembed._sources import as_source
-from attnembed._typing import Floats
+from attnembed._typing import Floats, Ints
 from attnembed.attention.data import TokenDataset
 from attnembed.attention.folders import archive_parts
 from attnembed.attention.model import AttentionModel
@@ -19,7 +23,19 @@ from attnembed.attention.text import Tokenizer, count_reviews, drop_empty
 from attnembed.attention.training import split_dataset
 from attnembed.errors import DataFileError
 
-__all__ = ["Corpus", "ExampleReview", "balanced", "example_reviews", "has_ratings", "load_corpus", "without_ratings"]
+__all__ = [
+    "Corpus",
+    "ExampleReview",
+    "balanced",
+    "example_reviews",
+    "has_ratings",
+    "load_corpus",
+    "no_ratings",
+    "once_per_data",
+    "without_ratings",
+]
+
+T = TypeVar("T")
 
 _RATINGS = frozenset(map(str, range(11)))  # what "7/10" becomes: 7 and 10
 
@@ -133,11 +149,26 @@ def example_reviews(
     return found[1.0] + found[-1.0]
 
 
+def once_per_data(function: Callable[[TokenDataset], T]) -> Callable[[TokenDataset], T]:
+    """Keep the results of a function of a data set as long as the data: repetitions share those of a test part."""
+    results: WeakKeyDictionary[TokenDataset, T] = WeakKeyDictionary()
+
+    @functools.wraps(function)
+    def kept(data: TokenDataset) -> T:
+        if data not in results:
+            results[data] = function(data)
+        return results[data]
+
+    return kept
+
+
 def balanced(data: TokenDataset, rng: np.random.Generator) -> TokenDataset:
     """Repeat reviews of the smaller class until both are equally many, so that alpha_s ignores the classes' sizes."""
     classes = sorted((np.flatnonzero(data.labels == sign) for sign in (-1, 1)), key=len)
-    rows = np.sort(np.concatenate([np.resize(rng.permutation(classes[0]), classes[1].size), classes[1]]))
-    return TokenDataset.from_counts(data.counts[rows], data.labels[rows], vocab=data.vocab)
+    repeated = np.resize(rng.permutation(classes[0]), classes[1].size)
+    if repeated.size == classes[0].size:
+        return data  # each review once, in the same order
+    return data.subset(np.sort(np.concatenate([repeated, classes[1]])))
 
 
 def has_ratings(data: TokenDataset) -> bool:
@@ -145,6 +176,12 @@ def has_ratings(data: TokenDataset) -> bool:
     return not _RATINGS.isdisjoint(data.vocab or ())
 
 
+def no_ratings(data: TokenDataset) -> Ints:
+    """The ids of the words that are no rating."""
+    return np.delete(np.arange(data.vocab_size), [s for s, word in enumerate(data.vocab or ()) if word in _RATINGS])
+
+
+@once_per_data
 def without_ratings(data: TokenDataset) -> TokenDataset:
     """The data without the words 0 to 10, in which reviews state their rating; reviews of nothing else are left out.
 
@@ -152,7 +189,10 @@ def without_ratings(data: TokenDataset) -> TokenDataset:
     >>> without_ratings(data).counts.toarray().ravel().tolist(), without_ratings(data).vocab
     ([1.0, 1.0, 1.0], ('good',))
     """
-    vocab = data.vocab or ()
-    kept = np.array([k for k in range(data.vocab_size) if k >= len(vocab) or vocab[k] not in _RATINGS])
-    counts, labels, _ = drop_empty(data.counts[:, kept], data.labels)
-    return TokenDataset.from_counts(counts, labels, vocab=tuple(vocab[k] for k in kept) if vocab else None)
+    kept = no_ratings(data)
+    counts = data.counts[:, kept]
+    labels, full = data.labels, np.diff(counts.indptr) > 0
+    if not full.all():
+        counts, labels = counts[full], labels[full]
+    vocab = tuple(word for word in data.vocab if word not in _RATINGS) if data.vocab else None
+    return TokenDataset._trusted(counts, labels, vocab)  # rows and columns of canonical counts

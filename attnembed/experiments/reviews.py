@@ -10,13 +10,14 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
+from scipy.linalg import solve_triangular
 
 from attnembed._progress import Progress
 from attnembed.attention.data import TokenDataset
 from attnembed.attention.first_step import one_step
 from attnembed.attention.flow import gradient_flow
 from attnembed.attention.model import AttentionModel
-from attnembed.attention.training import TrainResult, split_dataset, train
+from attnembed.attention.splitting import split_dataset
 from attnembed.experiments.bag_of_words import BagOfWords, balanced_accuracy
 from attnembed.experiments.registry import Outcome, Request, experiment, holds, require_data
 from attnembed.experiments.review_corpus import (
@@ -25,44 +26,13 @@ from attnembed.experiments.review_corpus import (
     example_reviews,
     has_ratings,
     load_corpus,
+    no_ratings,
     without_ratings,
 )
 from attnembed.experiments.review_pictures import Picture, choose_min_documents, review_figures, spearman
-from attnembed.optim import Adam, Cosine
-from attnembed.results import uninterrupted
+from attnembed.experiments.review_training import Pieces, ReviewOptions, Training, step_size
 
 __all__ = ["ReviewOptions", "balanced", "imdb", "reviews", "spread", "study", "yelp"]
-
-
-Pieces = tuple[TokenDataset, TokenDataset, TokenDataset]  # training without validation, validation, all training
-
-
-@dataclass(frozen=True)
-class ReviewOptions:
-    """The protocol: the model, its training, and the flow on p for the most frequent words.
-
-    Step sizes and weight decays of Adam are tuned for each arm; p = 0 throughout is uniform pooling.
-    """
-
-    vocabulary: int = 20_000
-    dim: int = 64
-    embedding_scale: float = 1e-3  # times 1/sqrt(dim): the step then dominates the token values
-    relative_step: float = 0.5  # eta = relative_step / max |alpha_s|
-    attention_step_size: float = 0.03
-    attention_weight_decay: float = 0.5
-    pooling_step_size: float = 1.0
-    pooling_weight_decay: float = 0.05
-    multiplier_p: float = 1.0
-    # Adam's epsilon, times the number of words in the training reviews: tokens with fewer than about ten occurrences
-    # move in proportion to their gradient, not to its sign.
-    relative_epsilon: float = 0.75
-    epochs: int = 30
-    validation_share: float = 0.1
-    repetitions: int = 5
-    flow_words: int = 2000
-    flow_relative_step: float = 2.0
-    flow_arclength: float = 5.0
-    also_without_ratings: bool = True  # train once more without the words 0 to 10, in which reviews state their rating
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +52,7 @@ class Run:
 
         The number of epochs is chosen on a validation part of the training reviews; then all reviews are used.
         """
-        dim, epochs, share = options.dim, options.epochs, options.validation_share
+        dim, share = options.dim, options.validation_share
         reviews, test = corpus.split(rng)
         part, validation = (balanced(piece, rng) for piece in split_dataset(reviews, share, rng=rng))
         data = balanced(reviews, rng)
@@ -90,78 +60,49 @@ class Run:
         scale = options.embedding_scale / np.sqrt(dim)
         start = AttentionModel.random(data.vocab_size, dim, embedding_scale=scale, rng=rng)
 
-        def fit(
-            piece: TokenDataset, model: AttentionModel, epochs: int, attends: bool, held_out: TokenDataset | None = None
-        ) -> TrainResult:
-            optimizer = Adam(
-                step_size=options.attention_step_size if attends else options.pooling_step_size,
-                multipliers={"p": options.multiplier_p},
-                epsilon=options.relative_epsilon / piece.lengths.sum(),
-                weight_decay=options.attention_weight_decay if attends else options.pooling_weight_decay,
-            )
-            result = train(
-                model if attends else model.replace(p=np.zeros(dim)),
-                piece,
-                params=("E", "p") if attends else ("E",),
-                optimizer=optimizer,
-                n_epochs=epochs,
-                schedule=Cosine(options.epochs),
-                validation=held_out,
-            )
-            return uninterrupted(result)
-
-        def best(pieces: Pieces, start: AttentionModel, attends: bool) -> tuple[AttentionModel, int]:
-            """The model of all training reviews, for the number of epochs that is best on the validation part."""
-            part, validation, data = pieces
-
-            def step(piece: TokenDataset) -> AttentionModel:
-                return one_step(start, piece, step_size(piece, options.relative_step)).model
-
-            chosen = max(fit(part, step(part), epochs, attends, validation).best_epoch, 1)
-            return fit(data, step(data), chosen, attends).model, chosen
-
-        pieces = part, validation, data
-        stepped = one_step(start, data, step_size(data, options.relative_step)).model
-        trained, best_epoch = best(pieces, start, attends=True)
-        pooling, _ = best(pieces, start, attends=False)
+        pieces = Pieces(part, validation, data)
+        training = Training.after_one_step(start, pieces, options)
+        stepped, attention = training.starts[1], training.run(attends=True)
         numbers = {f"one_step.{name}": value for name, value in Picture.of(stepped, data, least).numbers.items()}
+        trained = attention.model
         numbers |= {f"trained.{name}": value for name, value in Picture.of(trained, data, least).numbers.items()}
-        for name, model in (("attention", trained), ("uniform_pooling", pooling)):
+        regressions = BagOfWords.path(part)
+        for name, model in (
+            ("attention", trained),
+            ("uniform_pooling", training.run(attends=False).model),
+            ("bag_of_words", BagOfWords.best(regressions, validation)),
+        ):
             output = model.output(test)
             numbers[f"test_accuracy.{name}"] = float(np.mean(test.labels * output > 0))
             numbers[f"test_balanced_accuracy.{name}"] = balanced_accuracy(test, output)
-        baseline = BagOfWords.fit(part, validation).output(test)
-        numbers["test_accuracy.bag_of_words"] = float(np.mean(test.labels * baseline > 0))
-        numbers["test_balanced_accuracy.bag_of_words"] = balanced_accuracy(test, baseline)
-        numbers["best_epoch"] = float(best_epoch)
+        numbers["best_epoch"] = float(attention.best_epoch)
         if options.also_without_ratings and has_ratings(data):
-            reduced = without_ratings(part), without_ratings(validation), without_ratings(data)
-            held_out = without_ratings(test)
-            other = AttentionModel.random(reduced[2].vocab_size, dim, embedding_scale=scale, rng=rng)
-            model, _ = best(reduced, other, attends=True)
-            for name, output in (
-                ("attention", model.output(held_out)),
-                ("bag_of_words", BagOfWords.fit(*reduced[:2]).output(held_out)),
+            near = [model.on(no_ratings(data)) for model in regressions]
+            reduced, held_out = Pieces(*map(without_ratings, pieces)), without_ratings(test)
+            other = AttentionModel.random(reduced.whole.vocab_size, dim, embedding_scale=scale, rng=rng)
+            for name, model in (
+                ("attention", Training.after_one_step(other, reduced, options).run(attends=True).model),
+                ("bag_of_words", BagOfWords.best(BagOfWords.path(reduced.part, near), reduced.validation)),
             ):
-                numbers[f"test_balanced_accuracy.{name}_without_ratings"] = balanced_accuracy(held_out, output)
+                accuracy = balanced_accuracy(held_out, model.output(held_out))
+                numbers[f"test_balanced_accuracy.{name}_without_ratings"] = accuracy
         return cls(data, test, stepped, trained, least, numbers)
-
-
-def step_size(data: TokenDataset, relative: float) -> float:
-    """eta = relative / max |alpha_s|; arbitrary if every alpha_s is 0, because no step then moves E along v."""
-    return relative / (float(np.abs(data.signed_frequency).max()) or 1.0)
 
 
 def flow_on_p(data: TokenDataset, words: int, relative_step: float, arclength: float) -> AttentionModel:
     """Gradient flow on p alone from the embeddings after one step, for the most frequent words.
 
     E^0 is orthonormal and orthogonal to v, the limit of large width, because p has only as many degrees of freedom as
-    E has columns.
+    E has columns. The step makes it E = [I, a], a = eta A, in words + 1 dimensions, with p in the span of its rows: the
+    flow is that of the Cholesky factor of E E^T = I + a a^T, whose rows have the same products in one dimension less.
     """
     kept = np.flatnonzero(data.counts[:, :words].sum(axis=1))
     frequent = TokenDataset.from_counts(data.counts[kept][:, :words], data.labels[kept])
-    start = AttentionModel(np.eye(words, words + 1), np.zeros(words + 1), np.eye(words + 1)[-1])
-    stepped = one_step(start, frequent, step_size(frequent, relative_step)).model
+    # A depends on scores and values alone, which are 0.
+    start = AttentionModel(np.zeros((words, 1)), [0.0], [1.0])
+    moved = one_step(start, frequent, step_size(frequent, relative_step)).model.E[:, 0]
+    E = np.linalg.cholesky(np.eye(words) + np.outer(moved, moved))
+    stepped = AttentionModel(E, np.zeros(words), solve_triangular(E, moved, lower=True))
     flow = gradient_flow(stepped, frequent, clock="arclength", until=arclength, rtol=1e-3, atol=1e-4)
     return flow.model
 

@@ -204,9 +204,10 @@ def draw_tags(study: Study, entries: Entries, path: str) -> Callable[[], Figure]
         _, k, start = max(pieces)
         piece = slice(start, start + _SHOWN_WORDS)
         rows = [("true", truth[sentences[k]]), *((title, found[k]) for title, found in shown)]
-        figure, axes = new_figure(1, 1, panel=(11.0, 3.0))
+        figure, axes = new_figure(1, 1, panel=(7.0, 5.2))
         tags = [(title, [data.names[label] for label in labels[piece]]) for title, labels in rows]
         plot_tags(axes[0, 0], test_words(path)[sentences[k]][piece], tags)
+        axes[0, 0].set_title(f"one sentence of the test, {study.objectives[0]}, errors in bold")
         return figure
 
     return draw

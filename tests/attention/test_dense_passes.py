@@ -101,10 +101,10 @@ def test_flows_end_where_the_general_form_ends(monkeypatch: pytest.MonkeyPatch, 
     counts[np.arange(8), rng.integers(0, 6, 8)] += 1
     data = TokenDataset.from_counts(counts, np.where(np.arange(8) % 2, 1, -1))
     model = AttentionModel(rng.standard_normal((6, 4)), 0.1 * rng.standard_normal(4), rng.standard_normal(4))
-    dense = gradient_flow(model, data, until=12.0)
+    dense = gradient_flow(model, data, until=6.0)
     monkeypatch.setattr(dense_passes, "_ENTRIES", 0)
     assert not is_small(data)
-    general = gradient_flow(model, data, until=12.0)
+    general = gradient_flow(model, data, until=6.0)
     assert_allclose(dense.p, general.p, rtol=0, atol=1e-7 * np.linalg.norm(general.p))
     assert_allclose(dense.loss_gap[-1], general.loss_gap[-1], rtol=1e-6)
     assert_allclose(dense.top_attention[-1], general.top_attention[-1], rtol=1e-6)

@@ -388,3 +388,28 @@ def test_single_precision_where_attention_saturates(norm: float) -> None:
     grads = single.loss_and_grads(data)[1]
     exact = reference.precise_gradient_p(single.E, single.p, single.v, problem.tokens, problem.labels)
     assert exact.relative_error(grads.scaled_p, grads.log_scale) <= 1e-6 * norm
+
+
+# ---------------------------------------------------------------------------------------------------- parts of the sums
+
+
+@given(attention_problems(), NORMS)
+def test_outputs_alone_are_those_of_the_sums(problem: AttentionProblem, norm: float) -> None:
+    problem = problem.scaled(norm)
+    model, data = as_model(problem)
+    u, g = model.token_scores, model.token_values
+    sums, (loss, output) = token_sums(data, u, g), passes.token_outputs(data, u, g)
+    tolerance = 8 * rounding(problem) * (1 + np.abs(g).max())
+    assert_allclose(output, sums.output, rtol=0, atol=tolerance)
+    assert_allclose(loss, sums.loss, rtol=0, atol=tolerance)
+
+
+@given(attention_problems(), NORMS)
+def test_sums_without_scores_are_those_of_scores_that_are_zero(problem: AttentionProblem, norm: float) -> None:
+    model, data = as_model(problem)
+    g = norm * model.token_values
+    sums, uniform = token_sums(data, np.zeros_like(g), g), passes.uniform_sums(data, g)
+    size = 32 * EPS * (1 + np.abs(g).max())
+    assert_allclose(uniform.output, sums.output, rtol=0, atol=size)
+    assert_allclose(uniform.loss, sums.loss, rtol=0, atol=size)
+    assert_allclose(uniform.A, sums.A, rtol=0, atol=size)

@@ -428,12 +428,32 @@ def entry_with(content: bytes, **changes: Any) -> bytes:
     return stream.getvalue() + hashlib.sha256(stream.getvalue()).digest()
 
 
+@pytest.mark.parametrize("words", [10, 2**16 + 1])
+def test_columns_are_kept_in_two_bytes_where_they_fit(words: int, tmp_path: Path) -> None:
+    """Whatever they are kept in, and in entries with four bytes as well, the counts are the same."""
+    text = " ".join(f"w{k}" for k in range(words))
+    (tmp_path / "reviews.tsv").write_text(f"1\t{text}\n0\tw1\n")
+    counted = [count_reviews(tmp_path / "reviews.tsv", Tokenizer(), cache=tmp_path / "cache") for _ in range(2)]
+    (entry,) = (tmp_path / "cache").glob("*.npz")
+    with np.load(io.BytesIO(entry.read_bytes()[:-32])) as archive:
+        columns = archive["columns"]
+    assert columns.itemsize == (2 if words <= 2**16 else 4)
+    entry.write_bytes(entry_with(entry.read_bytes(), columns=columns.astype(np.int32)))
+    counted.append(count_reviews(tmp_path / "reviews.tsv", Tokenizer(), cache=tmp_path / "cache"))
+    assert [found.cache for found in counted] == ["written", "read", "read"]
+    for found in counted[1:]:
+        assert found.counts.indices.dtype == counted[0].counts.indices.dtype == np.int32
+        for part in ("data", "indices", "indptr"):
+            np.testing.assert_array_equal(getattr(found.counts, part), getattr(counted[0].counts, part))
+
+
 # The good entry: 4 texts, 5 words (a, bad, film, good, one), 9 counts.
 FOREIGN: dict[str, dict[str, Any]] = {
     "shifted columns": {"columns": np.arange(9, dtype=np.int32) + 1},
     "columns beyond": {"columns": np.full(9, 5, np.int32)},
     "negative columns": {"columns": np.full(9, -1, np.int32)},
     "repeated columns": {"columns": np.zeros(9, np.int32)},
+    "falling columns in two bytes": {"columns": np.arange(9, dtype=np.uint16)[::-1] % 5},
     "fewer columns": {"columns": np.zeros(8, np.int32)},
     "float columns": {"columns": np.zeros(9)},
     "NaN": {"counts": np.full(9, np.nan)},

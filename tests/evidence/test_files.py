@@ -121,7 +121,7 @@ def test_falsify_prints_a_script_and_exits_with_1(lemmas: str, capsys: pytest.Ca
     printed: list[object] = []
     exec(compile(out, "script", "exec"), {"print": printed.append})
     assert printed == [False]
-    assert main(["falsify", f"{lemmas}::descent", "--max-examples", "40"]) == 0
+    assert main(["falsify", f"{lemmas}::descent", "--max-examples", "15"]) == 0
 
 
 def test_show_names_the_code_that_a_claim_is_about(capsys: pytest.CaptureFixture[str]) -> None:

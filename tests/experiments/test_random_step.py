@@ -10,6 +10,7 @@ from scipy.stats import binom
 
 import attnembed as ae
 from attnembed.attention.theory.window import rotated_start
+from attnembed.experiments import random_step
 from attnembed.experiments.random_step import _shares
 from attnembed.experiments.registry import reproduce
 
@@ -35,6 +36,32 @@ def test_a_start_in_the_basis_of_its_span_has_the_same_law() -> None:
 def test_shares_are_counted_from_the_same_draws_for_all_steps() -> None:
     shares = _shares(DATA, 10**8, THRESHOLD * np.array([0.5, 2.0, 20.0]), 6, np.random.default_rng(0))
     assert shares.tolist() == [0.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize("dim", [10, 60, 10**4, 10**9])
+def test_all_step_sizes_at_once_are_the_condition_of_each(dim: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng, steps = np.random.default_rng(dim), THRESHOLD * np.array([0.3, 0.9, 1.2, 2.0, 8.0, 100.0, 1e4])
+    starts = [ae.AttentionModel(*rotated_start(rng, DATA.vocab_size, dim, dim**-0.5, dim**-0.5)) for _ in range(4)]
+
+    def each(start: ae.AttentionModel) -> list[bool]:
+        models = [ae.one_step(start, DATA, eta).model for eta in steps.tolist()]
+        return [ae.theory.basin_condition(model, DATA).holds for model in models]
+
+    expected = [each(start) for start in starts]
+    assert [random_step._leads_into_the_basin(start, DATA, steps).tolist() for start in starts] == expected
+    # Dependent embeddings, so that no vector has the scores that are tried.
+    flat = [start.replace(E=start.E[:, :3], p=start.p[:3], v=start.v[:3]) for start in starts]
+    assert [random_step._leads_into_the_basin(start, DATA, steps).tolist() for start in flat] == list(map(each, flat))
+    # Nothing is clear now: the condition itself is asked.
+    monkeypatch.setattr(random_step, "_CLEAR", 1.0)
+    assert [random_step._leads_into_the_basin(start, DATA, steps).tolist() for start in starts[:1]] == expected[:1]
+
+
+def test_a_program_without_a_solution_is_not_called_separated() -> None:
+    """Token 0 above 1 in one sequence and below it in another; and each above a third, which a vector shows."""
+    E, top = np.eye(3, 5)[None], np.array([[0, 1]])
+    assert not random_step._separated(E, top, np.array([[False, False, True], [False, False, True]]))[0]
+    assert random_step._separated(E, top, np.array([[False, True, False], [True, False, False]]))[0]
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ from attnembed.structured.corpora import load_ocr
 from attnembed.structured.data import ChainDataset, make_chain_dataset
 from attnembed.structured.model import ChainCRF
 from attnembed.structured.networks import mlp
-from tools.fill_tables import DOCS, PLACES, filled
+from tools.fill_tables import DOCS, PLACES, ROWS, filled, row, with_row
 
 pytestmark = pytest.mark.usefixtures("plain_layout")
 
@@ -213,10 +213,26 @@ def test_the_documentation_has_a_place_for_the_tables() -> None:
     assert filled("a\n<!-- begin x -->\nold\n<!-- end x -->\nb\n", "x", "new\n") == (
         "a\n<!-- begin x -->\nnew\n<!-- end x -->\nb\n"
     )
-    for mark, (name, _) in PLACES.items():
+    for mark, name in PLACES.items():
         text = (DOCS / name).read_text(encoding="utf-8")
         held = text.partition(f"<!-- begin {mark} -->\n")[2].partition(f"\n<!-- end {mark} -->")[0]
         assert held.startswith("**")
         assert filled(text, mark, held) == text
     with pytest.raises(SystemExit, match="no place for y"):
         filled("a\n", "y", "new")
+
+
+def test_verdicts_have_their_row_in_the_documentation() -> None:
+    results = (DOCS / PLACES["ocr-words verdicts"]).read_text(encoding="utf-8")
+    said = "not decidable: joint, online scaling is -0.10 +- 0.08 points from stages, plain joint -0.45"
+    for label in (label for labels in ROWS.values() for label in labels.values()):
+        line = row(label, {"mean_field": said} if label == "horses" else {"ssvm": said})
+        cell = "not decidable: -0.10 \u00b1 0.08 (-0.45)"
+        first, second = (f"{cell}, with the mean-field bound", "") if label == "horses" else ("", cell)
+        assert line == f"| {label} | {first} | {second} |  |  |"
+        if first:
+            assert with_row(results, line).count(line) == 1
+    with pytest.raises(SystemExit, match="0 rows for"):
+        with_row(results, "| trees | yes |")
+    with pytest.raises(SystemExit, match="is not a verdict"):
+        row("chunks", {"nll": "no verdict: quick run"})

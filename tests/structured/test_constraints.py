@@ -13,7 +13,6 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import attnembed as ae
 from attnembed.errors import InputError, InputTypeError
-from attnembed.gradcheck import check_gradient
 from attnembed.optim import Adam
 from attnembed.structured.chain import chain_score
 from attnembed.structured.constraints import bio_constraints
@@ -23,6 +22,7 @@ from attnembed.structured.networks import identity, mlp
 from attnembed.structured.objectives import chain_objective
 from attnembed.structured.scaling import OfflineScaling, OnlineScaling, normalised, normalised_gradient
 from attnembed.structured.theory import component_norms, scale_objective
+from tests.gradients import quick_check
 
 TAGS = ("O", "B-NP", "I-NP", "B-VP", "I-VP")
 
@@ -129,13 +129,8 @@ def test_gradients_of_a_constrained_model(objective):
     for name, gradient in named.items():
         if objective == "unary" and not name.startswith("network") and name != "unary_scale":
             continue
-        report = check_gradient(
-            lambda p, name=name: model.with_parameters(params | {name: p}).loss(data, objective),
-            gradient,
-            params[name],
-            rng=0,
-            coordinates=2,
-            directions=1,
+        report = quick_check(
+            lambda p, name=name: model.with_parameters(params | {name: p}).loss(data, objective), gradient, params[name]
         )
         assert report.passed, f"{name}: {report.message}"
 
@@ -225,9 +220,9 @@ def test_normalised_gradient_under_a_mask():
     assert not unit[~allowed].any()
     gradient = normalised_gradient(upstream, unit, n, allowed)
     assert not gradient[~allowed].any()
-    assert check_gradient(lambda x: np.vdot(normalised(x, allowed)[0], upstream), gradient, raw, rng=0).passed
+    assert quick_check(lambda x: np.vdot(normalised(x, allowed)[0], upstream), gradient, raw).passed
     unmasked = normalised_gradient(upstream, unit, n)
-    assert not check_gradient(lambda x: np.vdot(normalised(x, allowed)[0], upstream), unmasked, raw, rng=0).passed
+    assert not quick_check(lambda x: np.vdot(normalised(x, allowed)[0], upstream), unmasked, raw).passed
 
 
 def test_scale_objective_keeps_what_is_forbidden():

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 from attnembed.errors import InputError
-from attnembed.gradcheck import check_gradient
 from attnembed.reference import enumerate_grid
 from attnembed.structured import grid as grid_module
 from attnembed.structured.grid import (
@@ -24,6 +23,7 @@ from attnembed.structured.grid import (
 )
 from attnembed.structured.grid_objectives import GRID_OBJECTIVES, grid_objective
 from attnembed.structured.grid_potentials import GridPotentials
+from tests.gradients import quick_check
 
 
 def grid(seed, height, width, k=2, *, spread=1.0, attractive=True):
@@ -120,19 +120,17 @@ def test_gradients(name, shared):
     weights = rng.random((2, 2, 2)), rng.random((2, 1, 3))
     out = grid_objective(name, unary, pairwise, labels, weights)
     # The gradient of the bound is right to the tolerance of its fixed point: remainders below that say nothing.
-    options: dict[str, object] = {"directions": 2, "coordinates": 3}
-    if name == "mean_field":
-        options["steps"] = [0.1, 0.03, 0.01, 3e-3, 1e-3]
-    report = check_gradient(
-        lambda u: grid_objective(name, u, pairwise, labels, weights).value, out.unary, unary, rng=1, **options
+    steps = (0.1, 0.03, 0.01, 3e-3, 1e-3) if name == "mean_field" else None
+    report = quick_check(
+        lambda u: grid_objective(name, u, pairwise, labels, weights).value, out.unary, unary, steps=steps
     )
     assert report.passed, report.message
     assert out.pairwise.shape == pairwise.shape
     if name == "unary":
         assert not out.pairwise.any()
         return
-    report = check_gradient(
-        lambda w: grid_objective(name, unary, w, labels, weights).value, out.pairwise, pairwise, rng=1, **options
+    report = quick_check(
+        lambda w: grid_objective(name, unary, w, labels, weights).value, out.pairwise, pairwise, steps=steps
     )
     assert report.passed, report.message
 

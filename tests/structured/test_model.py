@@ -7,11 +7,11 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from attnembed.errors import DataFileError, InputError
-from attnembed.gradcheck import check_gradient
 from attnembed.structured.chain import chain_viterbi
 from attnembed.structured.data import ChainDataset, GridDataset, make_chain_dataset, make_grid_dataset
 from attnembed.structured.model import ChainCRF, GridCRF
 from attnembed.structured.networks import conv_net, identity, mlp
+from tests.gradients import quick_check
 
 
 def ragged(rng, lengths=(3, 1, 4, 2), k=3, features=2):
@@ -53,13 +53,8 @@ def assert_gradients(model, data, objective):
         if objective == "unary" and name.startswith("pairwise"):
             assert not gradient.any()
             continue
-        report = check_gradient(
-            lambda p, name=name: model.with_parameters(params | {name: p}).loss(data, objective),
-            gradient,
-            params[name],
-            rng=0,
-            coordinates=2,
-            directions=1,
+        report = quick_check(
+            lambda p, name=name: model.with_parameters(params | {name: p}).loss(data, objective), gradient, params[name]
         )
         assert report.passed, f"{name}: {report.message}"
 

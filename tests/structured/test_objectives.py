@@ -7,15 +7,14 @@ import pytest
 from numpy.testing import assert_allclose
 
 from attnembed.errors import InputError
-from attnembed.gradcheck import check_gradient
 from attnembed.reference import enumerate_chain
 from attnembed.structured import objectives
 from attnembed.structured.chain import chain_marginals, chain_score, chain_viterbi, posterior
 from attnembed.structured.objectives import CHAIN_OBJECTIVES, chain_objective, loss_augmented
 from attnembed.structured.packing import Packing
+from tests.gradients import quick_check
 
 LENGTHS = np.array([3, 1, 4, 2])
-FEW = {"directions": 2, "coordinates": 5}
 
 
 def batch(spread: float, seed: int = 0):
@@ -33,12 +32,12 @@ def batch(spread: float, seed: int = 0):
 def test_gradients(name, spread):
     unary, pairwise, labels = batch(spread)
     out = chain_objective(name, unary, pairwise, labels, LENGTHS)
-    by_unary = check_gradient(
-        lambda u: chain_objective(name, u, pairwise, labels, LENGTHS).value, out.unary, unary, rng=1, **FEW
+    by_unary = quick_check(
+        lambda u: chain_objective(name, u, pairwise, labels, LENGTHS).value, out.unary, unary, coordinates=4
     )
     assert by_unary.passed, by_unary.message
-    by_pairwise = check_gradient(
-        lambda w: chain_objective(name, unary, w, labels, LENGTHS).value, out.pairwise, pairwise, rng=1, **FEW
+    by_pairwise = quick_check(
+        lambda w: chain_objective(name, unary, w, labels, LENGTHS).value, out.pairwise, pairwise, coordinates=4
     )
     assert by_pairwise.passed or name == "unary", by_pairwise.message
     assert not out.unary[1, 1:].any()
@@ -48,9 +47,7 @@ def test_gradients(name, spread):
 def test_wrong_gradients_are_caught(name):
     unary, pairwise, labels = batch(1.0)
     out = chain_objective(name, unary, pairwise, labels, LENGTHS)
-    report = check_gradient(
-        lambda u: chain_objective(name, u, pairwise, labels, LENGTHS).value, 1.001 * out.unary, unary, rng=1, **FEW
-    )
+    report = quick_check(lambda u: chain_objective(name, u, pairwise, labels, LENGTHS).value, 1.001 * out.unary, unary)
     assert not report.passed
 
 

@@ -128,8 +128,9 @@ class Family:
         N, (kappa_shared, kappa_own) = self.n_positive, self.kappa
         (a, rest), (b, other), f_negative, f_positive = self._attention(x)
         # B_s = sum over its sequences of (y/n) sigma(-y f) a (g_s - f); g_s - f = (1 - a) g_s, for irrelevant g = 0.
-        B_shared = -self.repeats / self.n_samples * expit(f_negative) * a * rest * kappa_shared * self.W
-        B_own = 1 / self.n_samples * expit(-f_positive) * b * other * kappa_own * self.W
+        n = self.n_samples
+        B_shared = -self.repeats / n * float(expit(f_negative)) * a * rest * kappa_shared * self.W
+        B_own = 1 / n * float(expit(-f_positive)) * b * other * kappa_own * self.W
         B_irrelevant = -(B_shared / N + B_own)
         return np.array([B_shared, B_own, B_irrelevant, kappa_shared * B_shared + N * kappa_own * B_own])
 
@@ -151,13 +152,13 @@ class Family:
         log_time = check_between("log_time", log_time, -700, 700)
         end = float(np.logaddexp(0.0, log_time))
         path = solve_ivp(
-            lambda s, x: np.exp(s) * self._rate(x), (0.0, end), np.zeros(4), method="LSODA", rtol=1e-9, atol=1e-9
+            lambda s, x: math.exp(s) * self._rate(x), (0.0, end), np.zeros(4), method="LSODA", rtol=1e-9, atol=1e-9
         )
         return self.observe(path.y[:, -1])
 
     def _attention(self, x: Floats) -> tuple[tuple[float, float], tuple[float, float], float, float]:
         """(a_A, 1 - a_A) in the negative sequences, the same for the own tokens, and both outputs."""
-        x_shared, x_own, x_irrelevant, x_v = x
+        x_shared, x_own, x_irrelevant, x_v = x.tolist()  # on NumPy's scalars a flow takes a third longer
         kappa_shared, kappa_own = self.kappa
         lead = math.log(self.length - 1)
         score = x_shared - x_irrelevant + kappa_shared * self.W * x_v - lead

@@ -31,16 +31,18 @@ def random_problem(rng: np.random.Generator) -> tuple[ae.AttentionModel, ae.Toke
     return ae.AttentionModel(rng.normal(size=(V, d)), np.zeros(d), 2 * rng.normal(size=d)), data
 
 
-def limits(model: ae.AttentionModel, data: ae.TokenDataset, starts: Array) -> list[tuple[int, ...] | None]:
+def limits(
+    model: ae.AttentionModel, data: ae.TokenDataset, starts: Array, steps: int = 3000
+) -> list[tuple[int, ...] | None]:
     """The selection that the flow from each start ends in, None where some sequence selects no token.
 
-    All flows at once, in arc length up to 180, which transients can take; embeddings are taken relative to the
-    winner's, so that nothing cancels.
+    All flows at once, in arc length up to 180 in 3000 steps, which transients can take; embeddings are taken relative
+    to the winner's, so that nothing cancels.
     """
     counts, y, E, g = data.counts.toarray(), data.labels, model.E, model.E @ model.v
     present, P, step = counts > 0, starts.copy(), 0.06
     seen: list[NDArray[np.int64]] = []
-    for k in range(3001):
+    for k in range(steps + 1):
         scores = np.where(present, (P @ E.T)[:, None], -np.inf)  # (starts, n, V)
         winner = scores.argmax(axis=2)
         a = counts * np.exp(scores - scores.max(axis=2, keepdims=True))
@@ -50,7 +52,7 @@ def limits(model: ae.AttentionModel, data: ae.TokenDataset, starts: Array) -> li
         weight = a * (rise - (f - g[winner])[..., None]) * (y / data.n_samples / (1 + np.exp(y * f)))[..., None]
         np.put_along_axis(weight, winner[..., None], 0.0, axis=2)
         force = np.einsum("kis,sd->kd", weight, E) - np.einsum("ki,kid->kd", weight.sum(axis=2), E[winner])
-        if k in (1500, 3000):
+        if k in (steps // 2, steps):
             seen.append(np.where(a.max(axis=2).min(axis=1) > 1 - 1e-6, 1, -1)[:, None] * (1 + winner))
         force /= np.maximum(np.abs(force).max(axis=1, keepdims=True), 1e-300)
         P = P + step * force / np.maximum(np.linalg.norm(force, axis=1, keepdims=True), 1e-300)
@@ -115,7 +117,7 @@ def test_flows_that_start_near_a_local_optimum_stay(seed: int) -> None:
     for selection in optima:
         late = asymptotics(model, data, selection)
         starts.append(late.rho + 10 / (late.next_margin - 1 if late.next_margin < 2 else 1) * late.p_mm)
-    assert limits(model, data, np.array(starts)) == [tuple(selection.tolist()) for selection in optima]
+    assert limits(model, data, np.array(starts), 1000) == [tuple(selection.tolist()) for selection in optima]
 
 
 def test_a_selection_of_another_token_can_be_locally_optimal() -> None:

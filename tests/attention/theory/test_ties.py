@@ -30,7 +30,7 @@ def drift(model: AttentionModel, data: TokenDataset = DATA) -> float:
     return float(np.abs(np.array(along) - start.value).max() / (np.exp(-model.token_scores[:2]) / [1, 2]).max())
 
 
-@settings(max_examples=8)
+@settings(max_examples=5)
 @given(st.lists(st.floats(-1.5, 1.5), min_size=5, max_size=5))
 def test_conserved_along_the_flow(p: list[float]) -> None:
     model = unit_model(VALUES).replace(p=p)
