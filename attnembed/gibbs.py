@@ -190,16 +190,16 @@ def cross_entropy(logits: Floats, labels: NDArray[np.integer[Any]]) -> tuple[Flo
     """
     k = logits.shape[-1]
     rows, own = logits.reshape(-1, k), labels.reshape(-1)
-    index = np.arange(len(own))
     if k == 2:  # one logistic function
-        lead = rows[index, own] - rows[index, 1 - own]
+        second, lead = own == 1, rows[:, 1] - rows[:, 0]
+        lead = np.where(second, lead, -lead)
         loss = np.asarray(-log_expit(lead))
         rival = expit(-lead)
         gradient = np.empty_like(rows, order="C")
-        gradient[index, own] = -rival
-        gradient[index, 1 - own] = rival
+        gradient[:, 1] = np.where(second, -rival, rival)
+        np.negative(gradient[:, 1], out=gradient[:, 0])
     else:
-        top = rows.max(axis=1)
+        top, index = rows.max(axis=1), np.arange(len(own))
         gap = top - rows[index, own]
         gradient = np.subtract(rows, top[:, None], order="C")
         np.exp(gradient, out=gradient)

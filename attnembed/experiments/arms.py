@@ -132,6 +132,18 @@ class Run:
             for name, value in values.items()
         }
 
+    @property
+    def made(self) -> Run:
+        """The run that is made for this one: with multiplier 1 where training leaves no trace of the multiplier.
+
+        Offline scaling reads only the direction of W. Online scaling gives W the norm of U before the first step,
+        unless U is 0 then.
+        """
+        forgotten = isinstance(ARMS[self.arm].scaling, OfflineScaling) or (
+            isinstance(ARMS[self.arm].scaling, OnlineScaling) and not TASKS[self.task].starts_at_zero
+        )
+        return replace(self, multiplier=1.0) if forgotten else self
+
     @classmethod
     def from_cell(cls, cell: Mapping[str, Any]) -> Run:
         """The run of a cell."""

@@ -91,6 +91,7 @@ CHUNKS = (
         CHAIN_OBJECTIVES,
         40,
         stage_rate=10.0,
+        starts_at_zero=True,
         baselines=_BASELINES,
     ),
 )

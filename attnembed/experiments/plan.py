@@ -161,14 +161,18 @@ class ScaleSweep:
     arms: tuple[str, ...] = ("joint", *SCALED)
 
     def runs(self, path: str) -> dict[Row, tuple[Run, ...]]:
-        """One run for each of `MULTIPLIERS`."""
+        """The runs of `MULTIPLIERS`; one for all of them where training leaves no trace of c (`Run.made`)."""
         return {
             Row(arm, name): tuple(
-                Run(self.task, path, 0, 0, arm, (name,), self.step_size, c, self.epochs) for c in MULTIPLIERS
+                Run(self.task, path, 0, 0, arm, (name,), self.step_size, c, self.epochs).made for c in MULTIPLIERS
             )
             for arm in self.arms
             for name in self.objectives
         }
+
+    def trained_once(self, path: str) -> tuple[Row, ...]:
+        """The rows with one run for all multipliers."""
+        return tuple(row for row, runs in self.runs(path).items() if len(set(runs)) == 1)
 
     def scores(self, path: str, records: Records) -> dict[Row, list[float]]:
         """Test scores over `MULTIPLIERS`."""

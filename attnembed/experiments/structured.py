@@ -48,9 +48,10 @@ def _outcome(request: Request, comparison: _Comparison) -> Outcome:
         tables.append(markdown(title, study, entries, quick=request.quick))
         numbers[title] = numbers_of(study, entries, quick=request.quick)
     scores = scale.scores(path, records)
-    tables.append(sweep_markdown(scores, f"sweep over c, {scale.task}", quick=request.quick))
+    tables.append(sweep_markdown(scores, f"sweep over c, {scale.task}", scale.trained_once(path), quick=request.quick))
     numbers["sweep"] = {
         "multipliers": list(MULTIPLIERS),
+        "trained_once": [f"{objective}.{arm}" for arm, objective in scale.trained_once(path)],
         **{f"{objective}.{arm}": values for (arm, objective), values in scores.items()},
     }
     first = next(iter(studies))

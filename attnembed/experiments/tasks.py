@@ -44,6 +44,7 @@ class Task:
     load : ``load(path, split)``; a split is a fold for letters, and otherwise the seed that draws the validation part
     make_model : ``make_model(split, rng)``, from random numbers alone
     measure : ``measure(model, data, split)`` -> scores by name, the first of which selects
+    starts_at_zero : whether a new network gives U = 0, so that there is no norm to give W before training
     baselines : by title, ``baseline(network alone, data, split, path)`` -> what takes no chain or grid to reach, or
         what the data allow at most; under the names of ``measure``
     """
@@ -59,6 +60,7 @@ class Task:
     shares: tuple[float, float] = (0.7, 0.15)  # of all epochs, for stages 1 and 2
     # Ratio of the step of W to that of the network in stages: a matrix of K^2 numbers takes larger steps.
     stage_rate: float = 20.0
+    starts_at_zero: bool = False
     baselines: Mapping[str, Callable[[Any, Any, Split, str], dict[str, float]]] = field(default_factory=dict)
 
     def score(self, model: Any, data: Any, split: Split) -> float:

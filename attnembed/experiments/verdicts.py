@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,6 +24,7 @@ __all__ = [
     "best_arm",
     "markdown",
     "numbers_of",
+    "once_markdown",
     "sweep_markdown",
     "verdict",
 ]
@@ -176,11 +177,20 @@ def numbers_of(study: Study, entries: Entries, *, quick: bool) -> dict[str, Any]
     return out
 
 
-def sweep_markdown(scores: Mapping[Row, Sequence[float]], title: str, *, quick: bool = False) -> str:
+def sweep_markdown(
+    scores: Mapping[Row, Sequence[float]], title: str, once: Collection[Row] = (), *, quick: bool = False
+) -> str:
+    """The table of a sweep over c; rows of ``once`` are those that one training for all c serves."""
     rows = [f"**{title}{', quick run' if quick else ''}**: test score in points against c, one repetition", ""]
     rows.append("| objective, arm | " + " | ".join(f"c = {c:g}" for c in MULTIPLIERS) + " | spread |")
     rows.append("|---" * (len(MULTIPLIERS) + 2) + "|")
     for (arm, objective), values in scores.items():
         points = " | ".join(f"{100 * value:.2f}" for value in values)
         rows.append(f"| {objective}, {ARMS[arm].title} | {points} | {100 * np.ptp(values):.2f} |")
-    return "\n".join(rows) + "\n"
+    return "\n".join([*rows, *once_markdown(once)]) + "\n"
+
+
+def once_markdown(rows: Iterable[Row]) -> list[str]:
+    """The note below a sweep on the rows that one training serves."""
+    names = [f"{objective}, {ARMS[arm].title}" for arm, objective in rows]
+    return ["", f"Trained once for all c, of which training keeps no trace: {'; '.join(names)}"] if names else []

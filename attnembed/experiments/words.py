@@ -22,7 +22,7 @@ from attnembed.experiments.letters import TYPE_GROUPS
 from attnembed.experiments.plan import MULTIPLIERS, Entry, Records, Repetition, ScaleSweep, Study, compute
 from attnembed.experiments.registry import Outcome, Request, is_number, require_data
 from attnembed.experiments.task_figures import draw_populations, draw_sweep_populations
-from attnembed.experiments.verdicts import answer_of, best_arm
+from attnembed.experiments.verdicts import answer_of, best_arm, once_markdown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -74,7 +74,8 @@ def held_out_words(request: Request) -> Outcome:
         for title, study in studies.items()
     }
     sweep = _sweep_numbers(scale, path, records)
-    numbers["sweep"] = {"task": scale.task, "multipliers": list(MULTIPLIERS), **sweep}
+    once = [f"{objective}.{arm}" for arm, objective in scale.trained_once(path)]
+    numbers["sweep"] = {"task": scale.task, "multipliers": list(MULTIPLIERS), "trained_once": once, **sweep}
     first = next(iter(by_selection["new"].values()))
     entries = {population: first.entries(path, records, population) for population in POPULATIONS}
     figures: dict[str, Callable[[], Figure]] = {
@@ -267,6 +268,8 @@ def _sweep_tables(sweep: Mapping[str, Any]) -> Iterator[str]:
             values = sweep[population][key]
             points = " | ".join(f"{100 * value:.2f}" for value in values)
             yield f"| {objective}, {ARMS[arm].title}, {population} | {points} | {100 * np.ptp(values):.2f} |"
+    once = (key.split(".") for key in sweep.get("trained_once", ()))
+    yield from once_markdown(Row(arm, objective) for objective, arm in once)
     yield ""
 
 

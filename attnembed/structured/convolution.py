@@ -9,6 +9,7 @@ y). `correlation` chooses the form.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,16 +23,16 @@ __all__ = ["Bands", "Windows", "correlation"]
 
 Array = NDArray[Any]
 
-# Up to this width the zeros in a band cost less than forming the windows.
-_NARROW = 16
+# Up to this width the zeros in a band cost less than forming the windows, if at least so many images share a product.
+_NARROW, _MANY = 16, 32
 
-# Number of entries of the windows formed at a time.
-_CACHED = 2**18
+# Number of entries of the windows formed at a time, and of those that are kept for the gradient.
+_CACHED, _KEPT = 2**18, 2**19
 
 
-def correlation(kernel: Array, pad: int, width: int) -> Bands | Windows:
-    """The form for images of this width; ``kernel`` (c, size, size, o)."""
-    return Bands(kernel, pad, width) if width <= _NARROW else Windows(kernel, pad)
+def correlation(kernel: Array, pad: int, width: int, n_images: int = _MANY) -> Bands | Windows:
+    """The form for so many images of this width; ``kernel`` (c, size, size, o)."""
+    return Bands(kernel, pad, width) if width <= _NARROW and n_images >= _MANY else Windows(kernel, pad)
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,20 +119,29 @@ def _flat(rows: Array) -> Array:
     return rows.reshape(-1, rows.shape[-1])
 
 
-@dataclass(frozen=True, eq=False)
 class Windows:
-    """Form for wide images: one matrix product over all windows of size x size pixels, a few images at a time."""
+    """Form for wide or few images: one matrix product over all windows of size x size pixels, a few images at a time.
 
-    kernel: Array
-    pad: int
+    The windows that `apply` formed are kept for the gradient if they are few: many are several times as large as x, and
+    reading them back would cost more than forming them.
+    """
+
+    def __init__(self, kernel: Array, pad: int) -> None:
+        self.kernel, self.pad = kernel, pad
+        self._kept: tuple[Array, Array] | None = None  # images and their windows
 
     def apply(self, x: Array) -> Array:
         n_out = self.kernel.shape[3]
         matrix = self.kernel.transpose(1, 2, 0, 3).reshape(-1, n_out)
         sides = [side + 2 * self.pad - self.kernel.shape[1] + 1 for side in x.shape[1:3]]
+        if len(x) * math.prod(sides) * len(matrix) <= _KEPT:
+            windows = self._windows(x, slice(None))
+            self._kept = x, windows
+            value: Array = (windows @ matrix).reshape(-1, *sides, n_out)
+            return value
         out = np.empty((len(x), *sides, n_out), dtype=np.result_type(x, self.kernel))
-        for images, windows in self._windows(x):
-            out[images] = (windows @ matrix).reshape(-1, *sides, n_out)
+        for images in self._parts(x):
+            out[images] = (self._windows(x, images) @ matrix).reshape(-1, *sides, n_out)
         return out
 
     def apply_adjoint(self, upstream: Array, shape: tuple[int, ...]) -> Array:
@@ -141,21 +151,28 @@ class Windows:
 
     def kernel_gradient(self, x: Array, upstream: Array) -> Array:
         n_in, size, _, n_out = self.kernel.shape
-        # The windows are recomputed: they are several times as large as x, and reading them back would cost more.
-        parts = [windows.T @ upstream[images].reshape(-1, n_out) for images, windows in self._windows(x)]
-        value: Array = np.sum(parts, axis=0).reshape(size, size, n_in, n_out).transpose(2, 0, 1, 3)
+        if self._kept is not None and self._kept[0] is x:
+            total = self._kept[1].T @ upstream.reshape(-1, n_out)
+        else:
+            parts = (self._windows(x, part).T @ upstream[part].reshape(-1, n_out) for part in self._parts(x))
+            total = sum(parts, start=np.zeros((), dtype=upstream.dtype))
+        value: Array = total.reshape(size, size, n_in, n_out).transpose(2, 0, 1, 3)
         return value
 
-    def _windows(self, x: Array) -> Iterator[tuple[slice, Array]]:
-        """The windows of a few images as the rows of a matrix (windows, size size c)."""
+    def _parts(self, x: Array) -> Iterator[slice]:
+        """A few images at a time."""
         n_in, size = self.kernel.shape[:2]
         height, width = (side + 2 * self.pad for side in x.shape[1:3])
         per_image = (height - size + 1) * (width - size + 1) * size * size * n_in
         step = max(1, _CACHED // per_image)
+        return (slice(start, start + step) for start in range(0, len(x), step))
+
+    def _windows(self, x: Array, images: slice) -> Array:
+        """The windows of some images as the rows of a matrix (windows, size size c)."""
+        x, (n_in, size) = x[images], self.kernel.shape[:2]
+        height, width = (side + 2 * self.pad for side in x.shape[1:3])
         padded = np.zeros((len(x), height, width, n_in), dtype=x.dtype)
         padded[:, self.pad : height - self.pad, self.pad : width - self.pad] = x
         # Channels last, so that a row of a window is contiguous.
         view = sliding_window_view(padded, (size, size), axis=(1, 2)).transpose(0, 1, 2, 4, 5, 3)
-        for start in range(0, len(x), step):
-            images = slice(start, min(start + step, len(x)))
-            yield images, view[images].reshape(-1, size * size * n_in)
+        return view.reshape(-1, size * size * n_in)

@@ -114,7 +114,8 @@ def contrast_weights(images: ArrayLike, width: float | None = None) -> Weights:
     [(1, 2, 2), (1, 1, 3)]
     """
     array = as_real_array("images", images, ndim=4, dtype=np.float64)
-    squares = [np.sum((b - a) ** 2, axis=-1) for a, b in (edge_ends(array, d) for d in (0, 1))]
+    steps = (b - a for a, b in (edge_ends(array, d) for d in (0, 1)))
+    squares = [np.einsum("nhwc,nhwc->nhw", step, step) for step in steps]  # without an array of the squares
     if width is None:
         total, count = sum(s.sum() for s in squares), sum(s.size for s in squares)
         variance = float(total / count) if total else 1.0

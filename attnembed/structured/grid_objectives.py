@@ -83,7 +83,8 @@ def _pseudolikelihood(grid: GridPotentials, y: Ints) -> ObjectiveValue:
 
 def _unary(grid: GridPotentials, y: Ints) -> ObjectiveValue:
     value, residual = _mean_cross_entropy(grid.unary, y)
-    return ObjectiveValue(value, residual, 0 * grid.pair_counts(residual, residual))
+    shape = grid.pairwise[0].shape if grid.shared else grid.pairwise.shape
+    return ObjectiveValue(value, residual, np.zeros(shape, dtype=residual.dtype))
 
 
 def _mean_cross_entropy(logits: Floats, y: Ints) -> tuple[float, Floats]:

@@ -15,6 +15,8 @@ __all__ = ["GridPotentials", "Weights", "edge_ends"]
 
 Weights = tuple[Floats, Floats]
 
+_FEW_LABELS = 4
+
 
 class GridPotentials:
     """Checked potentials of a batch of images.
@@ -79,11 +81,12 @@ class GridPotentials:
 
     def field(self, q: Floats) -> Floats:
         """U_u plus the expected pairwise potentials of the neighbours under q, (n, H, W, K)."""
-        out = self.unary.copy()
-        for d in (0, 1):
-            (a, b), (qa, qb) = edge_ends(out, d), edge_ends(q, d)
-            a += self.weighted(qb @ self.pairwise[d].T, d)
-            b += self.weighted(qa @ self.pairwise[d], d)
+        out, rows = self.unary.copy(), q.reshape(-1, q.shape[3])
+        for d, w in enumerate(self.pairwise):
+            # All pixels in one product, and then the ends: the ends of one row each would be a product of their own.
+            (a, b), (from_b, from_a) = edge_ends(out, d), ((rows @ side).reshape(q.shape) for side in (w.T, w))
+            a += self.weighted(edge_ends(from_b, d)[1], d)
+            b += self.weighted(edge_ends(from_a, d)[0], d)
         return out
 
     def pair_counts(self, a: Floats, b: Floats) -> Floats:
@@ -107,7 +110,12 @@ class GridPotentials:
         if self.weights is None:
             return values
         w = self.weights[d]
-        return values * (w[..., None] if values.ndim == 4 else w)
+        if values.ndim < 4 or values.shape[3] > _FEW_LABELS:
+            return values * (w[..., None] if values.ndim == 4 else w)
+        out = np.empty(values.shape, dtype=np.result_type(values, w))
+        for k in range(values.shape[3]):  # label by label: a loop over two numbers costs more than their product
+            np.multiply(values[..., k], w, out=out[..., k])
+        return out
 
     def colours(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """The two colours of the checkerboard as masks, (H, W)."""

@@ -35,9 +35,9 @@ Integers = NDArray[Any]  # int64, or Python integers of any length
 # maximum_flow takes 32-bit capacities; residuals reach twice the largest one.
 _BITS = 30
 
-# Number of pixels per call: setting up a call costs as much as an easy cut, but a hard image makes the others in its
-# call wait through all of its rounds.
-_CUT_TOGETHER = 3072
+# Number of pixels per call: setting up a call costs a millisecond, but a hard image makes the others in its call wait
+# through all of its rounds.
+_CUT_TOGETHER = 10240
 
 _EPS, _TINY = float(np.finfo(np.float64).eps), float(np.finfo(np.float64).tiny)
 
@@ -162,7 +162,7 @@ def _leading_cut(
     with np.errstate(over="ignore"):
         gap = np.max(arcs + np.ldexp(doubt, exponent))
     along = network.capacities(digits[0], digits[1:])
-    flow = network.flow(along)
+    flow = network.flow_from_fewer(along)
     below = network.reached(along - flow > gap)
     above = network.reached(network.reversed(along) + flow > gap, sink=True)
     spins = np.zeros(inside.shape, dtype=np.int8)
@@ -210,6 +210,17 @@ class _FlowNetwork:
         """A maximum flow, antisymmetric, by arcs."""
         # Every arc has its reverse, so that the flow has the same sparsity.
         return np.asarray(maximum_flow(self._matrix(capacities), self.size, self.size + 1).flow.data)
+
+    def flow_from_fewer(self, capacities: NDArray[np.int32]) -> NDArray[np.int32]:
+        """`flow` for edges of one capacity in both directions, from the terminal of fewer pixels.
+
+        Each round of `maximum_flow` searches from its source: with a quarter of the pixels there it takes 0.6 of the
+        time. A flow from the sink on reversed arcs is minus one of the network.
+        """
+        if 2 * np.count_nonzero(self.down) >= self.size:
+            return self.flow(capacities)
+        back = maximum_flow(self._matrix(self.reversed(capacities)), self.size + 1, self.size)
+        return -np.asarray(back.flow.data)
 
     def reversed(self, capacities: NDArray[np.int32]) -> NDArray[np.int32]:
         """The capacity of the reverse of each arc: equal for an edge, exchanged for a terminal."""

@@ -268,7 +268,8 @@ class GridCRF(StructuredModel[GridDataset]):
     ) -> ObjectiveValue:
         """An objective as a function of the scaled unary potentials (n, H, W, K), with ``factor`` times W."""
         pairwise = times(factor, self.pairwise_scale * self.pairwise)
-        return grid_objective(objective, unary, pairwise, data.known_labels, self.weights(data), margin=self.margin)
+        weights = None if objective == "unary" else self.weights(data)  # the network on its own has no edges
+        return grid_objective(objective, unary, pairwise, data.known_labels, weights, margin=self.margin)
 
     def _decode(self, data: GridDataset, unary: Floats) -> NDArray[Any]:
         return grid_decode(unary, self.pairwise_scale * self.pairwise, self.weights(data))

@@ -8,6 +8,7 @@ algorithms here are reconstructions from its abstract and stated aims (see docs/
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, TypeVar
 
 import numpy as np
@@ -100,6 +101,7 @@ def best_pairwise_factor(
         check_shape("unary", unary, (*data.label_shape, model.n_labels), "what `model.unary(data)` returns")
     u = model.unary_scale * unary
 
+    @cache  # no change of scale is most often one of the grid
     @np.errstate(over="ignore", invalid="ignore")
     def value(x: float) -> float:
         # Far out, potentials in single precision overflow; what is no number is not the best.

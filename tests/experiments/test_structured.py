@@ -19,7 +19,7 @@ from attnembed import plotting
 from attnembed.errors import DataFileError, InputError, RunFailedError
 from attnembed.experiments import arms, chunks, reproduce, structured, task_figures, verdicts
 from attnembed.experiments.arms import ARMS, Row, Run, run_cell
-from attnembed.experiments.plan import Entry, Repetition, ScaleSweep, Study, compute
+from attnembed.experiments.plan import MULTIPLIERS, Entry, Repetition, ScaleSweep, Study, compute
 from attnembed.experiments.registry import Request, number_rows
 from attnembed.experiments.tasks import Split, Task
 from attnembed.experiments.verdicts import markdown, numbers_of, verdict
@@ -161,13 +161,50 @@ def test_a_run_is_kept_as_plain_values_and_found_again(tmp_path: Path) -> None:
     assert Run.from_cell(json.loads(json.dumps(cell))) == run
 
 
+@pytest.mark.parametrize("arm", arms.SCALED)
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_training_that_forgets_the_multiplier_is_that_of_multiplier_1(
+    request_: Request, arm: str, objective: str
+) -> None:
+    """What `Run.made` claims, of everything that a run keeps, to the last bit."""
+    runs = [Run("small", PATH, 0, 0, arm, (objective,), 0.03, c, 3) for c in MULTIPLIERS]
+    assert {run.made for run in runs} == {runs[MULTIPLIERS.index(1.0)]}
+    first, *others = (json.dumps(run_cell(**run.cell(), rng=np.random.default_rng(0))) for run in runs)
+    assert all(other == first for other in others)
+    plain = [replace(run, arm="joint") for run in runs]
+    assert [run.made for run in plain] == plain
+
+
+def test_online_scaling_remembers_the_multiplier_where_the_network_starts_at_zero(
+    request_: Request, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is no norm of U then that W could be given: every multiplier has a run of its own."""
+
+    def silent(split: Split, rng: np.random.Generator) -> ChainCRF:
+        model = _model(split, rng)
+        last = {name: np.zeros_like(model.network.params[name]) for name in model.network.output}
+        return replace(model, network=model.network.with_params({**model.network.params, **last}))
+
+    task = replace(arms.TASKS["small"], make_model=silent, starts_at_zero=True)
+    monkeypatch.setattr(arms, "TASKS", {"small": task})
+    runs = [Run("small", PATH, 0, 0, "online", ("nll",), 0.03, c, 1) for c in (0.01, 100.0)]
+    assert [run.made for run in runs] == runs
+    first, other = (run_cell(**run.cell(), rng=np.random.default_rng(0))["nll"]["history"] for run in runs)
+    assert first["loss"] != other["loss"]
+    assert [row.arm for row in SCALE.trained_once(PATH)] == ["offline"]
+
+
 def test_the_sweep_changes_plain_training_and_not_offline(request_: Request, tmp_path: Path) -> None:
     _, scores = _results(request_)
     assert {key: len(values) for key, values in scores.items()} == dict.fromkeys(
         (("joint", "nll"), ("offline", "nll"), ("online", "nll")), 5
     )
-    assert np.ptp(scores["offline", "nll"]) == 0  # W enters through its direction only
     assert np.ptp(scores["joint", "nll"]) > 0.02
+    assert SCALE.trained_once(PATH) == (("offline", "nll"), ("online", "nll"))
+    page = verdicts.sweep_markdown(scores, "sweep", SCALE.trained_once(PATH))
+    told = "training keeps no trace: nll, joint, offline scaling; nll, joint, online scaling"
+    assert page.endswith(f"| 0.00 |\n\nTrained once for all c, of which {told}\n")
+    assert verdicts.sweep_markdown(scores, "sweep").endswith("| 0.00 |\n")
 
 
 def test_failed_runs_are_reported(request_: Request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,7 +214,7 @@ def test_failed_runs_are_reported(request_: Request, tmp_path: Path, monkeypatch
     broken_task = replace(arms.TASKS["small"], measure=broken)
     monkeypatch.setattr(arms, "TASKS", {"small": broken_task})
     (tmp_path / "made-up-runs.jsonl").unlink()
-    failed = r"34 of 34 runs of made-up failed: ZeroDivisionError: no such score; see made-up-runs\.jsonl"
+    failed = r"26 of 26 runs of made-up failed: ZeroDivisionError: no such score; see made-up-runs\.jsonl"
     with pytest.raises(RunFailedError, match=failed):
         _results(request_)
 
@@ -226,6 +263,8 @@ def test_a_tag_that_training_never_shows_counts_as_an_error(tmp_path: Path) -> N
     assert split.names == ("B-NP", "B-VP", "B-LST", "I-LST")
     model = chunks._chunk_model(split, np.random.default_rng(0))
     assert model.n_labels == 2
+    assert arms.TASKS["chunking"].starts_at_zero
+    assert not model.unary(split.train).any()
     assert chunks._chunk_scores(model, split.test, split) == {"chunk F1": 0, "tags": 0}
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
+from attnembed.structured import convolution
 from attnembed.structured.convolution import Bands, Windows, correlation, image_last
 
 SHAPES = [  # H, W, channels in, size, channels out, pad
@@ -36,6 +37,22 @@ def test_both_forms_agree(case):
     assert_allclose(bands.kernel_gradient(x, upstream), windows.kernel_gradient(x, upstream), rtol=0, atol=1e-13)
 
 
+def test_kept_windows_are_those_of_the_images(case, monkeypatch):
+    """Kept from the forward pass, formed again all at once, or image by image: one gradient."""
+    _, windows, x = case
+    y = windows.apply(x)
+    upstream = np.random.default_rng(1).normal(size=y.shape)
+    kept = windows.kernel_gradient(x, upstream)
+    fresh = Windows(windows.kernel, windows.pad)
+    assert_allclose(fresh.kernel_gradient(x, upstream), kept, rtol=0, atol=1e-13)
+    other = x[::-1].copy()  # not the images that were kept
+    assert_allclose(windows.kernel_gradient(other, upstream[::-1]), kept, rtol=0, atol=1e-13)
+    monkeypatch.setattr(convolution, "_KEPT", 0)
+    monkeypatch.setattr(convolution, "_CACHED", 1)
+    assert_allclose(fresh.apply(x), y, rtol=0, atol=1e-13)
+    assert_allclose(fresh.kernel_gradient(x, upstream), kept, rtol=0, atol=1e-13)
+
+
 def test_adjoints(case):
     """<A x, z> = <x, A^T z> = <K, dK>, since y is linear in x and in K."""
     for linear in case[:2]:
@@ -59,3 +76,4 @@ def test_narrow_images_stay_image_last():
     gradient = linear.apply_adjoint(y, x.shape)
     assert np.shares_memory(image_last(gradient), gradient)
     assert isinstance(correlation(kernel, 1, 17), Windows)
+    assert isinstance(correlation(kernel, 1, 8, 5), Windows)  # few images

@@ -218,6 +218,23 @@ def test_exact_integers_alone_give_the_same_labels(monkeypatch, repulsive):
         assert_array_equal(grid_decode(*problem), labels)
 
 
+@pytest.mark.parametrize("share", [0.1, 0.9], ids=["few at the sink", "few at the source"])
+def test_the_flow_from_the_terminal_of_fewer_pixels_is_a_maximum_flow(share):
+    """Within the capacities, antisymmetric, conserved at every pixel, and as large as the other one."""
+    rng = np.random.default_rng(0)
+    inside = rng.random((2, 7, 8)) < 0.9
+    network = min_cut._FlowNetwork(inside, rng.random(inside.shape) < share)
+    edges = [rng.integers(0, 9, size=(2, *sides)).astype(np.int32) for sides in ((7, 7), (6, 8))]
+    capacities = network.capacities(rng.integers(0, 20, size=inside.shape).astype(np.int32), edges)
+    flow, plain = network.flow_from_fewer(capacities), network.flow(capacities)
+    assert (flow <= capacities).all()
+    net = network._matrix(flow)
+    assert abs(net + net.T).max() == 0
+    out = net.sum(axis=1)
+    assert not out[: network.size].any()
+    assert out[network.size] == network._matrix(plain).sum(axis=1)[network.size] > 0
+
+
 def test_the_leading_digits_settle_ordinary_images(monkeypatch):
     """The exact stage is for what is left: on ordinary images hardly ever anything."""
     calls = []

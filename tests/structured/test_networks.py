@@ -223,3 +223,17 @@ def test_bad_sizes_are_named():
         conv_net(1, (), size=4)
     with pytest.raises(InputError, match="`hidden` must be at least 1"):
         mlp(3, (0,), 2)
+
+
+@pytest.mark.parametrize("last", [False, True], ids=["image first", "image last"])
+def test_the_first_of_equal_entries_takes_the_gradient_of_a_pool(last):
+    x = np.array([[1, 1, 2, 0], [1, 0, 3, 3]], dtype=float).reshape(1, 2, 4, 1) * np.ones((2, 1, 1, 3))
+    x = np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 0, -1)), -1, 0) if last else x
+    upstream = np.arange(1.0, 13.0).reshape(2, 1, 2, 3)
+    pool = MaxPool2D()
+    y, kept = pool.forward({}, x)
+    assert_array_equal(y, np.array([1, 3]).reshape(1, 1, 2, 1) * np.ones((2, 1, 1, 3)))
+    _, gradient = pool.backward(kept, upstream)
+    expected = np.zeros_like(x)
+    expected[:, 0, 0], expected[:, 1, 2] = upstream[:, 0, 0], upstream[:, 0, 1]
+    assert_array_equal(gradient, expected)

@@ -47,7 +47,7 @@ class Conv2D:
         pad = self.size // 2 if self.padding == "same" else 0
         large_enough = min(x.shape[1:3]) + 2 * pad >= self.size
         expect_inputs(large_enough, f"must be at least {self.size} high and wide for Conv2D", x)
-        linear = correlation(params["W"], pad, x.shape[2])
+        linear = correlation(params["W"], pad, x.shape[2], len(x))
         out = linear.apply(x)
         out += params["b"]
         return out, (linear, x)
@@ -59,11 +59,14 @@ class Conv2D:
 
 
 def _channel_sums(x: Array) -> Array:
-    """Sums over images and pixels, (C,); rows of few channels as a product: a tenth of the time of a reduction."""
-    if x.flags.c_contiguous:
-        rows = x.reshape(-1, x.shape[3])
-        return np.asarray(np.ones(len(rows), dtype=x.dtype) @ rows)
-    return np.asarray(x.sum(axis=(0, 1, 2)))
+    """Sums over images and pixels, (C,), as products: a tenth to a half of the time of a reduction."""
+    last = np.moveaxis(x, 0, -1)
+    if last.flags.c_contiguous:  # as `convolution.Bands` stores images
+        pixels = last.reshape(x.shape[1] * x.shape[2], -1)
+        sums = np.ones(len(pixels), dtype=x.dtype) @ pixels
+        return np.asarray(sums.reshape(x.shape[3], -1).sum(axis=1))
+    rows = x.reshape(-1, x.shape[3])
+    return np.asarray(np.ones(len(rows), dtype=x.dtype) @ rows)
 
 
 @dataclass(frozen=True)
@@ -85,13 +88,16 @@ class MaxPool2D:
 
     def backward(self, cache: Any, upstream: Array, *, inputs: bool = True) -> tuple[Params, Array | None]:
         x, y = cache
-        out = np.zeros_like(x, dtype=upstream.dtype)
+        whole = x.shape[1] % 2 == x.shape[2] % 2 == 0  # nothing is dropped: every entry is written below
+        out = np.empty_like(x, dtype=upstream.dtype) if whole else np.zeros_like(x, dtype=upstream.dtype)
         *others, last = zip(self._corners(x), self._corners(out))
-        rest = upstream  # gradient not yet assigned to a corner
+        given = np.zeros_like(y, dtype=bool)  # blocks whose gradient has its corner
         for corner, gradient in others:
-            np.multiply(rest, corner == y, out=gradient)
-            rest = rest - gradient
-        last[1][...] = rest
+            chosen = corner == y
+            np.greater(chosen, given, out=chosen)
+            np.multiply(upstream, chosen, out=gradient)
+            given |= chosen
+        np.multiply(upstream, ~given, out=last[1])
         return {}, out
 
     @staticmethod
@@ -115,8 +121,12 @@ class Upsample2D:
         return out.reshape(n, 2 * height, 2 * width, channels), x.shape
 
     def backward(self, cache: Any, upstream: Array, *, inputs: bool = True) -> tuple[Params, Array | None]:
-        n, height, width, channels = cache
-        return {}, upstream.reshape(n, height, 2, width, 2, channels).sum(axis=(2, 4))
+        # The blocks are those of pooling; adding their entries one by one takes a quarter of the time of a reduction.
+        first, second, third, fourth = MaxPool2D._corners(upstream)
+        total = first + second
+        total += third
+        total += fourth
+        return {}, total
 
 
 @dataclass(frozen=True)
