@@ -201,9 +201,10 @@ class OnlineScaling:
     times the model's ``pairwise_scale``, which becomes 1 (unless it is learned). Reconstructed from [SO19].
 
     In joint training n_U / n_W is held above ``least_ratio``. Before it, W is given the norm n_U / ``least_ratio``, so
-    that no multiplier it started with leaves a trace, and the fit may only lower it; later fits begin by lowering a W
-    that has grown beyond, and raise it no further. Without that bound, smooth labels want nearly everything to be
-    pairwise while the network knows little, and it is then slow to learn. Stages trust the network: no bound.
+    that no multiplier it started with leaves a trace (unless U = 0: then W stays as it is), and the fit may only lower
+    it; later fits begin by lowering a W that has grown beyond, and raise it no further. Without that bound, smooth
+    labels want nearly everything to be pairwise while the network knows little, and it is then slow to learn. Stages
+    trust the network: no bound.
 
     Parameters
     ----------
