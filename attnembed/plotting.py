@@ -226,16 +226,16 @@ def plot_word(
     ax.imshow(strip, cmap="gray_r", interpolation="nearest")
     rows = [("true", labels), *predictions]
     for row, (title, letters) in enumerate(rows):
-        y = height + 3.6 * (row + 0.6)
-        ax.text(-2, y, title, ha="right", va="center", fontsize=8)
+        y = height + 4.4 * (row + 0.6)
+        ax.text(-2, y, title, ha="right", va="center", fontsize=11)
         for k in range(length):
             wrong = letters[k] != labels[k]
             ax.text(
-                (width + 2) * (k + 0.5), y, chr(ord("a") + int(letters[k])), ha="center", va="center", fontsize=9,
+                (width + 2) * (k + 0.5), y, chr(ord("a") + int(letters[k])), ha="center", va="center", fontsize=12,
                 color=COLOURS[1] if wrong else "black", fontweight="bold" if wrong else "normal", family="monospace",
             )  # fmt: skip
     ax.set_xlim(-40, max((width + 2) * length, 14 * (width + 2)))
-    ax.set_ylim(height + 3.6 * (len(rows) + 0.2), -1)
+    ax.set_ylim(height + 4.4 * (len(rows) + 0.2), -1)
     ax.set_axis_off()
     return ax
 

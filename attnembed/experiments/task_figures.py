@@ -174,7 +174,7 @@ def draw_words(study: Study, entries: Entries, path: str) -> Callable[[], Figure
         test = task_data(study.task, path, 0).test
         test = test.subset(example_rows(test))
         words, labels = test.split(test.inputs), test.split(test.labels)
-        figure, axes = new_figure(len(words), 1, panel=(9.0, 1.9))
+        figure, axes = new_figure(len(words), 1, panel=(8.0, 2.1))
         for i, ax in enumerate(axes[:, 0]):
             images = words[i].reshape(-1, 16, 8)
             plot_word(ax, images, labels[i], [(title, found[i]) for title, found in shown])
