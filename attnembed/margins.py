@@ -46,6 +46,7 @@ GROWTH = (2.5, 1.8)  # of ||p|| in round 2 and later, beyond which there may be 
 PIVOTED = 160  # rows from which block pivoting is faster than nnls by more than its overhead
 WIDE = 160  # columns from which fewer rows are enough
 PIVOTED_IF_WIDE = 64
+MOST_PIVOTED = 1.35  # times the columns: of even more rows pivoting keeps more tight ones than there are columns
 PATIENCE = 5  # rounds without growth of ||p||, possible only through rounding
 EXCHANGES = 50  # exchanges of rows where nnls missed the support; a few suffice
 NORM_RANGE = (1e-140, 1e140)  # rows whose squares neither underflow nor overflow, with room for the dual
@@ -293,7 +294,8 @@ def _least_distance(rows: Floats, target: Floats) -> tuple[Floats, Floats | None
     The rows have norm 1, so that ||rows^T u|| / sum(u) bounds their margin from above for any u.
     """
     k, d = rows.shape
-    if k >= (PIVOTED_IF_WIDE if d >= WIDE else PIVOTED) and (found := shortest(rows, target)) is not None:
+    pivoted = PIVOTED_IF_WIDE <= k <= MOST_PIVOTED * d if d >= WIDE else k >= PIVOTED
+    if pivoted and (found := shortest(rows, target)) is not None:
         return found
     system = np.zeros((d + 1, k + 1))
     system[:d, :k], system[d, :k], system[d, k] = rows.T, target, 1.0

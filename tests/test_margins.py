@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linprog
 
 from attnembed import margins
+from attnembed._typing import Floats
 from attnembed.errors import InputError, InputTypeError, NotSeparableError
 from attnembed.margins import kkt_residual, max_margin, max_margin_pairs
 from attnembed.results import Status
@@ -672,3 +673,29 @@ def test_near_fractions_are_those_that_a_search_over_denominators_finds(x: float
         gap = float(np.abs(value - np.rint(value * denominators) / denominators).min())
         if abs(gap - 2 * margins.NEAR_FRACTION) > 1e-15:
             assert margins._near_fraction(value) == (gap < 2 * margins.NEAR_FRACTION)
+
+
+@pytest.mark.parametrize("most", [1.0, margins.MOST_PIVOTED])
+def test_more_tied_rows_than_columns_are_not_pivoted(most: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All 300 rows are tight at one p: with fewer rows pivoted, the solver takes them one by one, with one result."""
+    rng, d = np.random.default_rng(0), margins.WIDE
+    A, p = rng.normal(size=(300, d)), rng.normal(size=d)
+    rows = A - np.outer(A @ p - 1.0, p) / (p @ p)
+    sizes: list[int] = []
+    pivoted = margins.shortest
+
+    def counted(block: Floats, target: Floats) -> tuple[Floats, Floats] | None:
+        sizes.append(len(block))
+        return pivoted(block, target)
+
+    monkeypatch.setattr(margins, "shortest", counted)
+    monkeypatch.setattr(margins, "MOST_PIVOTED", np.inf)
+    expected = max_margin(rows).margin
+    sizes.clear()
+    monkeypatch.setattr(margins, "MOST_PIVOTED", most)
+    found = max_margin(rows)
+    assert sizes
+    assert max(sizes) <= most * d
+    assert (max(sizes) > d) == (most > 1.0)
+    assert found.margin == pytest.approx(expected, rel=1e-11)
+    assert found.kkt_residual <= 1e-11
