@@ -438,6 +438,18 @@ INTERNAL: dict[str, str] = {
     'attention/data.py:TokenDataset.check_assumption: detail = f": {\', \'.join(found)}" if found else ""': (
         "the text of a violation"
     ),
+    "attention/dense_passes.py:DenseField.force: if (square := B.dot(B)) <= (2.0 * _NOTHING * self._largest_value) ** 2:": (
+        "where a force is rounding alone and the flow may rest"
+    ),
+    "attention/dense_passes.py:_sums: if (own := float(factors[1].dot(factors[1]))) > (_SMALLEST_SHARE * loss) ** 2 * square:": (
+        "which of two forms is taken, which agree to rounding"
+    ),
+    "margin_rows.py:PairRows.choose: if index.size <= count and len(self.first) <= 10 * self.shape[1]:": (
+        "how many rows a round takes up"
+    ),
+    "structured/grid_potentials.py:GridPotentials.weighted: if values.ndim < 4 or values.shape[3] > _FEW_LABELS:": (
+        "which of two loops forms the products"
+    ),
     "attention/dense_passes.py:DenseField.force: if terms > SMALLEST_SQUARE and square <= (_NOTHING * terms) ** 2:": (
         "where a force is rounding alone and the flow may rest"
     ),
