@@ -82,6 +82,7 @@ def main(out_dir: str | Path = "results", quick: bool = False, rng: int = 0) -> 
     comparison = compare(multipliers, n_epochs=8 if quick else 20, n_seeds=1 if quick else 3, rng=rng)
     joint, online = ([comparison[f"{name} {c:g}"].mean for c in multipliers] for name in ("joint", "online"))
 
+    Path(out_dir).mkdir(parents=True, exist_ok=True)
     (Path(out_dir) / "10_relative_scale.txt").write_text(f"{comparison}\n", encoding="utf-8")
     with style():
         save_figure(draw(comparison, multipliers), Path(out_dir) / "10_relative_scale.png", show=True)

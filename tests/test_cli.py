@@ -268,12 +268,14 @@ def test_sigterm_ends_it_as_ctrl_c_does(tmp_path: Path) -> None:
     """In the middle of writing a figure; no temporary file stays."""
     program = """
 import sys, time
+from matplotlib.figure import Figure
 import attnembed.experiments.registry as registry
 from attnembed.__main__ import _COMMANDS, main
 from attnembed._arguments import command_parser
 def draw():
-    print("drawing", flush=True)
-    time.sleep(120)
+    figure = Figure()
+    figure.savefig = lambda *args, **options: (print("drawing", flush=True), time.sleep(120))
+    return figure
 entry = registry.Experiment("alignment", "", lambda request: registry.Outcome({}, {}, {"figure": draw}))
 registry._MODULES = ()
 registry._registry["alignment"] = entry
