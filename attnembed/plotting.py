@@ -84,10 +84,9 @@ def save_figure(figure: Figure, path: PathLike, *, show: bool = False) -> Path:
 
 def show_image(path: PathLike) -> None:
     """Display a PNG or GIF file below the cell of a notebook; does nothing elsewhere."""
-    display = getattr(sys.modules.get("IPython"), "display", None)
-    shell = sys.modules["IPython"].get_ipython() if display else None
-    if display is not None and hasattr(shell, "kernel"):
-        display.display(display.Image(filename=str(path)))
+    ipython = sys.modules.get("IPython")
+    if ipython is not None and hasattr(ipython.get_ipython(), "kernel"):
+        ipython.display.display(ipython.display.Image(filename=str(path)))
 
 
 def add_remark(figure: Figure, text: str) -> Figure:

@@ -190,9 +190,6 @@ def without_ratings(data: TokenDataset) -> TokenDataset:
     ([1.0, 1.0, 1.0], ('good',))
     """
     kept = no_ratings(data)
-    counts = data.counts[:, kept]
-    labels, full = data.labels, np.diff(counts.indptr) > 0
-    if not full.all():
-        counts, labels = counts[full], labels[full]
-    vocab = tuple(word for word in data.vocab if word not in _RATINGS) if data.vocab else None
+    counts, labels, _ = drop_empty(data.counts[:, kept], data.labels)
+    vocab = tuple(data.vocab[k] for k in kept) if data.vocab else None
     return TokenDataset._trusted(counts, labels, vocab)  # rows and columns of canonical counts

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import spearmanr
 
 from attnembed._files import PathLike, read_npz, write_npz
 from attnembed._typing import Floats
@@ -111,13 +112,7 @@ def spearman(x: Floats, y: Floats) -> float:
     >>> round(spearman(np.array([1.0, 2.0, 2.0, 5.0]), np.array([0.1, 0.4, 0.3, 0.5])), 6)
     0.948683
     """
-    return float(np.corrcoef(_ranks(x), _ranks(y))[0, 1]) if np.ptp(x) > 0 else 0.0
-
-
-def _ranks(x: Floats) -> Floats:
-    _, group, sizes = np.unique(x, return_inverse=True, return_counts=True)
-    value: Floats = (np.cumsum(sizes) - (sizes - 1) / 2)[group]
-    return value
+    return float(spearmanr(x, y).statistic) if np.ptp(x) > 0 else 0.0
 
 
 def review_figures(
